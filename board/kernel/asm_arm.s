@@ -1,0 +1,343 @@
+#include "textflag.h"
+
+// Instructions that Go's assembler does not know are given as words, each with
+// its name beside it.
+#define ISB WORD $0xf57ff06f
+#define DSB WORD $0xf57ff04f
+
+// These repeat layout.go.
+#define REGION_PA 0x9ff00000
+#define REGION_VA 0xdff00000
+#define OFF_STACK_TOP 0x1f000
+#define OFF_G 0x17800
+#define OFF_BOOT_G 0x19000	/* the clock page, not yet in use */
+#define CLOCK_VA 0xdff19000
+
+// enter(config) is where board/cpu leaves: SVC mode, interrupts masked, MMU and
+// data cache off. It turns the MMU on, starts the kernel, and enters thread 1.
+TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
+	MOVW	$(REGION_PA + OFF_STACK_TOP - 16), R13
+	MOVW	R0, 12(R13)
+	MOVW	$(REGION_PA + OFF_BOOT_G), g	// a g whose stack limit is 0
+	MOVW	$0, R1
+	MOVW	R1, 0(g)
+	MOVW	R1, 8(g)
+	MOVW	R1, 12(g)
+	BL	·buildTables(SB)
+
+	MOVW	$(REGION_PA + 0x48), R0		// TTBR0, write-back write-allocate walks
+	MCR	15, 0, R0, C2, C0, 0
+	MOVW	$0, R0
+	MCR	15, 0, R0, C2, C0, 2		// TTBCR: TTBR0 only
+	MCR	15, 0, R0, C13, C0, 1		// CONTEXTIDR
+	MOVW	$1, R0
+	MCR	15, 0, R0, C3, C0, 0		// DACR: domain 0 is a client
+	MOVW	$0, R0
+	MCR	15, 0, R0, C8, C7, 0		// TLBIALL
+	MOVW	$(REGION_VA + 0x17000), R0
+	MCR	15, 0, R0, C12, C0, 0		// VBAR
+	DSB
+	ISB
+	MRC	15, 0, R0, C1, C0, 0		// SCTLR
+	MOVW	$0x00081805, R1			// WXN, I, Z, C, M on
+	ORR	R1, R0
+	MOVW	$0x30002002, R1			// AFE, TRE, V, A off
+	BIC	R1, R0
+	MCR	15, 0, R0, C1, C0, 0
+	ISB
+
+	MOVW	$(REGION_VA + OFF_STACK_TOP - 16), R13
+	MOVW	$(REGION_VA + OFF_G), g
+	MOVW	12(R13), R0
+	MOVW	R0, 4(R13)
+	BL	·boot(SB)			// returns the first thread's registers
+	MOVW	8(R13), R0
+	B	leave<>(SB)
+
+// An exception pushes its return address and status on the SVC stack, whose
+// pointer lies at the end of the running thread's registers, and saves the user
+// registers below. So they land where the thread keeps them.
+#define SRS WORD $0xf96d0513	// srsdb sp!, #SVC
+#define CPS_SVC WORD $0xf1020013	// cps #SVC
+#define STM_USER WORD $0xe94d7fff	// stmdb sp, {r0-lr}^
+
+TEXT vecUndefined<>(SB),NOSPLIT|NOFRAME,$0
+	WORD	$0xe24ee004		// sub lr, lr, #4
+	SRS
+	CPS_SVC
+	STM_USER
+	MOVW	$1, R0
+	B	enterKernel<>(SB)
+
+TEXT vecCall<>(SB),NOSPLIT|NOFRAME,$0
+	SRS
+	STM_USER
+	MOVW	$2, R0
+	B	enterKernel<>(SB)
+
+TEXT vecPrefetch<>(SB),NOSPLIT|NOFRAME,$0
+	WORD	$0xe24ee004
+	SRS
+	CPS_SVC
+	STM_USER
+	MOVW	$3, R0
+	B	enterKernel<>(SB)
+
+TEXT vecData<>(SB),NOSPLIT|NOFRAME,$0
+	WORD	$0xe24ee008		// sub lr, lr, #8
+	SRS
+	CPS_SVC
+	STM_USER
+	MOVW	$4, R0
+	B	enterKernel<>(SB)
+
+TEXT vecInterrupt<>(SB),NOSPLIT|NOFRAME,$0
+	WORD	$0xe24ee004
+	SRS
+	CPS_SVC
+	STM_USER
+	MOVW	$6, R0
+	B	enterKernel<>(SB)
+
+TEXT vecFast<>(SB),NOSPLIT|NOFRAME,$0
+	WORD	$0xe24ee004
+	SRS
+	CPS_SVC
+	STM_USER
+	MOVW	$7, R0
+	B	enterKernel<>(SB)
+
+// enterKernel runs on the SVC stack pointer that lies just below pc and cpsr.
+TEXT enterKernel<>(SB),NOSPLIT|NOFRAME,$0
+	MOVW	4(R13), R1		// saved cpsr
+	TST	$15, R1			// not User mode: a fault in the kernel
+	BNE	inKernel
+	MOVW	$(REGION_VA + OFF_STACK_TOP - 16), R13
+	MOVW	$(REGION_VA + OFF_G), g
+	MOVW	R0, 4(R13)
+	BL	·trap(SB)
+	MOVW	8(R13), R0
+	B	leave<>(SB)
+inKernel:
+	MOVW	R13, R1
+	SUB	$80, R13		// keep what was saved below
+	MOVW	$(REGION_VA + OFF_G), g
+	MOVW	R0, 4(R13)
+	MOVW	R1, 8(R13)
+	BL	·kernelFault(SB)	// does not return
+
+// leave goes to User mode with the registers at R0.
+TEXT leave<>(SB),NOSPLIT|NOFRAME,$0
+	MOVW	R0, R13
+	WORD	$0xf57ff01f		// clrex
+	WORD	$0xe8dd7fff		// ldmia sp, {r0-lr}^
+	WORD	$0xe1a00000		// nop: the banked registers settle
+	WORD	$0xe28dd03c		// add sp, sp, #60
+	WORD	$0xf8bd0a00		// rfeia sp!
+
+// signalReturn is where signal handlers return to, in User mode.
+TEXT signalReturn<>(SB),NOSPLIT|NOFRAME,$0
+	MOVW	$173, R7		// rt_sigreturn
+	SWI	$0
+
+// int __vdso_clock_gettime(clockid_t, struct timespec *), in the C calling
+// convention and in User mode. It reads the clock page that publishClock writes.
+// The kernel writes it between two instructions of this code or not at all, so
+// an unchanged sequence number proves a consistent reading.
+TEXT ·vdsoClockGettime(SB),NOSPLIT|NOFRAME,$0-0
+	CMP	$1, R0
+	BHI	call
+	MOVM.DB.W	[R4-R6], (R13)
+	MOVW	$CLOCK_VA, R2
+retry:
+	MOVW	0(R2), R3		// sequence
+	ISB
+	WORD	$0xec554f0e		// mrrc p15, 0, r4, r5, c14: CNTPCT
+	MOVW	4(R2), R5		// base, low word
+	SUB	R5, R4
+	MOVW	8(R2), R5		// nanoseconds per tick << 24
+	MULLU	R5, R4, (R5, R4)
+	MOVW	R4>>24, R4
+	ORR	R5<<8, R4		// nanoseconds since base
+	MOVW	12(R2), R5		// monotonic seconds at base
+	CMP	$0, R0
+	MOVW.EQ	16(R2), R5		// wall-clock seconds at base
+	MOVW.EQ	20(R2), R6		// and nanoseconds
+	ADD.EQ	R6, R4
+	MOVW	0(R2), R6
+	CMP	R3, R6
+	BNE	retry
+	MOVW	$1000000000, R3
+seconds:
+	CMP	R3, R4
+	SUB.CS	R3, R4
+	ADD.CS	$1, R5
+	BCS	seconds
+	MOVW	R5, 0(R1)
+	MOVW	R4, 4(R1)
+	MOVW	$0, R0
+	MOVM.IA.W	(R13), [R4-R6]
+	WORD	$0xe12fff1e		// bx lr
+call:
+	MOVW	R7, R12
+	MOVW	$263, R7		// clock_gettime
+	SWI	$0
+	MOVW	R12, R7
+	WORD	$0xe12fff1e		// bx lr
+
+TEXT ·counter(SB),NOSPLIT,$0-8
+	ISB
+	WORD	$0xec510f0e		// mrrc p15, 0, r0, r1, c14: CNTPCT
+	MOVW	R0, ret_lo+0(FP)
+	MOVW	R1, ret_hi+4(FP)
+	RET
+
+TEXT ·counterHz(SB),NOSPLIT,$0-4
+	MRC	15, 0, R0, C14, C0, 0
+	MOVW	R0, ret+0(FP)
+	RET
+
+TEXT ·setCounterHz(SB),NOSPLIT,$0-4
+	MOVW	hz+0(FP), R0
+	MCR	15, 0, R0, C14, C0, 0
+	RET
+
+TEXT ·setTimer(SB),NOSPLIT,$0-8
+	MOVW	at_lo+0(FP), R0
+	MOVW	at_hi+4(FP), R1
+	WORD	$0xec410f2e		// mcrr p15, 2, r0, r1, c14: CNTP_CVAL
+	MOVW	$1, R0
+	MCR	15, 0, R0, C14, C2, 1	// CNTP_CTL: enable, not masked
+	ISB
+	RET
+
+TEXT ·waitForInterrupt(SB),NOSPLIT,$0-0
+	DSB
+	WORD	$0xe320f003		// wfi
+	RET
+
+TEXT ·permitCounter(SB),NOSPLIT,$0-0
+	MOVW	$3, R0			// PL0VCTEN, PL0PCTEN
+	MCR	15, 0, R0, C14, C1, 0	// CNTKCTL
+	RET
+
+TEXT ·userCanRead(SB),NOSPLIT,$0-8
+	MOVW	addr+0(FP), R0
+	MCR	15, 0, R0, C7, C8, 2	// ATS1CUR
+	ISB
+	MRC	15, 0, R0, C7, C4, 0	// PAR
+	MOVW	R0, ret+4(FP)
+	RET
+
+TEXT ·userCanWrite(SB),NOSPLIT,$0-8
+	MOVW	addr+0(FP), R0
+	MCR	15, 0, R0, C7, C8, 3	// ATS1CUW
+	ISB
+	MRC	15, 0, R0, C7, C4, 0	// PAR
+	MOVW	R0, ret+4(FP)
+	RET
+
+TEXT ·syncPage(SB),NOSPLIT,$0-4
+	MOVW	addr+0(FP), R0
+	DSB
+	MCR	15, 0, R0, C8, C7, 1	// TLBIMVA
+	MCR	15, 0, R0, C7, C5, 6	// BPIALL
+	DSB
+	ISB
+	RET
+
+TEXT ·syncAll(SB),NOSPLIT,$0-0
+	DSB
+	MOVW	$0, R0
+	MCR	15, 0, R0, C8, C7, 0	// TLBIALL
+	MCR	15, 0, R0, C7, C5, 6	// BPIALL
+	DSB
+	ISB
+	RET
+
+TEXT ·cleanLine(SB),NOSPLIT,$0-4
+	MOVW	addr+0(FP), R0
+	MCR	15, 0, R0, C7, C10, 1	// DCCMVAC
+	RET
+
+TEXT ·dataFault(SB),NOSPLIT,$0-8
+	MRC	15, 0, R0, C5, C0, 0
+	MOVW	R0, status+0(FP)
+	MRC	15, 0, R0, C6, C0, 0
+	MOVW	R0, addr+4(FP)
+	RET
+
+TEXT ·prefetchFault(SB),NOSPLIT,$0-8
+	MRC	15, 0, R0, C5, C0, 1
+	MOVW	R0, status+0(FP)
+	MRC	15, 0, R0, C6, C0, 2
+	MOVW	R0, addr+4(FP)
+	RET
+
+TEXT ·saveFPU(SB),NOSPLIT,$0-4
+	MOVW	t+0(FP), R0
+	WORD	$0xeca00b20		// vstmia r0!, {d0-d15}
+	WORD	$0xece00b20		// vstmia r0!, {d16-d31}
+	WORD	$0xeef11a10		// vmrs r1, fpscr
+	MOVW	R1, 0(R0)
+	RET
+
+TEXT ·loadFPU(SB),NOSPLIT,$0-4
+	MOVW	t+0(FP), R0
+	WORD	$0xecb00b20		// vldmia r0!, {d0-d15}
+	WORD	$0xecf00b20		// vldmia r0!, {d16-d31}
+	MOVW	0(R0), R1
+	WORD	$0xeee11a10		// vmsr fpscr, r1
+	RET
+
+TEXT ·resetFPU(SB),NOSPLIT,$0-0
+	MOVW	$0, R1
+	WORD	$0xeee11a10		// vmsr fpscr, r1
+	RET
+
+TEXT ·threadRegs(SB),NOSPLIT,$0-8
+	WORD	$0xee1d0f50		// mrc p15, 0, r0, c13, c0, 2: TPIDRURW
+	MOVW	R0, rw+0(FP)
+	WORD	$0xee1d0f70		// mrc p15, 0, r0, c13, c0, 3: TPIDRURO
+	MOVW	R0, ro+4(FP)
+	RET
+
+TEXT ·setThreadRegs(SB),NOSPLIT,$0-8
+	MOVW	rw+0(FP), R0
+	WORD	$0xee0d0f50		// mcr p15, 0, r0, c13, c0, 2
+	MOVW	ro+4(FP), R0
+	WORD	$0xee0d0f70		// mcr p15, 0, r0, c13, c0, 3
+	RET
+
+TEXT ·barrier(SB),NOSPLIT,$0-0
+	DSB
+	RET
+
+// func symbolAddrs(s *imageSymbols)
+TEXT ·symbolAddrs(SB),NOSPLIT,$0-4
+	MOVW	s+0(FP), R0
+	MOVW	$runtime·text(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$runtime·etext(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$_rt0_arm_linux(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecUndefined<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecCall<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecPrefetch<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecData<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecData<>(SB), R1	// reserved vector
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecInterrupt<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$vecFast<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$signalReturn<>(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$·vdsoClockGettime(SB), R1
+	MOVW.P	R1, 4(R0)
+	RET

@@ -1,0 +1,50 @@
+package kernel
+
+// A Config is what a board tells the kernel about itself. The board's entry
+// symbol passes its address; the kernel reads it once, before any Go code runs.
+type Config struct {
+	// Name of the board, for the first line on the console.
+	Name string
+
+	// UART is the address of the console's UART, UARTLine its interrupt
+	// (IMX6ULRM 55), as the GIC numbers it (32 and up).
+	UART, UARTLine uint32
+
+	// Watchdog is the address of the WDOG block that guards the firmware,
+	// WatchdogLine the interrupt that comes a second before it resets
+	// (IMX6ULRM 59).
+	Watchdog, WatchdogLine uint32
+
+	// WatchdogSeconds is its timeout, 2 to 128.
+	WatchdogSeconds uint32
+
+	// CounterHz is the system counter's frequency, used where the boot ROM has
+	// not set CNTFRQ. Counter is then the address of the counter's control block,
+	// which is switched on.
+	CounterHz, Counter uint32
+
+	// BlockUntilSeeded makes getrandom wait until /dev/seed has been written: set
+	// where the board has a source of entropy, which a driver will feed to it.
+	BlockUntilSeeded bool
+
+	// Env is the environment that the program starts with.
+	Env [8]string
+
+	// Devices are the device pages that /dev/mem maps. Everything else, such as
+	// the interrupt controller, is out of User mode's reach.
+	Devices [maxDeviceRanges]DeviceRange
+
+	// Setup are register writes to be made first of all, such as the pads of
+	// the console.
+	Setup [32]RegisterWrite
+}
+
+const maxDeviceRanges = 32
+
+// A DeviceRange is a run of device pages: addresses, multiples of 4096; End is
+// the first address after.
+type DeviceRange struct{ Start, End uint32 }
+
+// A RegisterWrite is one 32-bit write to a device register. Address 0 ends a
+// list.
+type RegisterWrite struct{ Address, Value uint32 }

@@ -1,0 +1,139 @@
+package kernel
+
+// Kinds of open files.
+const (
+	fileFree = iota
+	fileConsole
+	fileNull
+	fileEvent
+	fileEpoll
+	fileInterrupt
+	filePipeRead
+	filePipeWrite
+	fileMemory
+	fileRandom
+	fileSeed
+	fileWatchdog
+	fileText // text of the kernel's: /dev/kernel, /dev/crash
+	fileHost // a file of the emulator's host; test images only
+)
+
+// A file is an open descriptor; there is no dup, so the two are one.
+type file struct {
+	kind  uint8
+	which uint8  // pipe number, or which text
+	flags uint32 // access mode, O_NONBLOCK, O_APPEND, O_CLOEXEC
+	arg   uint32 // interrupt line; position in a text; host handle
+	count uint64 // eventfd counter; interrupts since the last read
+}
+
+func (f *file) readable() bool { return f.flags&oAccessMode != oWronly }
+func (f *file) writable() bool { return f.flags&oAccessMode != oRdonly }
+func (f *file) blocks() bool   { return f.flags&oNonblock == 0 }
+
+// newFile takes the lowest free descriptor, as POSIX demands.
+func (k *kernel) newFile(kind uint8, flags uint32) (fd uint32, ok bool) {
+	for fd = 0; fd < MaxFiles; fd++ {
+		if f := &k.file[fd]; f.kind == fileFree {
+			*f = file{}
+			f.kind = kind
+			f.flags = flags & (oAccessMode | oNonblock | oAppend | oCloexec)
+			return fd, true
+		}
+	}
+	return eMFILE, false
+}
+
+// pollable reports whether epoll can watch the file.
+func (f *file) pollable() bool {
+	switch f.kind {
+	case fileEvent, fileInterrupt, filePipeRead, filePipeWrite:
+		return true
+	}
+	return false
+}
+
+const maxEventCount = ^uint64(0) - 1
+
+// poll returns what a file is ready for.
+func (k *kernel) poll(f *file) uint32 {
+	switch f.kind {
+	case fileEvent:
+		ready := uint32(0)
+		if f.count > 0 {
+			ready = epollIn
+		}
+		if f.count < maxEventCount {
+			ready |= epollOut
+		}
+		return ready
+	case fileInterrupt:
+		if f.count > 0 {
+			return epollIn | epollOut
+		}
+		return epollOut
+	case filePipeRead:
+		return k.pipe[f.which].readReady()
+	case filePipeWrite:
+		return k.pipe[f.which].writeReady()
+	}
+	return 0
+}
+
+// eventRead takes the counter, or one of it in semaphore mode (which is 1). It
+// returns 0 if there is nothing to take.
+func (f *file) eventRead() uint64 {
+	n := f.count
+	if f.which == efdSemaphore && n > 0 {
+		n = 1
+	}
+	f.count -= n
+	return n
+}
+
+// eventAdd adds to the counter; false if it would overflow.
+func (f *file) eventAdd(n uint64) bool {
+	if n > maxEventCount-f.count {
+		return false
+	}
+	f.count += n
+	return true
+}
+
+// A pipe holds bytes in pages of its own between its two descriptors, each of
+// which there is once.
+type pipe struct {
+	read, written uint32 // bytes so far; the difference is what it holds
+	reader        uint32 // descriptors, plus one; 0 when closed
+	writer        uint32
+	page          [pipePages]uint32 // physical
+}
+
+const (
+	pipePages = 4
+	pipeSize  = pipePages * pageSize
+)
+
+func (p *pipe) held() uint32 { return p.written - p.read }
+
+func (p *pipe) readReady() uint32 {
+	ready := uint32(0)
+	if p.held() > 0 {
+		ready = epollIn
+	}
+	if p.writer == 0 {
+		ready |= epollHup
+	}
+	return ready
+}
+
+func (p *pipe) writeReady() uint32 {
+	ready := uint32(0)
+	if p.reader == 0 {
+		ready = epollErr
+	}
+	if pipeSize-p.held() >= pageSize {
+		ready |= epollOut
+	}
+	return ready
+}

@@ -1,0 +1,713 @@
+package kernel
+
+// openFile returns an open file, or nil.
+func (k *kernel) openFile(fd uint32) *file {
+	if fd >= MaxFiles || k.file[fd].kind == fileFree {
+		return nil
+	}
+	return &k.file[fd]
+}
+
+func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
+	f := k.openFile(fd)
+	switch {
+	case f == nil || !f.readable():
+		return eBADF
+	case int32(n) < 0:
+		return eINVAL
+	case !inUserSpace(addr, n):
+		return eFAULT
+	}
+	switch f.kind {
+	case fileConsole, fileNull:
+		return 0
+	case fileEvent:
+		return k.readEvent(t, f, fd, addr, n)
+	case fileInterrupt:
+		return k.readInterrupt(t, f, fd, addr, n)
+	case filePipeRead:
+		return k.readPipe(t, f, fd, addr, n)
+	case fileRandom:
+		return k.randomBytes(t, addr, n)
+	case fileText:
+		return k.readText(f, addr, n)
+	case fileHost:
+		return k.hostRead(f, addr, n)
+	}
+	return eINVAL
+}
+
+func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
+	f := k.openFile(fd)
+	switch {
+	case f == nil || !f.writable():
+		return eBADF
+	case int32(n) < 0:
+		return eINVAL
+	case !inUserSpace(addr, n):
+		return eFAULT
+	}
+	switch f.kind {
+	case fileConsole:
+		return k.writeConsole(t, f, fd, addr, n)
+	case fileNull:
+		return n
+	case fileEvent:
+		return k.writeEvent(t, f, fd, addr, n)
+	case fileInterrupt:
+		return k.writeInterrupt(f, addr, n)
+	case filePipeWrite:
+		return k.writePipe(t, f, fd, addr, n)
+	case fileSeed:
+		return k.writeSeed(addr, n)
+	case fileWatchdog:
+		k.watchdog.service()
+		return n
+	case fileHost:
+		return k.hostWrite(f, addr, n)
+	}
+	return eINVAL
+}
+
+// block waits until something happens to a file, or says that it would.
+func (k *kernel) block(t *thread, f *file, fd uint32) uint32 {
+	if !f.blocks() {
+		return eAGAIN
+	}
+	return k.await(t, nodeWait+fd, never, restartSys)
+}
+
+func (k *kernel) readEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
+	switch {
+	case n < 8:
+		return eINVAL
+	case f.count == 0:
+		return k.block(t, f, fd)
+	case !k.canWrite(addr, 8):
+		return eFAULT
+	}
+	store64(addr, f.eventRead())
+	k.notify(fd, epollOut)
+	return 8
+}
+
+func (k *kernel) writeEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
+	switch {
+	case n < 8:
+		return eINVAL
+	case !k.canRead(addr, 8):
+		return eFAULT
+	}
+	v := load64(addr)
+	if v == ^uint64(0) {
+		return eINVAL
+	}
+	if !f.eventAdd(v) {
+		return k.block(t, f, fd)
+	}
+	k.notify(fd, epollIn)
+	return 8
+}
+
+// An interrupt file is read and written as Linux's UIO has it: a read waits for
+// interrupts and returns how many there were, 32 bits; writing 1 enables the line
+// and 0 disables it.
+func (k *kernel) readInterrupt(t *thread, f *file, fd, addr, n uint32) uint32 {
+	switch {
+	case n < 4:
+		return eINVAL
+	case f.count == 0:
+		return k.block(t, f, fd)
+	case !k.canWrite(addr, 4):
+		return eFAULT
+	}
+	store(addr, uint32(f.count))
+	f.count = 0
+	return 4
+}
+
+func (k *kernel) writeInterrupt(f *file, addr, n uint32) uint32 {
+	switch {
+	case n != 4:
+		return eINVAL
+	case !k.canRead(addr, 4):
+		return eFAULT
+	}
+	switch load(addr) {
+	case 0:
+		k.disableLine(f.arg)
+	case 1:
+		k.enableLine(f.arg)
+	default:
+		return eINVAL
+	}
+	return 4
+}
+
+// chunk is how many bytes of a pipe lie together from position pos on.
+func chunk(pos, n uint32) uint32 { return min(n, pageSize-pos%pageSize) }
+
+func (p *pipe) addr(pos uint32) uint32 {
+	return p.page[pos/pageSize%pipePages] + directOffset + pos%pageSize
+}
+
+func (k *kernel) readPipe(t *thread, f *file, fd, addr, n uint32) uint32 {
+	p := &k.pipe[f.which]
+	switch {
+	case n == 0:
+		return 0
+	case p.held() == 0 && p.writer == 0:
+		return 0
+	case p.held() == 0:
+		return k.block(t, f, fd)
+	}
+	n = min(n, p.held())
+	if !k.canWrite(addr, n) {
+		return eFAULT
+	}
+	for done := uint32(0); done < n; {
+		c := chunk(p.read, n-done)
+		copy(bytesAt(addr+done, c), bytesAt(p.addr(p.read), c))
+		p.read += c
+		done += c
+	}
+	if p.writer != 0 {
+		k.notify(p.writer-1, epollOut)
+	}
+	return n
+}
+
+func (k *kernel) writePipe(t *thread, f *file, fd, addr, n uint32) uint32 {
+	p := &k.pipe[f.which]
+	if !t.resumed {
+		t.done = 0
+	}
+	room := pipeSize - p.held()
+	left := n - t.done
+	switch {
+	case n == 0:
+		return 0
+	case p.reader == 0:
+		k.post(k.current, sigPIPE, false)
+		return ePIPE
+	case room == 0 || n <= pageSize && room < n:
+		if t.done > 0 && (!f.blocks() || k.deliverable(t)) {
+			return t.done
+		}
+		return k.block(t, f, fd)
+	}
+	left = min(left, room)
+	if !k.canRead(addr+t.done, left) {
+		return eFAULT
+	}
+	for left > 0 {
+		c := chunk(p.written, left)
+		copy(bytesAt(p.addr(p.written), c), bytesAt(addr+t.done, c))
+		p.written += c
+		t.done += c
+		left -= c
+	}
+	k.notify(p.reader-1, epollIn)
+	if t.done < n {
+		return again
+	}
+	return n
+}
+
+// consolePass is how many bytes one pass of a write to the console takes.
+const consolePass = 512
+
+func (k *kernel) writeConsole(t *thread, f *file, fd, addr, n uint32) uint32 {
+	if !t.resumed {
+		t.done = 0
+	}
+	c := &k.console
+	limit := min(n, t.done+consolePass)
+	if !k.canRead(addr+t.done, limit-t.done) {
+		return eFAULT
+	}
+	for t.done < limit && c.room() >= maxPut {
+		b := load8(addr + t.done)
+		if fd == 2 && redact {
+			c.filter.write(c, b)
+		} else {
+			c.put(b)
+		}
+		t.done++
+	}
+	c.transmit()
+	switch {
+	case t.done == n:
+		return n
+	case t.done == limit:
+		return again
+	case !f.blocks():
+		if t.done == 0 {
+			return eAGAIN
+		}
+		return t.done
+	}
+	interrupted := t.done
+	if interrupted == 0 {
+		interrupted = restartSys
+	}
+	return k.await(t, nodeConsole, never, interrupted)
+}
+
+// maxSeed is how many bytes of a seed one write takes; minSeed makes the
+// generator count as seeded.
+const (
+	maxSeed = 1024
+	minSeed = 32
+)
+
+func (k *kernel) writeSeed(addr, n uint32) uint32 {
+	if n < minSeed || n > maxSeed {
+		return eINVAL
+	}
+	if !k.canRead(addr, n) {
+		return eFAULT
+	}
+	for done := uint32(0); done < n; done += minSeed {
+		var e [8]uint32
+		for i := uint32(0); i < min(n-done, minSeed); i++ {
+			e[i/4] |= uint32(load8(addr+done+i)) << (i % 4 * 8)
+		}
+		k.random.add(&e)
+		clear(e[:])
+	}
+	k.random.seeded = true
+	k.wakeAll(nodeSeed)
+	return n
+}
+
+// Texts that the kernel offers as files.
+const (
+	textKernel = iota
+	textCrash
+)
+
+func (k *kernel) readText(f *file, addr, n uint32) uint32 {
+	k.text.n = 0
+	if f.which == textCrash {
+		k.crashText()
+	} else {
+		k.statistics()
+	}
+	pos := min(f.arg, k.text.n)
+	n = min(n, k.text.n-pos)
+	if !k.canWrite(addr, n) {
+		return eFAULT
+	}
+	f.arg = pos + uint32(copy(bytesAt(addr, n), k.text.b[pos:]))
+	k.text.n = 0
+	return n
+}
+
+// crashText tells how the previous boot died, and what it said last. It is empty
+// if it did not.
+func (k *kernel) crashText() {
+	if k.crash.reason == 0 {
+		return
+	}
+	t := &k.text
+	t.describe(&k.crash)
+	t.n += uint32(copy(t.b[t.n:], k.crash.text[:min(k.crash.textLen, uint32(len(k.crash.text)))]))
+}
+
+// statistics are the counters of /dev/kernel: a name and a number a line.
+func (k *kernel) statistics() {
+	t := &k.text
+	now := counter()
+	sec, nsec := k.clock.span(k.count.idle)
+	t.line("pages.used", k.pagesUsed())
+	t.line("pages.peak", k.pagesUsed()-k.frames.used+k.frames.peakUsed)
+	t.line("pages.committed", k.mem.committed)
+	t.line("pages.limit", k.mem.limit)
+	t.line("regions", k.mem.n)
+	t.line("threads", k.numThreads)
+	t.line("threads.made", k.lastTid)
+	t.line("calls", k.count.calls)
+	t.line("interrupts", k.count.interrupts)
+	t.line("switches", k.count.switches)
+	t.line("page.faults", k.count.faults)
+	t.line("signals", k.count.signals)
+	t.line("idle.ms", uint32(sec)*1000+nsec/1000000)
+	sec, nsec = k.clock.monotonic(now)
+	t.line("uptime.ms", uint32(sec)*1000+nsec/1000000)
+	t.line("seeded", b2u(k.random.seeded))
+}
+
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// maxPath bounds a path, its final zero included.
+const maxPath = 256
+
+// pathLength checks a path in user memory and returns its length, or an error.
+func (k *kernel) pathLength(path uint32) uint32 {
+	for n := uint32(0); n < maxPath; n++ {
+		if (n == 0 || (path+n)%pageSize == 0) && !k.canRead(path+n, 1) {
+			return eFAULT
+		}
+		if load8(path+n) == 0 {
+			return n
+		}
+	}
+	return eNAMETOOLONG
+}
+
+// pathIs reports whether a checked path of n bytes is s.
+func pathIs(path, n uint32, s string) bool {
+	return n == uint32(len(s)) && string(bytesAt(path, n)) == s
+}
+
+func (k *kernel) sysOpenAt(dir, path, flags uint32) uint32 {
+	n := k.pathLength(path)
+	switch {
+	case isError(n):
+		return n
+	case n == 0:
+		return eNOENT
+	case load8(path) != '/' && dir != atFdcwd && k.openFile(dir) == nil:
+		return eBADF
+	}
+	const irq = "/dev/irq/"
+	if n > uint32(len(irq)) && pathIs(path, uint32(len(irq)), irq) {
+		return k.openLine(number(path+uint32(len(irq)), n-uint32(len(irq))), flags)
+	}
+	kind, which, mode := uint8(fileFree), uint8(0), uint32(oRdonly)
+	switch {
+	case pathIs(path, n, "/dev/null"):
+		kind, mode = fileNull, oRdwr
+	case pathIs(path, n, "/dev/mem"):
+		kind, mode = fileMemory, oRdwr
+	case pathIs(path, n, "/dev/urandom"):
+		kind = fileRandom
+	case pathIs(path, n, "/dev/seed"):
+		kind, mode = fileSeed, oWronly
+	case pathIs(path, n, "/dev/watchdog"):
+		kind, mode = fileWatchdog, oWronly
+	case pathIs(path, n, "/dev/kernel"):
+		kind, which = fileText, textKernel
+	case pathIs(path, n, "/dev/crash"):
+		kind, which = fileText, textCrash
+	default:
+		return k.hostOpen(path, n, flags)
+	}
+	if mode != oRdwr && flags&oAccessMode != mode {
+		return eACCES
+	}
+	fd, ok := k.newFile(kind, flags)
+	if !ok {
+		return eMFILE
+	}
+	k.file[fd].which = which
+	if kind == fileWatchdog {
+		k.watchdog.open = true
+	}
+	return fd
+}
+
+// number reads a decimal number; anything else is no line's number.
+func number(addr, n uint32) uint32 {
+	v := uint32(0)
+	for i := uint32(0); i < n; i++ {
+		c := load8(addr + i)
+		if c < '0' || c > '9' || v >= numLines {
+			return 0
+		}
+		v = v*10 + uint32(c-'0')
+	}
+	return v
+}
+
+func (k *kernel) sysCloseFile(fd uint32) uint32 {
+	f := k.openFile(fd)
+	if f == nil {
+		return eBADF
+	}
+	k.forget(fd)
+	switch f.kind {
+	case fileInterrupt:
+		k.closeLine(f.arg)
+	case filePipeRead, filePipeWrite:
+		k.closePipe(f)
+	case fileHost:
+		k.hostClose(f)
+	}
+	f.kind = fileFree
+	k.wakeAll(nodeWait + fd) // who waits for it finds it closed
+	return 0
+}
+
+func (k *kernel) closePipe(f *file) {
+	p := &k.pipe[f.which]
+	if f.kind == filePipeRead {
+		p.reader = 0
+		if p.writer != 0 {
+			k.notify(p.writer-1, epollErr)
+		}
+	} else {
+		p.writer = 0
+		if p.reader != 0 {
+			k.notify(p.reader-1, epollHup)
+		}
+	}
+	if p.reader == 0 && p.writer == 0 {
+		for i := range p.page {
+			k.frames.give(p.page[i])
+			p.page[i] = 0
+		}
+		k.mem.committed -= pipePages
+	}
+}
+
+func (k *kernel) sysPipe(addr, flags uint32) uint32 {
+	if flags&^(oNonblock|oCloexec) != 0 {
+		return eINVAL
+	}
+	if !k.canWrite(addr, 8) {
+		return eFAULT
+	}
+	n := 0
+	for ; n < maxPipes && k.pipe[n].page[0] != 0; n++ {
+	}
+	if n == maxPipes || k.mem.committed+pipePages > k.mem.limit {
+		return eMFILE
+	}
+	r, ok := k.newFile(filePipeRead, flags|oRdonly)
+	if !ok {
+		return eMFILE
+	}
+	w, ok := k.newFile(filePipeWrite, flags|oWronly)
+	if !ok {
+		k.file[r].kind = fileFree
+		return eMFILE
+	}
+	p := &k.pipe[n]
+	p.read, p.written, p.reader, p.writer = 0, 0, r+1, w+1
+	for i := range p.page {
+		p.page[i], _ = k.frames.take() // committed above: there is one
+	}
+	k.mem.committed += pipePages
+	k.file[r].which, k.file[w].which = uint8(n), uint8(n)
+	store(addr, r)
+	store(addr+4, w)
+	return 0
+}
+
+func (k *kernel) sysEventfd(count, flags uint32) uint32 {
+	if flags&^(efdSemaphore|oNonblock|oCloexec) != 0 {
+		return eINVAL
+	}
+	fd, ok := k.newFile(fileEvent, flags&^oAccessMode|oRdwr)
+	if !ok {
+		return eMFILE
+	}
+	k.file[fd].count = uint64(count)
+	k.file[fd].which = uint8(flags & efdSemaphore)
+	return fd
+}
+
+func (k *kernel) sysFcntlFile(fd, cmd, arg uint32) uint32 {
+	f := k.openFile(fd)
+	if f == nil {
+		return eBADF
+	}
+	switch cmd {
+	case fGetfd:
+		return b2u(f.flags&oCloexec != 0)
+	case fSetfd:
+		f.flags &^= oCloexec
+		if arg&1 != 0 {
+			f.flags |= oCloexec
+		}
+		return 0
+	case fGetfl:
+		return f.flags &^ oCloexec
+	case fSetfl:
+		const settable = oNonblock | oAppend
+		f.flags = f.flags&^settable | arg&settable
+		return 0
+	}
+	return eINVAL
+}
+
+// struct stat64 (arch/arm/include/uapi/asm/stat.h).
+const (
+	statSize   = 104
+	statMode   = 16
+	statLinks  = 20
+	statLength = 48
+	statBlock  = 56
+
+	modeFIFO    = 0010000
+	modeChar    = 0020000
+	modeRegular = 0100000
+)
+
+func (k *kernel) sysFstat(fd, addr uint32) uint32 {
+	f := k.openFile(fd)
+	if f == nil {
+		return eBADF
+	}
+	mode, length := uint32(modeChar|0600), uint32(0)
+	switch f.kind {
+	case filePipeRead, filePipeWrite:
+		mode = modeFIFO | 0600
+	case fileEvent, fileEpoll:
+		mode = 0600
+	case fileHost:
+		mode, length = modeRegular|0600, k.hostLength(f)
+	}
+	return k.storeStat(addr, mode, length)
+}
+
+func (k *kernel) storeStat(addr, mode, length uint32) uint32 {
+	if !k.canWrite(addr, statSize) {
+		return eFAULT
+	}
+	clearBytes(addr, statSize)
+	store(addr+statMode, mode)
+	store(addr+statLinks, 1)
+	store(addr+statLength, length)
+	store(addr+statBlock, pageSize)
+	return 0
+}
+
+func (k *kernel) sysEpollCreate(flags uint32) uint32 {
+	if flags&^oCloexec != 0 {
+		return eINVAL
+	}
+	fd, ok := k.newFile(fileEpoll, flags|oRdwr)
+	if !ok {
+		return eMFILE
+	}
+	return fd
+}
+
+func (k *kernel) sysEpollControl(epoll, op, fd, event uint32) uint32 {
+	const eventSize = 16
+	var events uint32
+	var data uint64
+	if op != epollCtlDel {
+		if !k.canRead(event, eventSize) {
+			return eFAULT
+		}
+		events, data = load(event), load64(event+8)
+	}
+	set, f := k.openFile(epoll), k.openFile(fd)
+	switch {
+	case set == nil || f == nil:
+		return eBADF
+	case !f.pollable() && f.kind != fileEpoll:
+		return ePERM
+	case epoll == fd || set.kind != fileEpoll || f.kind == fileEpoll: // sets are not nested
+		return eINVAL
+	}
+	n, watched := k.findItem(epoll, fd)
+	switch op {
+	case epollCtlAdd:
+		if watched {
+			return eEXIST
+		}
+		return k.addItem(epoll, fd, events, data)
+	case epollCtlMod, epollCtlDel:
+		if !watched {
+			return eNOENT
+		}
+		if op == epollCtlMod {
+			k.changeItem(n, events, data)
+		} else {
+			k.removeItem(n)
+		}
+		return 0
+	}
+	return eINVAL
+}
+
+func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize uint32) uint32 {
+	const (
+		eventSize = 16
+		maxEvents = 1 << 27 / eventSize
+	)
+	if mask != 0 && !t.resumed {
+		if maskSize != 8 {
+			return eINVAL
+		}
+		if !k.canRead(mask, 8) {
+			return eFAULT
+		}
+	}
+	if int32(room) <= 0 || room > maxEvents {
+		return eINVAL
+	}
+	if !inUserSpace(events, room*eventSize) {
+		return eFAULT
+	}
+	set := k.openFile(epoll)
+	if set == nil || set.kind != fileEpoll {
+		k.restoreMask(t)
+		if set == nil {
+			return eBADF
+		}
+		return eINVAL
+	}
+	if mask != 0 && !t.resumed {
+		t.savedMask, t.hasSaved = t.mask, true
+		t.mask = load64(mask) &^ unblockable
+	}
+	if r := k.fetchEvents(epoll, events, room); r != 0 || ms == 0 || t.woken == byTimeout {
+		k.restoreMask(t)
+		return r
+	}
+	until := t.until
+	if !t.resumed {
+		until = never
+		if int32(ms) > 0 {
+			until = k.clock.after(counter(), uint64(ms/1000), ms%1000*1000000)
+		}
+	}
+	return k.await(t, nodeWait+epoll, until, eINTR)
+}
+
+// restoreMask ends what epoll_pwait's mask began, where no handler will.
+func (k *kernel) restoreMask(t *thread) {
+	if t.hasSaved {
+		t.mask = t.savedMask
+		t.hasSaved = false
+	}
+}
+
+// maxFetch bounds the events that one call returns.
+const maxFetch = 64
+
+// fetchEvents stores what is ready. A level-triggered item that was reported goes
+// to the end; meeting it again means that all have been looked at.
+func (k *kernel) fetchEvents(epoll, addr, room uint32) uint32 {
+	first := uint32(maxItems) // the first one that went to the end
+	for n := uint32(0); ; n++ {
+		i, events := k.nextReady(epoll)
+		if events == 0 || i == first || n == min(room, maxFetch) {
+			return n
+		}
+		if !k.canWrite(addr, 16) {
+			if n == 0 {
+				return eFAULT
+			}
+			return n
+		}
+		store(addr, events)
+		store(addr+4, 0)
+		store64(addr+8, k.item[i].data)
+		addr += 16
+		if k.reported(i) && first == maxItems {
+			first = i
+		}
+	}
+}
