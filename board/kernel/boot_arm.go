@@ -288,6 +288,7 @@ func (k *kernel) firstStack(c *Config) uint32 {
 	}
 	store(count, n)
 	s.put(0)
+	k.hostEnvironment(&s)
 	for i := range c.Env {
 		if c.Env[i] != "" {
 			s.put(s.str(c.Env[i]))

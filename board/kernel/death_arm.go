@@ -72,8 +72,12 @@ func (k *kernel) fillRecord(r *crashRecord, reason, code, pc, lr, sp, cpsr uint3
 	sec, _ := k.clock.monotonic(counter())
 	r.uptime = uint32(sec)
 	r.pc, r.lr, r.sp, r.cpsr = pc, lr, sp, cpsr
-	r.faultStatus, r.faultAddress = dataFault()
-	k.trace(r, sp)
+	if reason != diedExit && reason != diedWatchdog {
+		r.faultStatus, r.faultAddress = dataFault()
+	}
+	if reason != diedExit {
+		k.trace(r, sp)
+	}
 	for i := k.console.head - min(k.console.head, uint32(len(r.text))); i != k.console.head; i++ {
 		r.text[r.textLen] = k.console.buf[i%consoleSize]
 		r.textLen++
