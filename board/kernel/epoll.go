@@ -14,13 +14,9 @@ type item struct {
 
 const epollFlags = epollEdge | epollOneshot
 
-// wants returns the events that the item is to be told of.
-func (it *item) wants() uint32 {
-	if it.events&^epollFlags == 0 {
-		return 0 // switched off by EPOLLONESHOT
-	}
-	return it.events&^epollFlags | epollErr | epollHup
-}
+// wants returns the events that the item is to be told of; none once EPOLLONESHOT
+// has switched it off.
+func (it *item) wants() uint32 { return it.events &^ epollFlags }
 
 // findItem returns the item with which a set watches a file.
 func (k *kernel) findItem(epoll, fd uint32) (n uint32, ok bool) {
@@ -50,7 +46,7 @@ func (k *kernel) addItem(epoll, fd, events uint32, data uint64) uint32 {
 // changeItem sets what an item asks for, and reports anew what is there already.
 func (k *kernel) changeItem(n, events uint32, data uint64) {
 	it := &k.item[n]
-	it.events, it.data = events, data
+	it.events, it.data = events|epollErr|epollHup, data
 	k.rings.remove(nodeReadied + n)
 	if k.poll(&k.file[it.fd])&it.wants() != 0 {
 		k.ready(n)

@@ -634,7 +634,7 @@ func (k *kernel) sysEpollControl(epoll, op, fd, event uint32) uint32 {
 func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize uint32) uint32 {
 	const (
 		eventSize = 16
-		maxEvents = 1 << 27 / eventSize
+		maxEvents = 0x7fffffff / eventSize
 	)
 	if mask != 0 && !t.resumed {
 		if maskSize != 8 {

@@ -45,7 +45,16 @@ const (
 	modeReadwrite = 11 // a+b
 )
 
+// hostHas reports whether a path may name a file of the host's. What the host's
+// kernel says of itself in /proc, /sys and /dev is not true of the board.
+func hostHas(path, n uint32) bool {
+	return !(n >= 5 && (pathIs(path, 5, "/proc") || pathIs(path, 5, "/sys/") || pathIs(path, 5, "/dev/")))
+}
+
 func (k *kernel) hostOpen(path, n, flags uint32) uint32 {
+	if !hostHas(path, n) {
+		return eNOENT
+	}
 	handle := k.semi(semiOpen, path, modeRead, n)
 	exists := handle != failed
 	if exists && flags&(oCreat|oExcl) == oCreat|oExcl {
@@ -174,6 +183,9 @@ func (k *kernel) hostStat(path, addr uint32) uint32 {
 	n := k.pathLength(path)
 	if isError(n) {
 		return n
+	}
+	if !hostHas(path, n) {
+		return eNOENT
 	}
 	handle := k.semi(semiOpen, path, modeRead, n)
 	if handle == failed {
