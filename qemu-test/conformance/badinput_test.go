@@ -558,15 +558,18 @@ func hostileCalls(t *testing.T, m *hostileMemory, d *descriptors) []hostileCall 
 		}
 		return all
 	}
-	anyFd := join(own, bad)
+	anyFd := join(own, own, bad)
+	// About as many good places as bad ones, or few calls get past their checks.
 	in := join(badIn, []uintptr{m.zero, m.zero + 1, m.zero + 4000})
 	out := join(badOut, []uintptr{m.good, m.good + 1, m.good + 2049})
+	for i := range uintptr(12) {
+		in, out = append(in, m.zero+i*64), append(out, m.good+i*64)
+	}
 	both := join(out, in)
 	sizes := []uintptr{0, 1, 7, 8, 9, 16, 4095, 4096, 1 << 20, 0x7fffffff, 0x80000000, 0xfffff000, noFd}
 	spans := []uintptr{0, 1, 4096, 0xfffff001, noFd}
 	words := []uintptr{0, 1, 2, 3, 8, 100, 0x7fffffff, 0x80000000, noFd}
-	nonzero := join(badIn, []uintptr{m.zero})
-	nonzero = nonzero[:0:0]
+	var nonzero []uintptr // waits without a timeout have no end
 	for _, p := range in {
 		if p != 0 {
 			nonzero = append(nonzero, p)

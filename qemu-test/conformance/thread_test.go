@@ -11,10 +11,11 @@ import (
 	"time"
 )
 
-// Locked goroutines that end take their threads with them.
+// Locked goroutines that end take their threads with them. With
+// TestRawThreadsMadeAndGone that makes more than ten thousand threads.
 func TestThreadsMadeAndGone(t *testing.T) {
 	const atOnce = 40
-	total := allow(10000, 1000)
+	total := allow(2500, 500)
 	var alive sync.Map
 	var made atomic.Int64
 	limit := make(chan struct{}, atOnce)
@@ -191,6 +192,58 @@ func TestClone(t *testing.T) {
 	}
 	if len(seen) < 2 {
 		t.Errorf("thread ids are used again at once: %v", seen)
+	}
+}
+
+// Threads that the runtime does not know come and go in great numbers, and no
+// two that live at a time share an id.
+func TestRawThreadsMadeAndGone(t *testing.T) {
+	lockThread(t)
+	const atOnce = 16
+	p := pages(t, atOnce+1)
+	blocked, saved := p+atOnce*pageSize, p+atOnce*pageSize+8
+	*longAt(blocked) = ^uint64(0)
+	pid, _ := raw(sysGetpid)
+	var slots [atOnce]int32 // the thread that has the slot's page
+	gone := func(slot int) {
+		state := (*birth)(pointer(p + uintptr(slot)*pageSize))
+		for limit := time.Now().Add(10 * time.Second); slots[slot] != 0; call(sysSchedYield) {
+			if _, e := raw(sysTgkill, pid, uintptr(slots[slot]), 0); e == ESRCH {
+				if atomic.LoadUint32(&state.finished) != 1 || state.tid != uint32(slots[slot]) {
+					t.Fatalf("thread %d went without its work: %+v", slots[slot], *state)
+				}
+				slots[slot] = 0
+			} else if time.Now().After(limit) {
+				t.Fatalf("thread %d does not go", slots[slot])
+			}
+		}
+	}
+	for n := range allow(8000, 1000) {
+		slot := n % atOnce
+		gone(slot)
+		b := p + uintptr(slot)*pageSize
+		*(*birth)(pointer(b)) = birth{}
+		must(t, sysRtSigprocmask, sigSetMask, blocked, saved, 8)
+		tid := rawClone(goThread, b+pageSize-16, b)
+		must(t, sysRtSigprocmask, sigSetMask, saved, 0, 8)
+		if tid <= 0 {
+			t.Fatalf("clone: %d", tid)
+		}
+		for other, id := range slots {
+			if id != tid {
+				continue
+			}
+			// The other one may have ended without our looking.
+			state := (*birth)(pointer(p + uintptr(other)*pageSize))
+			if atomic.LoadUint32(&state.finished) == 0 {
+				t.Fatalf("two live threads with id %d", tid)
+			}
+			slots[other] = 0
+		}
+		slots[slot] = tid
+	}
+	for slot := range slots {
+		gone(slot)
 	}
 }
 
