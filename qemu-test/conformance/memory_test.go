@@ -523,7 +523,7 @@ func (m *model) step(rnd *rand.Rand) (from, to int) {
 func TestMemoryModel(t *testing.T) {
 	// Nothing but the fuzz maps memory meanwhile.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	for seed := range int64(allow(6, 2)) {
+	for seed := range int64(allow(4, 1)) {
 		m := &model{t: t}
 		m.base = pages(t, uintptr(len(m.page)))
 		for i := range m.page {

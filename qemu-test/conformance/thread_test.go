@@ -16,6 +16,9 @@ import (
 func TestThreadsMadeAndGone(t *testing.T) {
 	const atOnce = 40
 	total := allow(2500, 500)
+	if underUserEmulation {
+		total /= 5 // a thread of qemu-arm's costs several times as much
+	}
 	var alive sync.Map
 	var made atomic.Int64
 	limit := make(chan struct{}, atOnce)
@@ -203,6 +206,8 @@ func TestRawThreadsMadeAndGone(t *testing.T) {
 	p := pages(t, atOnce+1)
 	blocked, saved := p+atOnce*pageSize, p+atOnce*pageSize+8
 	*longAt(blocked) = ^uint64(0)
+	must(t, sysRtSigprocmask, sigSetMask, blocked, saved, 8)
+	defer call(sysRtSigprocmask, sigSetMask, saved, 0, 8)
 	pid, _ := raw(sysGetpid)
 	var slots [atOnce]int32 // the thread that has the slot's page
 	gone := func(slot int) {
@@ -218,14 +223,16 @@ func TestRawThreadsMadeAndGone(t *testing.T) {
 			}
 		}
 	}
-	for n := range allow(8000, 1000) {
+	total := allow(8000, 600)
+	if underUserEmulation {
+		total /= 5 // a thread of qemu-arm's costs several times as much
+	}
+	for n := range total {
 		slot := n % atOnce
 		gone(slot)
 		b := p + uintptr(slot)*pageSize
 		*(*birth)(pointer(b)) = birth{}
-		must(t, sysRtSigprocmask, sigSetMask, blocked, saved, 8)
 		tid := rawClone(goThread, b+pageSize-16, b)
-		must(t, sysRtSigprocmask, sigSetMask, saved, 0, 8)
 		if tid <= 0 {
 			t.Fatalf("clone: %d", tid)
 		}
