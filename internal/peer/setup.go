@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -257,11 +256,16 @@ func (s *setup) fetch() error {
 	return nil
 }
 
-// deviceTree writes the board's device tree for the runs.
+// deviceTree writes the board's device tree for the runs: Debian's, with the
+// processor's timer enabled.
 func (s *setup) deviceTree() error {
 	data, err := os.ReadFile(s.k.debianTree())
 	if err != nil {
 		return fmt.Errorf("peer: the kernel package has no device tree of the board: %w", err)
 	}
-	return replaceFile(s.k.tree(), slices.Clone(data))
+	enabled, err := enableTimer(data)
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, s.k.debianTree())
+	}
+	return replaceFile(s.k.tree(), enabled)
 }
