@@ -70,7 +70,9 @@ func (k *kernel) ready(n uint32) {
 // notify tells all that wait for a file, or watch it, that it has become ready
 // for some of events.
 func (k *kernel) notify(fd, events uint32) {
-	k.wakeAll(nodeWait + fd)
+	if !k.rings.alone(nodeWait + fd) {
+		k.wakeAll(nodeWait + fd)
+	}
 	q := nodeInterest + fd
 	for node := k.rings.first(q); node != q; node = k.rings.after(node) {
 		if n := node - nodeItem; k.item[n].wants()&events != 0 {

@@ -52,8 +52,6 @@ func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 		return k.writeConsole(t, f, fd, addr, n)
 	case fileNull:
 		return n
-	case fileEvent:
-		return k.writeEvent(t, f, fd, addr, n)
 	case fileInterrupt:
 		return k.writeInterrupt(f, addr, n)
 	case filePipeWrite:
@@ -91,12 +89,22 @@ func (k *kernel) readEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
 	return 8
 }
 
-func (k *kernel) writeEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
-	switch {
-	case n < 8:
+// callWrite makes the call write. An eventfd comes first: with it the Go scheduler
+// wakes its poller.
+func callWrite(k *kernel, t *thread) uint32 {
+	fd := t.regs.r[0]
+	if fd >= MaxFiles || k.file[fd].kind != fileEvent {
+		return k.sysWriteFile(t, fd, t.regs.r[1], t.regs.r[2])
+	}
+	f := &k.file[fd]
+	addr := t.regs.r[1]
+	if t.regs.r[2] < 8 {
 		return eINVAL
-	case !k.canRead(addr, 8):
-		return eFAULT
+	}
+	if addr%pageSize > pageSize-8 || userCanRead(addr)&1 != 0 {
+		if !k.canRead(addr, 8) {
+			return eFAULT
+		}
 	}
 	v := load64(addr)
 	if v == ^uint64(0) {
@@ -661,6 +669,7 @@ func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize
 	if mask != 0 && !t.resumed {
 		t.savedMask, t.hasSaved = t.mask, true
 		t.mask = load64(mask) &^ unblockable
+		k.work |= workSignals
 	}
 	if r := k.fetchEvents(epoll, events, room); r != 0 || ms == 0 || t.woken == byTimeout {
 		k.restoreMask(t)
@@ -681,6 +690,7 @@ func (k *kernel) restoreMask(t *thread) {
 	if t.hasSaved {
 		t.mask = t.savedMask
 		t.hasSaved = false
+		k.work |= workSignals
 	}
 }
 

@@ -86,7 +86,7 @@ func (k *kernel) fileInterrupt(n uint32) {
 		fd := uint32(k.irq.owner[n]) - 1
 		k.file[fd].count++
 		k.notify(fd, epollIn)
-		k.resched = true
+		k.work |= workSchedule
 	}
 }
 
