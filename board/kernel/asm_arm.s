@@ -62,13 +62,11 @@ TEXT vecUndefined<>(SB),NOSPLIT|NOFRAME,$0
 	MOVW	$1, R0
 	B	enterKernel<>(SB)
 
-// vecCall is where SWI comes. The call's number is still in R7.
+// vecCall is where SWI comes. The call's number is still in R7. The kernel itself
+// has no SWI, so it comes from User mode.
 TEXT vecCall<>(SB),NOSPLIT|NOFRAME,$0
 	SRS
 	STM_USER
-	MOVW	4(R13), R1		// saved cpsr
-	TST	$15, R1			// not User mode: a fault in the kernel
-	BNE	inKernel
 	MOVW	$(const_stackTop - 16), R13
 	MOVW	$(const_regionVA + const_offG), g
 	MOVW	$const_stateVA, R0
@@ -76,8 +74,7 @@ TEXT vecCall<>(SB),NOSPLIT|NOFRAME,$0
 	MOVW	kernel_count(R0), R2	// counters.calls is the first
 	ADD	$1, R2
 	MOVW	R2, kernel_count(R0)
-	MOVW	$const_numCalls, R2
-	CMP	R2, R7
+	CMP	$const_numCalls, R7
 	BHS	unknown
 	MOVW	$·calls(SB), R2
 	MOVW	R7<<2(R2), R2
@@ -114,9 +111,6 @@ work:
 	BL	·workAfterCall(SB)
 	MOVW	4(R13), R0
 	B	leave<>(SB)
-inKernel:
-	MOVW	$2, R0
-	B	enterKernel<>(SB)
 
 TEXT vecPrefetch<>(SB),NOSPLIT|NOFRAME,$0
 	WORD	$0xe24ee004
@@ -270,6 +264,23 @@ TEXT ·userCanRead(SB),NOSPLIT,$0-8
 	ISB
 	MRC	15, 0, R0, C7, C4, 0	// PAR
 	MOVW	R0, ret+4(FP)
+	RET
+
+TEXT ·userLoad64(SB),NOSPLIT,$0-16
+	MOVW	addr+0(FP), R0
+	MCR	15, 0, R0, C7, C8, 2	// ATS1CUR
+	ISB
+	MRC	15, 0, R1, C7, C4, 0	// PAR
+	AND	$1, R1
+	AND	$7, R0, R2
+	ORR.S	R2, R1
+	BNE	absent
+	MOVW	0(R0), R2
+	MOVW	4(R0), R3
+	MOVW	R2, low+4(FP)
+	MOVW	R3, high+8(FP)
+absent:
+	MOVW	R1, fault+12(FP)
 	RET
 
 TEXT ·userCanWrite(SB),NOSPLIT,$0-8

@@ -72,6 +72,7 @@ func (k *kernel) block(t *thread, f *file, fd uint32) uint32 {
 	if !f.blocks() {
 		return eAGAIN
 	}
+	f.told = false
 	return k.await(t, nodeWait+fd, never, restartSys)
 }
 
@@ -79,13 +80,13 @@ func (k *kernel) readEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
 	switch {
 	case n < 8:
 		return eINVAL
-	case f.count == 0:
+	case f.low|f.high == 0:
 		return k.block(t, f, fd)
 	case !k.canWrite(addr, 8):
 		return eFAULT
 	}
 	store64(addr, f.eventRead())
-	k.notify(fd, epollOut)
+	k.notify(f, epollOut)
 	return 8
 }
 
@@ -97,23 +98,27 @@ func callWrite(k *kernel, t *thread) uint32 {
 		return k.sysWriteFile(t, fd, t.regs.r[1], t.regs.r[2])
 	}
 	f := &k.file[fd]
-	addr := t.regs.r[1]
 	if t.regs.r[2] < 8 {
 		return eINVAL
 	}
-	if addr%pageSize > pageSize-8 || userCanRead(addr)&1 != 0 {
-		if !k.canRead(addr, 8) {
+	low, high, fault := userLoad64(t.regs.r[1])
+	if fault != 0 {
+		if !k.canRead(t.regs.r[1], 8) {
 			return eFAULT
 		}
+		low, high = load(t.regs.r[1]), load(t.regs.r[1]+4)
 	}
-	v := load64(addr)
-	if v == ^uint64(0) {
+	if low&high == ^uint32(0) {
 		return eINVAL
 	}
-	if !f.eventAdd(v) {
+	if sum := f.low + low; f.high|high == 0 && sum >= low {
+		f.low = sum
+	} else if !f.eventAdd(uint64(low) | uint64(high)<<32) {
 		return k.block(t, f, fd)
 	}
-	k.notify(fd, epollIn)
+	if !f.told {
+		k.notify(f, epollIn)
+	}
 	return 8
 }
 
@@ -124,13 +129,13 @@ func (k *kernel) readInterrupt(t *thread, f *file, fd, addr, n uint32) uint32 {
 	switch {
 	case n < 4:
 		return eINVAL
-	case f.count == 0:
+	case f.low == 0:
 		return k.block(t, f, fd)
 	case !k.canWrite(addr, 4):
 		return eFAULT
 	}
-	store(addr, uint32(f.count))
-	f.count = 0
+	store(addr, f.low)
+	f.low = 0
 	return 4
 }
 
@@ -180,7 +185,7 @@ func (k *kernel) readPipe(t *thread, f *file, fd, addr, n uint32) uint32 {
 		done += c
 	}
 	if p.writer != 0 {
-		k.notify(p.writer-1, epollOut)
+		k.notify(&k.file[p.writer-1], epollOut)
 	}
 	return n
 }
@@ -215,7 +220,7 @@ func (k *kernel) writePipe(t *thread, f *file, fd, addr, n uint32) uint32 {
 		t.done += c
 		left -= c
 	}
-	k.notify(p.reader-1, epollIn)
+	k.notify(&k.file[p.reader-1], epollIn)
 	if t.done < n {
 		return again
 	}
@@ -458,12 +463,12 @@ func (k *kernel) closePipe(f *file) {
 	if f.kind == filePipeRead {
 		p.reader = 0
 		if p.writer != 0 {
-			k.notify(p.writer-1, epollErr)
+			k.notify(&k.file[p.writer-1], epollErr)
 		}
 	} else {
 		p.writer = 0
 		if p.reader != 0 {
-			k.notify(p.reader-1, epollHup)
+			k.notify(&k.file[p.reader-1], epollHup)
 		}
 	}
 	if p.reader == 0 && p.writer == 0 {
@@ -517,7 +522,7 @@ func (k *kernel) sysEventfd(count, flags uint32) uint32 {
 	if !ok {
 		return eMFILE
 	}
-	k.file[fd].count = uint64(count)
+	k.file[fd].low = count
 	k.file[fd].which = uint8(flags & efdSemaphore)
 	return fd
 }
@@ -672,6 +677,9 @@ func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize
 		k.work |= workSignals
 	}
 	if r := k.fetchEvents(epoll, events, room); r != 0 || ms == 0 || t.woken == byTimeout {
+		if !k.rings.alone(nodeReady + epoll) {
+			k.wakeFirst(nodeWait + epoll) // there is more for another waiter
+		}
 		k.restoreMask(t)
 		return r
 	}

@@ -14,8 +14,9 @@ const (
 	vecFast      = 7
 )
 
-// numCalls is the length of the table of system calls.
-const numCalls = 423
+// numCalls is the length of the table of system calls, a number that fits an
+// instruction.
+const numCalls = 424
 
 // trap handles an exception from User mode other than a system call and returns
 // the address of the registers of the thread that is to run.
