@@ -343,6 +343,9 @@ func TestMadvise(t *testing.T) {
 
 func TestBrk(t *testing.T) {
 	top := must(t, sysBrk, 0)
+	if top == 0 {
+		t.Error("the break is at zero")
+	}
 	for _, addr := range []uintptr{0, 1, pageSize, 0xc0000000, 0xfffff000, 0xffffffff} {
 		if underUserEmulation && addr >= 0xc0000000 {
 			continue // qemu-arm's user space ends at 4 GiB
