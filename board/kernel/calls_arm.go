@@ -15,6 +15,9 @@ func callGetpid(_ *kernel, _ *thread) uint32 { return firstTid }
 func callZero(_ *kernel, _ *thread) uint32   { return 0 }
 func callKill(k *kernel, t *thread) uint32   { return k.sysKill(t.regs.r[0], t.regs.r[1]) }
 
+// callBrk says that there is no room above the break, which lies below all mappings.
+func callBrk(_ *kernel, _ *thread) uint32 { return areaStart }
+
 func callIoctl(k *kernel, t *thread) uint32 {
 	if k.openFile(t.regs.r[0]) == nil {
 		return eBADF

@@ -16,7 +16,7 @@ CALL(19, ·callHost)	// lseek
 CALL(20, ·callGetpid)
 CALL(24, ·callZero)	// getuid
 CALL(37, ·callKill)
-CALL(45, ·callZero)	// brk
+CALL(45, ·callBrk)
 CALL(47, ·callZero)	// getgid
 CALL(49, ·callZero)	// geteuid
 CALL(50, ·callZero)	// getegid
