@@ -248,6 +248,13 @@ TEXT ·setTimer(SB),NOSPLIT,$0-8
 	ISB
 	RET
 
+// idle is what the idle thread runs.
+TEXT idle<>(SB),NOSPLIT|NOFRAME,$0
+	DSB
+again:
+	WORD	$0xe320f003		// wfi
+	B	again
+
 TEXT ·waitForInterrupt(SB),NOSPLIT,$0-0
 	DSB
 	WORD	$0xe320f003		// wfi
@@ -393,5 +400,7 @@ TEXT ·symbolAddrs(SB),NOSPLIT,$0-4
 	MOVW	$signalReturn<>(SB), R1
 	MOVW.P	R1, 4(R0)
 	MOVW	$·vdsoClockGettime(SB), R1
+	MOVW.P	R1, 4(R0)
+	MOVW	$idle<>(SB), R1
 	MOVW.P	R1, 4(R0)
 	RET

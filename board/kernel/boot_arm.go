@@ -174,7 +174,11 @@ func boot(c *Config) uint32 {
 		k.file[fd].kind, k.file[fd].flags = fileConsole, oRdwr
 	}
 	th, _ := k.newThread()
+	k.thread[idleThread].regs.pc = k.symbols.idle
+	k.thread[idleThread].regs.cpsr = cpsrUser | cpsrFIQ
+	k.thread[idleThread].mask = ^uint64(0)
 	k.run(th)
+	k.fpu = th
 	k.switchedAt = counter()
 	t := &k.thread[th]
 	t.regs.r[13] = k.firstStack(c)

@@ -270,7 +270,7 @@ func (k *kernel) writeConsole(t *thread, f *file, fd, addr, n uint32) uint32 {
 // maxSeed is how many bytes of a seed one write takes; minSeed makes the
 // generator count as seeded.
 const (
-	maxSeed = 1024
+	maxSeed = 128
 	minSeed = 32
 )
 

@@ -155,7 +155,7 @@ func extent(page, until uint32) (end, work uint32) {
 		end = min(end, until, page+sliceWork)
 		return end, work + end - page
 	}
-	for n := 0; n < 512 && end < until && pte(end<<pageShift) == 0; n++ {
+	for n := 0; n < 64 && end < until && pte(end<<pageShift) == 0; n++ {
 		end += 256
 	}
 	return min(end, until), work

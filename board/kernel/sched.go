@@ -51,6 +51,11 @@ type thread struct {
 	altStack, altSize uint32
 }
 
+// idleThread is the number of the thread that runs when no other can: in User
+// mode, with interrupts on, it waits for them. It is in no queue and gets no
+// signals.
+const idleThread = MaxThreads
+
 // never is the deadline of a wait without one.
 const never = ^uint64(0)
 
@@ -157,6 +162,9 @@ func (k *kernel) enqueue(th uint32) {
 	}
 	k.rings.push(q, nodeThread+th)
 	k.work |= workTimer
+	if k.current == idleThread {
+		k.work |= workSchedule
+	}
 }
 
 // dequeue takes the thread that is to run next; false if none is runnable.
@@ -184,6 +192,10 @@ func (k *kernel) charge(now uint64) {
 	t := &k.thread[k.current]
 	used := now - k.switchedAt
 	k.switchedAt = now
+	if k.current == idleThread {
+		k.count.idle += used
+		return
+	}
 	if used >= uint64(t.slice) {
 		t.slice = 0
 	} else {

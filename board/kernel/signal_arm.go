@@ -217,7 +217,7 @@ func (k *kernel) sysSigaction(sig, set, old, size uint32) uint32 {
 // discard forgets a signal wherever it is pending.
 func (k *kernel) discard(sig uint32) {
 	k.pending &^= bit(sig)
-	for th := range k.thread {
+	for th := range uint32(MaxThreads) {
 		k.thread[th].pending &^= bit(sig)
 		k.thread[th].fromUser &^= bit(sig)
 	}

@@ -26,7 +26,7 @@ type kernel struct {
 	switchedAt uint64 // when the current thread was given the processor
 	runFirst   uint32 // which of the two run queues is served: 0 or 1
 	pending    uint64 // signals sent to the process that every thread blocks
-	idle       bool   // no thread runs
+	fpu        uint32 // the thread whose floating-point state is in the registers
 	dying      bool
 	count      counters
 
@@ -47,9 +47,9 @@ type kernel struct {
 	action          [numSignals + 1]action
 	mem             memoryMap
 	console         console
-	text            text        // scratch, for what the kernel says
-	crash           crashRecord // of the previous boot; reason 0 is none
-	thread          [MaxThreads]thread
+	text            text                   // scratch, for what the kernel says
+	crash           crashRecord            // of the previous boot; reason 0 is none
+	thread          [MaxThreads + 1]thread // the last one is the idle thread
 }
 
 // Work to be done before the return to User mode.
@@ -76,6 +76,7 @@ type imageSymbols struct {
 	vectors      [7]uint32
 	signalReturn uint32
 	clockGettime uint32
+	idle         uint32
 }
 
 // numLines is how many interrupt lines there are, the CPU's own included.

@@ -11,7 +11,7 @@ func tick(next uint64) uint64 {
 }
 
 func torment(k *kernel) {
-	if k.idle {
+	if k.current == idleThread {
 		return
 	}
 	if k.othersRunnable() {

@@ -87,39 +87,32 @@ func (k *kernel) run(th uint32) {
 	k.work |= workSignals
 }
 
-// schedule gives the processor to the thread that is next.
+// schedule gives the processor to the thread that is next, or to the idle thread.
 func (k *kernel) schedule() {
 	now := counter()
 	k.work &^= workSchedule
 	k.charge(now)
-	old := k.current
-	if k.thread[old].state == threadRunnable {
-		k.enqueue(old)
+	if k.thread[k.current].state == threadRunnable {
+		k.enqueue(k.current)
 	}
 	next, ok := k.dequeue()
-	for !ok {
-		k.idle = true
-		k.setTimer()
-		asleep := counter()
-		waitForInterrupt()
-		now = counter()
-		k.count.idle += now - asleep
-		k.interrupt(now)
-		k.idle = false
-		next, ok = k.dequeue()
+	if !ok {
+		next = idleThread
 	}
 	k.work &^= workSchedule
-	k.switchedAt = now
 	k.work |= workTimer
-	if next == old {
+	if next == k.current {
 		return
 	}
 	k.count.switches++
-	o, n := &k.thread[old], &k.thread[next]
-	saveFPU(&o.vfp)
+	o, n := &k.thread[k.current], &k.thread[next]
 	o.tls[0], o.tls[1] = threadRegs()
-	loadFPU(&n.vfp)
 	setThreadRegs(n.tls[0], n.tls[1])
+	if next != idleThread && next != k.fpu {
+		saveFPU(&k.thread[k.fpu].vfp)
+		loadFPU(&n.vfp)
+		k.fpu = next
+	}
 	k.run(next)
 }
 
@@ -128,7 +121,7 @@ func (k *kernel) schedule() {
 func (k *kernel) setTimer() {
 	k.work &^= workTimer
 	next := min(k.clock.base+uint64(k.clock.hz), k.nextTimer())
-	if !k.idle && k.othersRunnable() {
+	if k.current != idleThread && k.othersRunnable() {
 		next = min(next, k.switchedAt+uint64(k.thread[k.current].slice))
 	}
 	setTimer(tick(next))
@@ -146,7 +139,7 @@ func (k *kernel) timerInterrupt(now uint64) {
 		k.expire(now)
 		k.work |= workSchedule
 	}
-	if !k.idle && k.othersRunnable() {
+	if k.current != idleThread && k.othersRunnable() {
 		k.charge(now)
 		if k.thread[k.current].slice == 0 {
 			k.work |= workSchedule
