@@ -123,8 +123,8 @@ func (s *setup) tools() error {
 	return nil
 }
 
-// sources writes the private source list: the suite, on the mirror that this
-// machine takes its own Debian packages from.
+// sources finds the mirror that this machine takes its own Debian packages from,
+// and has apt's private state take the suite there.
 func (s *setup) sources() error {
 	list, err := s.run(s.k.root, "apt-get", "indextargets", "--format", "$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)")
 	if err != nil {
@@ -134,17 +134,25 @@ func (s *setup) sources() error {
 	if err != nil {
 		return err
 	}
+	s.say("taking %s from %s", s.k.Suite, mirror)
+	return s.writeSources(mirror)
+}
+
+// writeSources makes apt's private state, with the suite on the mirror as its
+// only source.
+func (s *setup) writeSources(mirror string) error {
 	for _, dir := range []string{"lists/partial", "archives/partial", "none"} {
 		if err := os.MkdirAll(filepath.Join(s.apt, dir), 0o755); err != nil {
 			return fmt.Errorf("peer: %w", err)
 		}
 	}
-	s.say("taking %s from %s", s.k.Suite, mirror)
 	line := fmt.Sprintf("deb [arch=armhf signed-by=%s] %s %s main\n", keyring, mirror, s.k.Suite)
-	if err := os.WriteFile(filepath.Join(s.apt, "sources.list"), []byte(line), 0o644); err != nil {
-		return fmt.Errorf("peer: %w", err)
+	for name, text := range map[string]string{"sources.list": line, "status": ""} {
+		if err := os.WriteFile(filepath.Join(s.apt, name), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
 	}
-	return os.WriteFile(filepath.Join(s.apt, "status"), nil, 0o644)
+	return nil
 }
 
 // pickMirror chooses among the machine's own package lists (lines of apt's name
