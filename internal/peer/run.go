@@ -145,7 +145,8 @@ func (k *kernel) emulatorArgs(job *Job, initrd, console string) []string {
 		"-chardev", "file,id=console,path=" + console, "-serial", "chardev:console",
 		"-serial", "stdio",
 		"-kernel", k.image(), "-dtb", k.tree(), "-initrd", initrd,
-		// A panic restarts at once, which -no-reboot turns into the end.
+		// A panic restarts at once, which -no-reboot turns into the end. The
+		// kernel's cipher tests would run beside the program for seconds.
 		"-append", "console=ttymxc0,115200 panic=-1 rdinit=/init cryptomgr.notests=1",
 	}
 	if job.Icount {

@@ -106,8 +106,9 @@ func TestRunStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var spoke time.Time
+	var heard []byte
 	live := writerFunc(func(p []byte) (int, error) {
-		if bytes.Contains(p, []byte("hanging\n")) {
+		if heard = append(heard, p...); spoke.IsZero() && bytes.Contains(heard, []byte("hanging\n")) {
 			spoke = time.Now()
 			cancel()
 		}

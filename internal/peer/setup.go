@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,6 +58,11 @@ func Setup(ctx context.Context, o Options) error {
 		return err
 	}
 	s := &setup{ctx: ctx, log: o.Log, apt: filepath.Join(root, folder, "apt"), k: kernel{Suite: o.Suite, root: root}}
+	lock, err := lockFolder(filepath.Join(root, folder))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	for _, step := range []func() error{s.tools, s.sources, s.index, s.choose, s.fetch, s.deviceTree, s.k.record} {
 		if err := step(); err != nil {
 			return err
@@ -64,6 +70,23 @@ func Setup(ctx context.Context, o Options) error {
 	}
 	s.say("%s %s is ready", s.k.Package, s.k.Version)
 	return nil
+}
+
+// lockFolder makes the folder and locks it against another Setup. Closing the
+// file unlocks it; so does the end of the process.
+func lockFolder(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("peer: lock %s: %w: another setup is at work there: run this again when it is done", dir, err)
+	}
+	return f, nil
 }
 
 // A setup is one run of Setup.

@@ -70,3 +70,19 @@ func TestIndexRefusesUnsigned(t *testing.T) {
 		t.Errorf("error %v, want one that says \"is not signed\"", err)
 	}
 }
+func TestLockFolder(t *testing.T) {
+	dir := t.TempDir()
+	first, err := lockFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockFolder(dir); err == nil || !strings.Contains(err.Error(), "another setup is at work") {
+		t.Errorf("second lock: %v", err)
+	}
+	first.Close()
+	again, err := lockFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}
