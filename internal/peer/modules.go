@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -92,7 +94,7 @@ func (r *resolver) add(name string) error {
 		return fmt.Errorf("peer: this kernel has no module %s (looked in %s)", name, r.dir)
 	}
 	r.state[name] = visiting
-	object, err := unpackModule(r.ctx, filepath.Join(r.dir, file+".xz"))
+	object, err := readModule(r.ctx, filepath.Join(r.dir, file))
 	if err != nil {
 		return err
 	}
@@ -111,14 +113,20 @@ func (r *resolver) add(name string) error {
 	return r.c.add(in, object, 0o644)
 }
 
-// unpackModule gives the module in an xz file. Go's library has no xz.
-func unpackModule(ctx context.Context, file string) ([]byte, error) {
+// readModule gives the module that the kernel's list calls file: Debian's 6.12
+// keeps it in FILE.xz, its 6.1 as it is. Go's library has no xz.
+func readModule(ctx context.Context, file string) ([]byte, error) {
+	if object, err := os.ReadFile(file); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return object, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, DefaultLimit)
+	defer cancel()
 	var complaints bytes.Buffer
-	cmd := exec.CommandContext(ctx, "xz", "--decompress", "--stdout", file)
+	cmd := exec.CommandContext(ctx, "xz", "--decompress", "--stdout", file+".xz")
 	cmd.Stderr = &complaints
 	object, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("peer: xz %s: %w: %s", file, err, bytes.TrimSpace(complaints.Bytes()))
+		return nil, fmt.Errorf("peer: xz %s.xz: %w: %s", file, err, bytes.TrimSpace(complaints.Bytes()))
 	}
 	return object, nil
 }

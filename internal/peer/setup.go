@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -57,6 +58,11 @@ func Setup(ctx context.Context, o Options) error {
 		return err
 	}
 	s := &setup{ctx: ctx, log: o.Log, apt: filepath.Join(root, folder, "apt"), k: kernel{Suite: o.Suite, root: root}}
+	lock, err := lockFolder(filepath.Join(root, folder))
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	for _, step := range []func() error{s.tools, s.sources, s.index, s.choose, s.fetch, s.deviceTree, s.k.record} {
 		if err := step(); err != nil {
 			return err
@@ -64,6 +70,23 @@ func Setup(ctx context.Context, o Options) error {
 	}
 	s.say("%s %s is ready", s.k.Package, s.k.Version)
 	return nil
+}
+
+// lockFolder makes the folder and locks it against another Setup. Closing the
+// file unlocks it; so does the end of the process.
+func lockFolder(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("peer: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("peer: lock %s: %w: another setup is at work there: run this again when it is done", dir, err)
+	}
+	return f, nil
 }
 
 // A setup is one run of Setup.
@@ -123,8 +146,8 @@ func (s *setup) tools() error {
 	return nil
 }
 
-// sources writes the private source list: the suite, on the mirror that this
-// machine takes its own Debian packages from.
+// sources finds the mirror that this machine takes its own Debian packages from,
+// and has apt's private state take the suite there.
 func (s *setup) sources() error {
 	list, err := s.run(s.k.root, "apt-get", "indextargets", "--format", "$(CREATED_BY) $(REPO_URI) $(RELEASE) $(COMPONENT)")
 	if err != nil {
@@ -134,17 +157,25 @@ func (s *setup) sources() error {
 	if err != nil {
 		return err
 	}
+	s.say("taking %s from %s", s.k.Suite, mirror)
+	return s.writeSources(mirror)
+}
+
+// writeSources makes apt's private state, with the suite on the mirror as its
+// only source.
+func (s *setup) writeSources(mirror string) error {
 	for _, dir := range []string{"lists/partial", "archives/partial", "none"} {
 		if err := os.MkdirAll(filepath.Join(s.apt, dir), 0o755); err != nil {
 			return fmt.Errorf("peer: %w", err)
 		}
 	}
-	s.say("taking %s from %s", s.k.Suite, mirror)
 	line := fmt.Sprintf("deb [arch=armhf signed-by=%s] %s %s main\n", keyring, mirror, s.k.Suite)
-	if err := os.WriteFile(filepath.Join(s.apt, "sources.list"), []byte(line), 0o644); err != nil {
-		return fmt.Errorf("peer: %w", err)
+	for name, text := range map[string]string{"sources.list": line, "status": ""} {
+		if err := os.WriteFile(filepath.Join(s.apt, name), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
 	}
-	return os.WriteFile(filepath.Join(s.apt, "status"), nil, 0o644)
+	return nil
 }
 
 // pickMirror chooses among the machine's own package lists (lines of apt's name

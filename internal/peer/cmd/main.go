@@ -2,7 +2,7 @@
 // and runs programs on it.
 //
 //	go run ./internal/peer/cmd setup [-suite SUITE] [-update]
-//	go run ./internal/peer/cmd run [-icount] [-limit TIME] [-module NAME]... [-env KEY=value]... PROGRAM [ARG]...
+//	go run ./internal/peer/cmd run [-icount] [-limit TIME] [-console] [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...
 //
 // PROGRAM is a static linux/arm program. Its output goes to standard output, its
 // exit code becomes the command's (a signal's number plus 128 when one ended it).
@@ -22,7 +22,7 @@ import (
 
 const usage = `usage:
   peer setup [-suite SUITE] [-update]
-  peer run [-icount] [-limit TIME] [-console] [-module NAME]... [-env KEY=value]... PROGRAM [ARG]...`
+  peer run [-icount] [-limit TIME] [-console] [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -66,7 +66,7 @@ func run(ctx context.Context, args []string) (int, error) {
 	f := flag.NewFlagSet("peer run", flag.ExitOnError)
 	f.BoolVar(&job.Icount, "icount", false, "virtual time counts instructions")
 	f.DurationVar(&job.Limit, "limit", peer.DefaultLimit, "of wall-clock `time`")
-	console := f.Bool("console", false, "show the kernel's messages on standard error afterwards")
+	console := f.Bool("console", false, "show the kernel's and the emulator's messages on standard error afterwards")
 	list := func(to *[]string) func(string) error {
 		return func(v string) error { *to = append(*to, v); return nil }
 	}
@@ -81,8 +81,8 @@ func run(ctx context.Context, args []string) (int, error) {
 	res, err := peer.Run(ctx, job)
 	if *console {
 		os.Stderr.Write(res.Console)
+		os.Stderr.Write(res.Emulator)
 	}
-	os.Stderr.Write(res.Emulator)
 	if err != nil {
 		return 1, err
 	}

@@ -51,10 +51,10 @@ func main() {
 }
 
 func measure() error {
+	settle()
 	if err := checkCounter(); err != nil {
 		return err
 	}
-	settle()
 	if err := measureTraps(); err != nil {
 		return err
 	}
