@@ -279,6 +279,8 @@ TEXT ·userLoad64(SB),NOSPLIT,$0-16
 	MRC	15, 0, R1, C7, C4, 0	// PAR
 	AND	$1, R1
 	AND	$7, R0, R2
+	CMP	$const_areaStart, R0
+	ORR.CC	$1, R1			// device registers
 	ORR.S	R2, R1
 	BNE	absent
 	MOVW	0(R0), R2

@@ -81,7 +81,10 @@ func (k *kernel) pageIn(va uint32, write bool) bool {
 }
 
 // Checks of user memory ask the MMU itself, which also brings absent pages in.
-// They hold until the kernel returns to User mode.
+// They hold until the kernel returns to User mode. What lies below the mmap area
+// is device registers at most: those the kernel never reads or writes for a
+// program, since an access that the device refuses, or that is not aligned, would
+// be a fault in the kernel.
 
 // inUserSpace reports whether n bytes at addr lie below the kernel and do not wrap.
 func inUserSpace(addr, n uint32) bool {
@@ -93,7 +96,7 @@ func (k *kernel) canRead(addr, n uint32) bool {
 	if n == 0 {
 		return true
 	}
-	if !inUserSpace(addr, n) {
+	if addr < areaStart || !inUserSpace(addr, n) {
 		return false
 	}
 	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
@@ -108,7 +111,7 @@ func (k *kernel) canWrite(addr, n uint32) bool {
 	if n == 0 {
 		return true
 	}
-	if !inUserSpace(addr, n) {
+	if addr < areaStart || !inUserSpace(addr, n) {
 		return false
 	}
 	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
