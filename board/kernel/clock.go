@@ -82,13 +82,7 @@ func (c *clock) after(now, sec uint64, nsec uint32) uint64 {
 // span splits a number of ticks into seconds and nanoseconds, for a remaining
 // time.
 func (c *clock) span(ticks uint64) (sec uint64, nsec uint32) {
-	for ticks >= uint64(c.hz)<<10 {
-		ticks -= uint64(c.hz) << 10
-		sec += 1 << 10
-	}
-	for ticks >= uint64(c.hz) {
-		ticks -= uint64(c.hz)
-		sec++
-	}
+	sec = ticks / uint64(c.hz)
+	ticks -= sec * uint64(c.hz)
 	return sec, uint32(ticks * uint64(c.nsScale) >> nsShift)
 }
