@@ -186,16 +186,17 @@ func (k *kernel) dropPages(page, until uint32) {
 
 // unmapPiece is a step of munmap, and of mmap over old mappings.
 func unmapPiece(k *kernel, page, until, attr, newAttr uint32) uint32 {
-	switch {
-	case attr&attrImage != 0:
+	if attr&attrImage != 0 {
 		return eINVAL
+	}
+	if attr != newAttr && !k.mem.set(page, until, newAttr) {
+		return eNOMEM
+	}
+	switch {
 	case attr&attrDevice != 0:
 		k.unmapDevice(page, until)
 	case attr != 0:
 		k.dropPages(page, until)
-	}
-	if attr != newAttr && !k.mem.set(page, until, newAttr) {
-		return eNOMEM
 	}
 	return 0
 }
@@ -307,8 +308,14 @@ func (k *kernel) mapFixedAt(t *thread, addr, n, attr, flags uint32) uint32 {
 	if addr&(pageSize-1) != 0 {
 		return eINVAL
 	}
-	if flags&mapFixedNoreplace != 0 && !k.mem.free(page, page+n) {
-		return eEXIST
+	if flags&mapFixedNoreplace != 0 {
+		switch {
+		case !k.mem.free(page, page+n):
+			return eEXIST
+		case !k.mem.set(page, page+n, attr):
+			return eNOMEM
+		}
+		return addr
 	}
 	if r := k.overPages(t, page, page+n, unmapPiece, attr); r != 0 {
 		return r
