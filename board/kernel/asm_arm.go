@@ -11,7 +11,7 @@ func waitForInterrupt()                                // WFI
 func permitCounter()                                   // CNTKCTL: User mode reads the counters
 func userCanRead(addr uint32) uint32                   // ATS1CUR, then PAR: bit 0 is set on a fault
 func userCanWrite(addr uint32) uint32                  // ATS1CUW, then PAR
-func userLoad64(addr uint32) (low, high, fault uint32) // ATS1CUR, then two loads; fault unless aligned and readable
+func userLoad64(addr uint32) (low, high, fault uint32) // ATS1CUR, then two loads; fault unless aligned, readable and no device
 func syncPage(addr uint32)                             // after a change of one page's descriptor
 func syncAll()                                         // after a change of many
 func cleanLine(addr uint32)                            // DCCMVAC: write a cache line back

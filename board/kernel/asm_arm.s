@@ -67,6 +67,9 @@ TEXT vecUndefined<>(SB),NOSPLIT|NOFRAME,$0
 TEXT vecCall<>(SB),NOSPLIT|NOFRAME,$0
 	SRS
 	STM_USER
+	MOVW	4(R13), R1		// saved cpsr
+	TST	$0x20, R1		// Thumb state
+	BNE	thumb
 	MOVW	$(const_stackTop - 16), R13
 	MOVW	$(const_regionVA + const_offG), g
 	MOVW	$const_stateVA, R0
@@ -85,6 +88,9 @@ TEXT vecCall<>(SB),NOSPLIT|NOFRAME,$0
 	BL	(R2)
 	MOVW	12(R13), R0		// the result
 	B	done
+thumb:
+	MOVW	$const_vecUndefined, R0	// a call could not be sent back to its SWI
+	B	enterKernel<>(SB)
 unknown:
 	MOVW	$-38, R0		// ENOSYS
 done:
@@ -280,6 +286,8 @@ TEXT ·userLoad64(SB),NOSPLIT,$0-16
 	MRC	15, 0, R1, C7, C4, 0	// PAR
 	AND	$1, R1
 	AND	$7, R0, R2
+	CMP	$const_areaStart, R0
+	ORR.CC	$1, R1			// device registers
 	ORR.S	R2, R1
 	BNE	absent
 	MOVW	0(R0), R2

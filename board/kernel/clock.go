@@ -6,7 +6,7 @@ package kernel
 type clock struct {
 	hz       uint32
 	nsScale  uint32 // nanoseconds per tick << nsShift
-	tickRate uint64 // ticks per nanosecond << 32
+	tickRate uint64 // ticks per nanosecond << 32, rounded up
 	base     uint64 // counter at the last whole second
 	seconds  uint64 // since the first base: CLOCK_MONOTONIC
 
@@ -24,7 +24,7 @@ const (
 func (c *clock) init(hz uint32, now uint64) {
 	c.hz = hz
 	c.nsScale = uint32((second << nsShift) / uint64(hz))
-	c.tickRate = (uint64(hz) << 32) / second
+	c.tickRate = (uint64(hz)<<32 + second - 1) / second
 	c.base = now
 	c.seconds = 0
 	c.offsetSec, c.offsetNsec = 0, 0
@@ -41,10 +41,16 @@ func (c *clock) advance(now uint64) bool {
 	return moved
 }
 
-// monotonic returns the time since the clock started.
+// monotonic returns the time since the clock started. It leaves the base alone:
+// who moves it must publish it.
 func (c *clock) monotonic(now uint64) (sec uint64, nsec uint32) {
-	c.advance(now)
-	return c.seconds, uint32((now - c.base) * uint64(c.nsScale) >> nsShift)
+	sec = c.seconds
+	since := now - c.base
+	for since >= uint64(c.hz) {
+		since -= uint64(c.hz)
+		sec++
+	}
+	return sec, uint32(since * uint64(c.nsScale) >> nsShift)
 }
 
 // real returns the wall-clock time since 1970.
@@ -82,13 +88,7 @@ func (c *clock) after(now, sec uint64, nsec uint32) uint64 {
 // span splits a number of ticks into seconds and nanoseconds, for a remaining
 // time.
 func (c *clock) span(ticks uint64) (sec uint64, nsec uint32) {
-	for ticks >= uint64(c.hz)<<10 {
-		ticks -= uint64(c.hz) << 10
-		sec += 1 << 10
-	}
-	for ticks >= uint64(c.hz) {
-		ticks -= uint64(c.hz)
-		sec++
-	}
+	sec = ticks / uint64(c.hz)
+	ticks -= sec * uint64(c.hz)
 	return sec, uint32(ticks * uint64(c.nsScale) >> nsShift)
 }

@@ -81,7 +81,10 @@ func (k *kernel) pageIn(va uint32, write bool) bool {
 }
 
 // Checks of user memory ask the MMU itself, which also brings absent pages in.
-// They hold until the kernel returns to User mode.
+// They hold until the kernel returns to User mode. What lies below the mmap area
+// is device registers at most: those the kernel never reads or writes for a
+// program, since an access that the device refuses, or that is not aligned, would
+// be a fault in the kernel.
 
 // inUserSpace reports whether n bytes at addr lie below the kernel and do not wrap.
 func inUserSpace(addr, n uint32) bool {
@@ -93,7 +96,7 @@ func (k *kernel) canRead(addr, n uint32) bool {
 	if n == 0 {
 		return true
 	}
-	if !inUserSpace(addr, n) {
+	if addr < areaStart || !inUserSpace(addr, n) {
 		return false
 	}
 	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
@@ -108,7 +111,7 @@ func (k *kernel) canWrite(addr, n uint32) bool {
 	if n == 0 {
 		return true
 	}
-	if !inUserSpace(addr, n) {
+	if addr < areaStart || !inUserSpace(addr, n) {
 		return false
 	}
 	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
@@ -183,16 +186,17 @@ func (k *kernel) dropPages(page, until uint32) {
 
 // unmapPiece is a step of munmap, and of mmap over old mappings.
 func unmapPiece(k *kernel, page, until, attr, newAttr uint32) uint32 {
-	switch {
-	case attr&attrImage != 0:
+	if attr&attrImage != 0 {
 		return eINVAL
+	}
+	if attr != newAttr && !k.mem.set(page, until, newAttr) {
+		return eNOMEM
+	}
+	switch {
 	case attr&attrDevice != 0:
 		k.unmapDevice(page, until)
 	case attr != 0:
 		k.dropPages(page, until)
-	}
-	if attr != newAttr && !k.mem.set(page, until, newAttr) {
-		return eNOMEM
 	}
 	return 0
 }
@@ -304,8 +308,14 @@ func (k *kernel) mapFixedAt(t *thread, addr, n, attr, flags uint32) uint32 {
 	if addr&(pageSize-1) != 0 {
 		return eINVAL
 	}
-	if flags&mapFixedNoreplace != 0 && !k.mem.free(page, page+n) {
-		return eEXIST
+	if flags&mapFixedNoreplace != 0 {
+		switch {
+		case !k.mem.free(page, page+n):
+			return eEXIST
+		case !k.mem.set(page, page+n, attr):
+			return eNOMEM
+		}
+		return addr
 	}
 	if r := k.overPages(t, page, page+n, unmapPiece, attr); r != 0 {
 		return r

@@ -117,7 +117,7 @@ func (k *kernel) deliver(t *thread, sig, code, addr, status uint32) {
 func (k *kernel) sysSigreturn(t *thread) uint32 {
 	sp := t.regs.r[13]
 	uc := sp + infoSize
-	if !k.canRead(sp, frameSize) || load(uc+contextVFP) != vfpMagic || load(uc+contextVFP+4) != vfpRecordSize {
+	if sp&7 != 0 || !k.canRead(sp, frameSize) || load(uc+contextVFP) != vfpMagic || load(uc+contextVFP+4) != vfpRecordSize {
 		k.die(diedSignal, sigSEGV)
 	}
 	for i := range t.regs.r {
