@@ -34,7 +34,7 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
 	MRC	15, 0, R0, C1, C0, 0		// SCTLR
 	MOVW	$0x00081805, R1			// WXN, I, Z, C, M on
 	ORR	R1, R0
-	MOVW	$0x30002002, R1			// AFE, TRE, V, A off
+	MOVW	$0x73122002, R1			// TE, AFE, TRE, EE, VE, UWXN, HA, V, A off
 	BIC	R1, R0
 	MCR	15, 0, R0, C1, C0, 0
 	ISB
