@@ -57,7 +57,7 @@ func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 	case filePipeWrite:
 		return k.writePipe(t, f, fd, addr, n)
 	case fileSeed:
-		return k.writeSeed(addr, n)
+		return k.writeSeed(t, addr, n)
 	case fileWatchdog:
 		k.watchdog.service()
 		return n
@@ -274,20 +274,26 @@ const (
 	minSeed = 32
 )
 
-func (k *kernel) writeSeed(addr, n uint32) uint32 {
+// writeSeed mixes in a seed, a piece a pass.
+func (k *kernel) writeSeed(t *thread, addr, n uint32) uint32 {
 	if n < minSeed || n > maxSeed {
 		return eINVAL
 	}
-	if !k.canRead(addr, n) {
+	if !t.resumed {
+		t.done = 0
+	}
+	piece := min(n-t.done, minSeed)
+	if !k.canRead(addr+t.done, piece) {
 		return eFAULT
 	}
-	for done := uint32(0); done < n; done += minSeed {
-		var e [8]uint32
-		for i := uint32(0); i < min(n-done, minSeed); i++ {
-			e[i/4] |= uint32(load8(addr+done+i)) << (i % 4 * 8)
-		}
-		k.random.add(&e)
-		clear(e[:])
+	var e [8]uint32
+	for i := range piece {
+		e[i/4] |= uint32(load8(addr+t.done+i)) << (i % 4 * 8)
+	}
+	k.random.add(&e)
+	clear(e[:])
+	if t.done += piece; t.done < n {
+		return again
 	}
 	k.random.seeded = true
 	k.wakeAll(nodeSeed)
