@@ -11,7 +11,7 @@ func (k *kernel) openFile(fd uint32) *file {
 func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
 	f := k.openFile(fd)
 	switch {
-	case f == nil || !f.readable():
+	case f == nil || !f.readable() || !t.same(f):
 		return eBADF
 	case int32(n) < 0:
 		return eINVAL
@@ -40,7 +40,7 @@ func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
 func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 	f := k.openFile(fd)
 	switch {
-	case f == nil || !f.writable():
+	case f == nil || !f.writable() || !t.same(f):
 		return eBADF
 	case int32(n) < 0:
 		return eINVAL
@@ -73,6 +73,7 @@ func (k *kernel) block(t *thread, f *file, fd uint32) uint32 {
 		return eAGAIN
 	}
 	f.told = false
+	t.serial = f.serial
 	return k.await(t, nodeWait+fd, never, restartSys)
 }
 
@@ -98,6 +99,9 @@ func callWrite(k *kernel, t *thread) uint32 {
 		return k.sysWriteFile(t, fd, t.regs.r[1], t.regs.r[2])
 	}
 	f := &k.file[fd]
+	if t.resumed && !t.same(f) {
+		return eBADF
+	}
 	if t.regs.r[2] < 8 {
 		return eINVAL
 	}
@@ -670,9 +674,9 @@ func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize
 		return eFAULT
 	}
 	set := k.openFile(epoll)
-	if set == nil || set.kind != fileEpoll {
+	if set == nil || set.kind != fileEpoll || !t.same(set) {
 		k.restoreMask(t)
-		if set == nil {
+		if set == nil || t.resumed {
 			return eBADF
 		}
 		return eINVAL
