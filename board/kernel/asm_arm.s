@@ -1,31 +1,24 @@
 #include "textflag.h"
+#include "go_asm.h"
 
 // Instructions that Go's assembler does not know are given as words, each with
 // its name beside it.
 #define ISB WORD $0xf57ff06f
 #define DSB WORD $0xf57ff04f
 
-// These repeat layout.go.
-#define REGION_PA 0x9ff00000
-#define REGION_VA 0xdff00000
-#define OFF_STACK_TOP 0x1f000
-#define OFF_G 0x17800
-#define OFF_BOOT_G 0x19000	/* the clock page, not yet in use */
-#define CLOCK_VA 0xdff19000
-
 // enter(config) is where board/cpu leaves: SVC mode, interrupts masked, MMU and
 // data cache off. It turns the MMU on, starts the kernel, and enters thread 1.
 TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
-	MOVW	$(REGION_PA + OFF_STACK_TOP - 16), R13
+	MOVW	$(const_kernelRegion + const_offStack + const_stackSize - 16), R13
 	MOVW	R0, 12(R13)
-	MOVW	$(REGION_PA + OFF_BOOT_G), g	// a g whose stack limit is 0
+	MOVW	$(const_kernelRegion + const_offClock), g	// a g whose stack limit is 0
 	MOVW	$0, R1
 	MOVW	R1, 0(g)
 	MOVW	R1, 8(g)
 	MOVW	R1, 12(g)
 	BL	·buildTables(SB)
 
-	MOVW	$(REGION_PA + 0x48), R0		// TTBR0, write-back write-allocate walks
+	MOVW	$(const_kernelRegion + 0x48), R0		// TTBR0, write-back write-allocate walks
 	MCR	15, 0, R0, C2, C0, 0
 	MOVW	$0, R0
 	MCR	15, 0, R0, C2, C0, 2		// TTBCR: TTBR0 only
@@ -34,7 +27,7 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
 	MCR	15, 0, R0, C3, C0, 0		// DACR: domain 0 is a client
 	MOVW	$0, R0
 	MCR	15, 0, R0, C8, C7, 0		// TLBIALL
-	MOVW	$(REGION_VA + 0x17000), R0
+	MOVW	$(const_regionVA + const_offVectors), R0
 	MCR	15, 0, R0, C12, C0, 0		// VBAR
 	DSB
 	ISB
@@ -46,8 +39,8 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
 	MCR	15, 0, R0, C1, C0, 0
 	ISB
 
-	MOVW	$(REGION_VA + OFF_STACK_TOP - 16), R13
-	MOVW	$(REGION_VA + OFF_G), g
+	MOVW	$(const_stackTop - 16), R13
+	MOVW	$(const_regionVA + const_offG), g
 	MOVW	12(R13), R0
 	MOVW	R0, 4(R13)
 	BL	·boot(SB)			// returns the first thread's registers
@@ -69,11 +62,55 @@ TEXT vecUndefined<>(SB),NOSPLIT|NOFRAME,$0
 	MOVW	$1, R0
 	B	enterKernel<>(SB)
 
+// vecCall is where SWI comes. The call's number is still in R7. The kernel itself
+// has no SWI, so it comes from User mode.
 TEXT vecCall<>(SB),NOSPLIT|NOFRAME,$0
 	SRS
 	STM_USER
-	MOVW	$2, R0
-	B	enterKernel<>(SB)
+	MOVW	$(const_stackTop - 16), R13
+	MOVW	$(const_regionVA + const_offG), g
+	MOVW	$const_stateVA, R0
+	MOVW	kernel_running(R0), R1
+	MOVW	kernel_count(R0), R2	// counters.calls is the first
+	ADD	$1, R2
+	MOVW	R2, kernel_count(R0)
+	CMP	$const_numCalls, R7
+	BHS	unknown
+	MOVW	$·calls(SB), R2
+	MOVW	R7<<2(R2), R2
+	CMP	$0, R2
+	BEQ	unknown
+	MOVW	R0, 4(R13)
+	MOVW	R1, 8(R13)
+	BL	(R2)
+	MOVW	12(R13), R0		// the result
+	B	done
+unknown:
+	MOVW	$-38, R0		// ENOSYS
+done:
+	MOVW	$const_stateVA, R3
+	MOVW	kernel_running(R3), R1
+	ADD	$600, R0, R2		// again, asIs and restartSys lie from -600 to -512
+	CMP	$88, R2
+	BLS	unfinished
+	MOVBU	thread_resumed(R1), R2
+	CMP	$0, R2
+	BNE	unfinished
+	MOVW	R0, thread_regs(R1)
+	MOVW	kernel_work(R3), R2
+	CMP	$0, R2
+	BNE	work
+	MOVW	R1, R0
+	B	leave<>(SB)
+unfinished:
+	MOVW	R0, 4(R13)
+	BL	·finishCall(SB)
+	MOVW	8(R13), R0
+	B	leave<>(SB)
+work:
+	BL	·workAfterCall(SB)
+	MOVW	4(R13), R0
+	B	leave<>(SB)
 
 TEXT vecPrefetch<>(SB),NOSPLIT|NOFRAME,$0
 	WORD	$0xe24ee004
@@ -112,8 +149,8 @@ TEXT enterKernel<>(SB),NOSPLIT|NOFRAME,$0
 	MOVW	4(R13), R1		// saved cpsr
 	TST	$15, R1			// not User mode: a fault in the kernel
 	BNE	inKernel
-	MOVW	$(REGION_VA + OFF_STACK_TOP - 16), R13
-	MOVW	$(REGION_VA + OFF_G), g
+	MOVW	$(const_stackTop - 16), R13
+	MOVW	$(const_regionVA + const_offG), g
 	MOVW	R0, 4(R13)
 	BL	·trap(SB)
 	MOVW	8(R13), R0
@@ -121,7 +158,7 @@ TEXT enterKernel<>(SB),NOSPLIT|NOFRAME,$0
 inKernel:
 	MOVW	R13, R1
 	SUB	$80, R13		// keep what was saved below
-	MOVW	$(REGION_VA + OFF_G), g
+	MOVW	$(const_regionVA + const_offG), g
 	MOVW	R0, 4(R13)
 	MOVW	R1, 8(R13)
 	BL	·kernelFault(SB)	// does not return
@@ -148,7 +185,7 @@ TEXT ·vdsoClockGettime(SB),NOSPLIT|NOFRAME,$0-0
 	CMP	$1, R0
 	BHI	call
 	MOVM.DB.W	[R4-R6], (R13)
-	MOVW	$CLOCK_VA, R2
+	MOVW	$const_clockVA, R2
 retry:
 	MOVW	0(R2), R3		// sequence
 	ISB
@@ -227,6 +264,23 @@ TEXT ·userCanRead(SB),NOSPLIT,$0-8
 	ISB
 	MRC	15, 0, R0, C7, C4, 0	// PAR
 	MOVW	R0, ret+4(FP)
+	RET
+
+TEXT ·userLoad64(SB),NOSPLIT,$0-16
+	MOVW	addr+0(FP), R0
+	MCR	15, 0, R0, C7, C8, 2	// ATS1CUR
+	ISB
+	MRC	15, 0, R1, C7, C4, 0	// PAR
+	AND	$1, R1
+	AND	$7, R0, R2
+	ORR.S	R2, R1
+	BNE	absent
+	MOVW	0(R0), R2
+	MOVW	4(R0), R3
+	MOVW	R2, low+4(FP)
+	MOVW	R3, high+8(FP)
+absent:
+	MOVW	R1, fault+12(FP)
 	RET
 
 TEXT ·userCanWrite(SB),NOSPLIT,$0-8

@@ -174,14 +174,14 @@ func boot(c *Config) uint32 {
 		k.file[fd].kind, k.file[fd].flags = fileConsole, oRdwr
 	}
 	th, _ := k.newThread()
-	k.current = th
+	k.run(th)
 	k.switchedAt = counter()
 	t := &k.thread[th]
 	t.regs.r[13] = k.firstStack(c)
 	t.regs.pc = k.symbols.entry
 	t.regs.cpsr = cpsrUser | cpsrFIQ
 	k.setTimer()
-	return uint32(uintptr(unsafe.Pointer(&t.regs)))
+	return k.running
 }
 
 // startClock starts the system counter, where nobody has (IMX6ULRM, system

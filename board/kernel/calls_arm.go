@@ -1,115 +1,106 @@
 package kernel
 
-// call makes the system call that the thread's registers ask for, and returns
-// its result: an error number negated, or [again] or restartSys.
-func (k *kernel) call(t *thread) uint32 {
-	r := &t.regs.r
-	switch r[7] {
-	case sysRead:
-		return k.sysReadFile(t, r[0], r[1], r[2])
-	case sysWrite:
-		return k.sysWriteFile(t, r[0], r[1], r[2])
-	case sysFutexTime64:
-		return k.sysFutexCall(t, r[0], r[1], r[2], r[3], true)
-	case sysFutex:
-		return k.sysFutexCall(t, r[0], r[1], r[2], r[3], false)
-	case sysEpollPwait:
-		return k.sysEpollWait(t, r[0], r[1], r[2], r[3], r[4], r[5])
-	case sysNanosleep:
-		return k.sysSleep(t, r[0], r[1])
-	case sysSchedYield:
-		t.slice = 0
-		k.resched = true
-		return 0
-	case sysClockGettime:
-		return k.sysGettime(r[0], r[1], false)
-	case sysClockGettime64:
-		return k.sysGettime(r[0], r[1], true)
-	case sysGetpid:
-		return firstTid
-	case sysGettid:
-		return t.tid
-	case sysTgkill:
-		return k.sysTgkill(r[0], r[1], r[2])
-	case sysRtSigprocmask:
-		return k.sysSigprocmask(t, r[0], r[1], r[2], r[3])
-	case sysRtSigreturn:
-		return k.sysSigreturn(t)
-	case sysMmap2:
-		return k.sysMmap(t, r[0], r[1], r[2], r[3], r[4], r[5])
-	case sysMunmap:
-		return k.sysMunmap(t, r[0], r[1])
-	case sysMadvise:
-		return k.sysMadvise(t, r[0], r[1], r[2])
-	case sysMprotect:
-		return k.sysMprotect(t, r[0], r[1], r[2])
-	case sysClone:
-		return k.sysCloneThread(t, r[0], r[1], r[3])
-	case sysExit:
-		return k.sysExitThread(t, r[0])
-	case sysExitGroup:
-		k.die(diedExit, r[0]&0xff)
+// Each function below makes one system call, for the thread whose registers hold
+// its arguments, and returns its result: an error number negated, or [again] or
+// restartSys. The table in dispatch_arm.s says which call has which number.
+
+func callExit(k *kernel, t *thread) uint32 { return k.sysExitThread(t, t.regs.r[0]) }
+func callRead(k *kernel, t *thread) uint32 {
+	return k.sysReadFile(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+func callOpen(k *kernel, t *thread) uint32   { return k.sysOpenAt(atFdcwd, t.regs.r[0], t.regs.r[1]) }
+func callClose(k *kernel, t *thread) uint32  { return k.sysCloseFile(t.regs.r[0]) }
+func callHost(k *kernel, t *thread) uint32   { return k.hostCall(&t.regs.r) }
+func callGetpid(_ *kernel, _ *thread) uint32 { return firstTid }
+func callZero(_ *kernel, _ *thread) uint32   { return 0 }
+func callKill(k *kernel, t *thread) uint32   { return k.sysKill(t.regs.r[0], t.regs.r[1]) }
+
+// callBrk says that there is no room above the break, which lies below all mappings.
+func callBrk(_ *kernel, _ *thread) uint32 { return areaStart }
+
+func callIoctl(k *kernel, t *thread) uint32 {
+	if k.openFile(t.regs.r[0]) == nil {
+		return eBADF
 	}
-	return k.rareCall(t)
+	return eNOTTY
+}
+func callFcntl(k *kernel, t *thread) uint32 {
+	return k.sysFcntlFile(t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+func callMunmap(k *kernel, t *thread) uint32 { return k.sysMunmap(t, t.regs.r[0], t.regs.r[1]) }
+func callClone(k *kernel, t *thread) uint32 {
+	return k.sysCloneThread(t, t.regs.r[0], t.regs.r[1], t.regs.r[3])
+}
+func callUname(k *kernel, t *thread) uint32 { return k.sysName(t.regs.r[0]) }
+func callMprotect(k *kernel, t *thread) uint32 {
+	return k.sysMprotect(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
 }
 
-// rareCall makes the system calls whose speed does not matter.
-func (k *kernel) rareCall(t *thread) uint32 {
-	r := &t.regs.r
-	switch r[7] {
-	case sysOpen:
-		return k.sysOpenAt(atFdcwd, r[0], r[1])
-	case sysOpenat:
-		return k.sysOpenAt(r[0], r[1], r[2])
-	case sysClose:
-		return k.sysCloseFile(r[0])
-	case sysFcntl, sysFcntl64:
-		return k.sysFcntlFile(r[0], r[1], r[2])
-	case sysFstat64:
-		return k.sysFstat(r[0], r[1])
-	case sysIoctl:
-		if k.openFile(r[0]) == nil {
-			return eBADF
-		}
-		return eNOTTY
-	case sysLseek, sysLlseek, sysStat64, sysLstat64, sysFstatat64, sysUnlink, sysUnlinkat, sysRename:
-		return k.hostCall(r)
-	case sysEpollCreate1:
-		return k.sysEpollCreate(r[0])
-	case sysEpollCtl:
-		return k.sysEpollControl(r[0], r[1], r[2], r[3])
-	case sysEventfd2:
-		return k.sysEventfd(r[0], r[1])
-	case sysPipe2:
-		return k.sysPipe(r[0], r[1])
-	case sysRtSigaction:
-		return k.sysSigaction(r[0], r[1], r[2], r[3])
-	case sysSigaltstack:
-		return k.sysSigaltstack(t, r[0], r[1])
-	case sysKill:
-		return k.sysKill(r[0], r[1])
-	case sysGetaffinity:
-		return k.sysAffinity(r[0], r[1], r[2])
-	case sysGetrandom:
-		return k.sysRandom(t, r[0], r[1], r[2])
-	case sysClockSettime:
-		return k.sysSettime(r[0], r[1], false)
-	case sysClockSettime64:
-		return k.sysSettime(r[0], r[1], true)
-	case sysUname:
-		return k.sysName(r[0])
-	case sysBrk, sysGetppid, sysGetuid, sysGetgid, sysGeteuid, sysGetegid,
-		sysGetuid32, sysGetgid32, sysGeteuid32, sysGetegid32:
-		return 0
-	case sysSetTLS:
-		rw, _ := threadRegs()
-		setThreadRegs(rw, r[0])
-		return 0
-	case sysPrctl:
-		return eINVAL
-	}
-	return eNOSYS
+func callYield(k *kernel, t *thread) uint32 {
+	t.slice = 0
+	k.work |= workSchedule
+	return 0
 }
+func callNanosleep(k *kernel, t *thread) uint32 { return k.sysSleep(t, t.regs.r[0], t.regs.r[1]) }
+func callPrctl(_ *kernel, _ *thread) uint32     { return eINVAL }
+func callSigreturn(k *kernel, t *thread) uint32 { return k.sysSigreturn(t) }
+func callSigaction(k *kernel, t *thread) uint32 {
+	return k.sysSigaction(t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3])
+}
+func callSigprocmask(k *kernel, t *thread) uint32 {
+	return k.sysSigprocmask(t, t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3])
+}
+func callSigaltstack(k *kernel, t *thread) uint32 {
+	return k.sysSigaltstack(t, t.regs.r[0], t.regs.r[1])
+}
+func callMmap(k *kernel, t *thread) uint32 {
+	return k.sysMmap(t, t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5])
+}
+func callFstat(k *kernel, t *thread) uint32 { return k.sysFstat(t.regs.r[0], t.regs.r[1]) }
+func callMadvise(k *kernel, t *thread) uint32 {
+	return k.sysMadvise(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+func callGettid(_ *kernel, t *thread) uint32 { return t.tid }
+func callFutex(k *kernel, t *thread) uint32  { return k.sysFutex(t, false) }
+func callGetaffinity(k *kernel, t *thread) uint32 {
+	return k.sysAffinity(t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+
+func callExitGroup(k *kernel, t *thread) uint32 {
+	k.die(diedExit, t.regs.r[0]&0xff)
+	return 0
+}
+func callEpollCtl(k *kernel, t *thread) uint32 {
+	return k.sysEpollControl(t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3])
+}
+func callClockSettime(k *kernel, t *thread) uint32 {
+	return k.sysSettime(t.regs.r[0], t.regs.r[1], false)
+}
+func callClockGettime(k *kernel, t *thread) uint32 {
+	return k.sysGettime(t.regs.r[0], t.regs.r[1], false)
+}
+func callTgkill(k *kernel, t *thread) uint32 {
+	return k.sysTgkill(t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+func callOpenat(k *kernel, t *thread) uint32 {
+	return k.sysOpenAt(t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+func callEpollPwait(k *kernel, t *thread) uint32 {
+	return k.sysEpollWait(t, t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5])
+}
+func callEventfd2(k *kernel, t *thread) uint32     { return k.sysEventfd(t.regs.r[0], t.regs.r[1]) }
+func callEpollCreate1(k *kernel, t *thread) uint32 { return k.sysEpollCreate(t.regs.r[0]) }
+func callPipe2(k *kernel, t *thread) uint32        { return k.sysPipe(t.regs.r[0], t.regs.r[1]) }
+func callGetrandom(k *kernel, t *thread) uint32 {
+	return k.sysRandom(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
+}
+func callClockGettime64(k *kernel, t *thread) uint32 {
+	return k.sysGettime(t.regs.r[0], t.regs.r[1], true)
+}
+func callClockSettime64(k *kernel, t *thread) uint32 {
+	return k.sysSettime(t.regs.r[0], t.regs.r[1], true)
+}
+func callFutexTime64(k *kernel, t *thread) uint32 { return k.sysFutex(t, true) }
 
 func (k *kernel) sysCloneThread(t *thread, flags, stack, tls uint32) uint32 {
 	if flags&^(cloneSetTLS|cloneSysvsem) != cloneThread {
@@ -141,7 +132,7 @@ func (k *kernel) sysExitThread(t *thread, code uint32) uint32 {
 	}
 	t.state = threadFree
 	k.numThreads--
-	k.resched = true
+	k.work |= workSchedule
 	return 0
 }
 
@@ -181,8 +172,28 @@ func (k *kernel) writeTime(addr uint32, long bool, sec uint64, nsec uint32) uint
 	return 0
 }
 
-func (k *kernel) sysFutexCall(t *thread, addr, op, val, timeout uint32, long bool) uint32 {
-	cmd := op &^ futexPrivate
+// sysFutex waits on a futex or wakes who does. Waking comes first: it is what the
+// Go scheduler does most.
+func (k *kernel) sysFutex(t *thread, long bool) uint32 {
+	addr := t.regs.r[0]
+	cmd := t.regs.r[1] &^ futexPrivate
+	if cmd != futexWake {
+		return k.sysFutexWait(t, cmd, long)
+	}
+	if addr&3 != 0 {
+		return eINVAL
+	}
+	if !inUserSpace(addr, 4) {
+		return eFAULT
+	}
+	if k.rings.alone(futexQueue(addr)) {
+		return 0
+	}
+	return k.futexWakeUp(addr, max(t.regs.r[2], 1))
+}
+
+func (k *kernel) sysFutexWait(t *thread, cmd uint32, long bool) uint32 {
+	addr, val, timeout := t.regs.r[0], t.regs.r[2], t.regs.r[3]
 	until := never
 	if t.resumed {
 		until = t.until
@@ -193,17 +204,11 @@ func (k *kernel) sysFutexCall(t *thread, addr, op, val, timeout uint32, long boo
 		}
 		until = k.clock.after(counter(), sec, nsec)
 	}
-	if cmd != futexWait && cmd != futexWake {
+	if cmd != futexWait {
 		return eNOSYS
 	}
 	if addr&3 != 0 {
 		return eINVAL
-	}
-	if !inUserSpace(addr, 4) {
-		return eFAULT
-	}
-	if cmd == futexWake {
-		return k.futexWakeUp(addr, max(val, 1))
 	}
 	if t.woken == notWoken {
 		if !k.canRead(addr, 4) {

@@ -47,7 +47,7 @@ func (k *kernel) addItem(epoll, fd, events uint32, data uint64) uint32 {
 func (k *kernel) changeItem(n, events uint32, data uint64) {
 	it := &k.item[n]
 	it.events, it.data = events|epollErr|epollHup, data
-	k.rings.remove(nodeReadied + n)
+	k.unready(n)
 	if k.poll(&k.file[it.fd])&it.wants() != 0 {
 		k.ready(n)
 	}
@@ -55,28 +55,44 @@ func (k *kernel) changeItem(n, events uint32, data uint64) {
 
 func (k *kernel) removeItem(n uint32) {
 	k.rings.remove(nodeItem + n)
-	k.rings.remove(nodeReadied + n)
+	k.unready(n)
 	k.item[n].used = false
 }
 
-// ready puts an item in its set's ready list and wakes one waiter of the set.
+// ready puts an item in its set's ready list and wakes one waiter of the set. An
+// item that stands there already has woken one, who has not come for it yet.
 func (k *kernel) ready(n uint32) {
 	if k.rings.alone(nodeReadied + n) {
 		k.rings.push(nodeReady+k.item[n].epoll, nodeReadied+n)
+		k.wakeFirst(nodeWait + k.item[n].epoll)
 	}
-	k.wakeFirst(nodeWait + k.item[n].epoll)
+}
+
+// unready takes an item out of its set's ready list.
+func (k *kernel) unready(n uint32) {
+	k.rings.remove(nodeReadied + n)
+	k.file[k.item[n].fd].told = false
 }
 
 // notify tells all that wait for a file, or watch it, that it has become ready
-// for some of events.
-func (k *kernel) notify(fd, events uint32) {
-	k.wakeAll(nodeWait + fd)
-	q := nodeInterest + fd
+// for some of events. When that leaves every item in its ready list, the next
+// events have nobody to tell.
+func (k *kernel) notify(f *file, events uint32) {
+	if f.told {
+		return
+	}
+	k.wakeAll(nodeWait + uint32(f.fd))
+	told := true
+	q := nodeInterest + uint32(f.fd)
 	for node := k.rings.first(q); node != q; node = k.rings.after(node) {
-		if n := node - nodeItem; k.item[n].wants()&events != 0 {
+		n := node - nodeItem
+		if k.item[n].wants()&events != 0 {
 			k.ready(n)
+		} else if k.rings.alone(nodeReadied + n) {
+			told = false
 		}
 	}
+	f.told = told
 }
 
 // forget removes a closed descriptor from all sets; of a set, all that it watches.
@@ -104,7 +120,7 @@ func (k *kernel) nextReady(epoll uint32) (n, events uint32) {
 		if events = k.poll(&k.file[it.fd]) & it.wants(); events != 0 {
 			return n, events
 		}
-		k.rings.remove(nodeReadied + n)
+		k.unready(n)
 	}
 	return 0, 0
 }
@@ -113,7 +129,7 @@ func (k *kernel) nextReady(epoll uint32) (n, events uint32) {
 // the end of the list, others leave it. It tells whether the item stays.
 func (k *kernel) reported(n uint32) (stays bool) {
 	it := &k.item[n]
-	k.rings.remove(nodeReadied + n)
+	k.unready(n)
 	if it.events&epollOneshot != 0 {
 		it.events &= epollFlags
 		return false

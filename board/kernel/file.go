@@ -22,9 +22,14 @@ const (
 type file struct {
 	kind  uint8
 	which uint8  // pipe number, or which text
+	fd    uint16 // its descriptor
+	told  bool   // all that watch it know that it is ready, and nobody waits for it
 	flags uint32 // access mode, O_NONBLOCK, O_APPEND, O_CLOEXEC
 	arg   uint32 // interrupt line; position in a text; host handle
-	count uint64 // eventfd counter; interrupts since the last read
+
+	// The two halves of an eventfd's counter, or of the position in a host's file;
+	// low also counts the interrupts since the last read.
+	low, high uint32
 }
 
 func (f *file) readable() bool { return f.flags&oAccessMode != oWronly }
@@ -37,6 +42,7 @@ func (k *kernel) newFile(kind uint8, flags uint32) (fd uint32, ok bool) {
 		if f := &k.file[fd]; f.kind == fileFree {
 			*f = file{}
 			f.kind = kind
+			f.fd = uint16(fd)
 			f.flags = flags & (oAccessMode | oNonblock | oAppend | oCloexec)
 			return fd, true
 		}
@@ -60,15 +66,15 @@ func (k *kernel) poll(f *file) uint32 {
 	switch f.kind {
 	case fileEvent:
 		ready := uint32(0)
-		if f.count > 0 {
+		if f.count() > 0 {
 			ready = epollIn
 		}
-		if f.count < maxEventCount {
+		if f.count() < maxEventCount {
 			ready |= epollOut
 		}
 		return ready
 	case fileInterrupt:
-		if f.count > 0 {
+		if f.low > 0 {
 			return epollIn | epollOut
 		}
 		return epollOut
@@ -80,23 +86,27 @@ func (k *kernel) poll(f *file) uint32 {
 	return 0
 }
 
+func (f *file) count() uint64     { return uint64(f.low) | uint64(f.high)<<32 }
+func (f *file) setCount(n uint64) { f.low, f.high = uint32(n), uint32(n>>32) }
+
 // eventRead takes the counter, or one of it in semaphore mode (which is 1). It
 // returns 0 if there is nothing to take.
 func (f *file) eventRead() uint64 {
-	n := f.count
+	n := f.count()
 	if f.which == efdSemaphore && n > 0 {
 		n = 1
 	}
-	f.count -= n
+	f.setCount(f.count() - n)
 	return n
 }
 
 // eventAdd adds to the counter; false if it would overflow.
 func (f *file) eventAdd(n uint64) bool {
-	if n > maxEventCount-f.count {
+	sum := f.count() + n
+	if sum < n || sum > maxEventCount {
 		return false
 	}
-	f.count += n
+	f.setCount(sum)
 	return true
 }
 

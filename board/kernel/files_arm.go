@@ -52,8 +52,6 @@ func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 		return k.writeConsole(t, f, fd, addr, n)
 	case fileNull:
 		return n
-	case fileEvent:
-		return k.writeEvent(t, f, fd, addr, n)
 	case fileInterrupt:
 		return k.writeInterrupt(f, addr, n)
 	case filePipeWrite:
@@ -74,6 +72,7 @@ func (k *kernel) block(t *thread, f *file, fd uint32) uint32 {
 	if !f.blocks() {
 		return eAGAIN
 	}
+	f.told = false
 	return k.await(t, nodeWait+fd, never, restartSys)
 }
 
@@ -81,31 +80,45 @@ func (k *kernel) readEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
 	switch {
 	case n < 8:
 		return eINVAL
-	case f.count == 0:
+	case f.low|f.high == 0:
 		return k.block(t, f, fd)
 	case !k.canWrite(addr, 8):
 		return eFAULT
 	}
 	store64(addr, f.eventRead())
-	k.notify(fd, epollOut)
+	k.notify(f, epollOut)
 	return 8
 }
 
-func (k *kernel) writeEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
-	switch {
-	case n < 8:
-		return eINVAL
-	case !k.canRead(addr, 8):
-		return eFAULT
+// callWrite makes the call write. An eventfd comes first: with it the Go scheduler
+// wakes its poller.
+func callWrite(k *kernel, t *thread) uint32 {
+	fd := t.regs.r[0]
+	if fd >= MaxFiles || k.file[fd].kind != fileEvent {
+		return k.sysWriteFile(t, fd, t.regs.r[1], t.regs.r[2])
 	}
-	v := load64(addr)
-	if v == ^uint64(0) {
+	f := &k.file[fd]
+	if t.regs.r[2] < 8 {
 		return eINVAL
 	}
-	if !f.eventAdd(v) {
+	low, high, fault := userLoad64(t.regs.r[1])
+	if fault != 0 {
+		if !k.canRead(t.regs.r[1], 8) {
+			return eFAULT
+		}
+		low, high = load(t.regs.r[1]), load(t.regs.r[1]+4)
+	}
+	if low&high == ^uint32(0) {
+		return eINVAL
+	}
+	if sum := f.low + low; f.high|high == 0 && sum >= low {
+		f.low = sum
+	} else if !f.eventAdd(uint64(low) | uint64(high)<<32) {
 		return k.block(t, f, fd)
 	}
-	k.notify(fd, epollIn)
+	if !f.told {
+		k.notify(f, epollIn)
+	}
 	return 8
 }
 
@@ -116,13 +129,13 @@ func (k *kernel) readInterrupt(t *thread, f *file, fd, addr, n uint32) uint32 {
 	switch {
 	case n < 4:
 		return eINVAL
-	case f.count == 0:
+	case f.low == 0:
 		return k.block(t, f, fd)
 	case !k.canWrite(addr, 4):
 		return eFAULT
 	}
-	store(addr, uint32(f.count))
-	f.count = 0
+	store(addr, f.low)
+	f.low = 0
 	return 4
 }
 
@@ -172,7 +185,7 @@ func (k *kernel) readPipe(t *thread, f *file, fd, addr, n uint32) uint32 {
 		done += c
 	}
 	if p.writer != 0 {
-		k.notify(p.writer-1, epollOut)
+		k.notify(&k.file[p.writer-1], epollOut)
 	}
 	return n
 }
@@ -207,7 +220,7 @@ func (k *kernel) writePipe(t *thread, f *file, fd, addr, n uint32) uint32 {
 		t.done += c
 		left -= c
 	}
-	k.notify(p.reader-1, epollIn)
+	k.notify(&k.file[p.reader-1], epollIn)
 	if t.done < n {
 		return again
 	}
@@ -450,12 +463,12 @@ func (k *kernel) closePipe(f *file) {
 	if f.kind == filePipeRead {
 		p.reader = 0
 		if p.writer != 0 {
-			k.notify(p.writer-1, epollErr)
+			k.notify(&k.file[p.writer-1], epollErr)
 		}
 	} else {
 		p.writer = 0
 		if p.reader != 0 {
-			k.notify(p.reader-1, epollHup)
+			k.notify(&k.file[p.reader-1], epollHup)
 		}
 	}
 	if p.reader == 0 && p.writer == 0 {
@@ -509,7 +522,7 @@ func (k *kernel) sysEventfd(count, flags uint32) uint32 {
 	if !ok {
 		return eMFILE
 	}
-	k.file[fd].count = uint64(count)
+	k.file[fd].low = count
 	k.file[fd].which = uint8(flags & efdSemaphore)
 	return fd
 }
@@ -661,8 +674,12 @@ func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize
 	if mask != 0 && !t.resumed {
 		t.savedMask, t.hasSaved = t.mask, true
 		t.mask = load64(mask) &^ unblockable
+		k.work |= workSignals
 	}
 	if r := k.fetchEvents(epoll, events, room); r != 0 || ms == 0 || t.woken == byTimeout {
+		if !k.rings.alone(nodeReady + epoll) {
+			k.wakeFirst(nodeWait + epoll) // there is more for another waiter
+		}
 		k.restoreMask(t)
 		return r
 	}
@@ -681,6 +698,7 @@ func (k *kernel) restoreMask(t *thread) {
 	if t.hasSaved {
 		t.mask = t.savedMask
 		t.hasSaved = false
+		k.work |= workSignals
 	}
 }
 

@@ -100,7 +100,7 @@ func (k *kernel) hostRead(f *file, addr, n uint32) uint32 {
 	if left > n {
 		return eIO
 	}
-	f.count += uint64(n - left)
+	f.low += n - left
 	return n - left
 }
 
@@ -113,7 +113,7 @@ func (k *kernel) hostWrite(f *file, addr, n uint32) uint32 {
 	if left > n {
 		return eIO
 	}
-	f.count += uint64(n - left)
+	f.low += n - left
 	return n - left
 }
 
@@ -168,14 +168,14 @@ func (k *kernel) hostSeek(fd, offset, whence uint32) uint32 {
 	pos := offset
 	switch whence {
 	case 1:
-		pos += uint32(f.count)
+		pos += f.low
 	case 2:
 		pos += k.hostLength(f)
 	}
 	if int32(pos) < 0 || k.semi(semiSeek, f.arg, pos, 0) != 0 {
 		return eINVAL
 	}
-	f.count = uint64(pos)
+	f.low = pos
 	return pos
 }
 

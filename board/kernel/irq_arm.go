@@ -83,10 +83,10 @@ func (k *kernel) interrupt(now uint64) {
 func (k *kernel) fileInterrupt(n uint32) {
 	k.disableLine(n)
 	if n < numLines && k.irq.owner[n] != 0 {
-		fd := uint32(k.irq.owner[n]) - 1
-		k.file[fd].count++
-		k.notify(fd, epollIn)
-		k.resched = true
+		f := &k.file[uint32(k.irq.owner[n])-1]
+		f.low++
+		k.notify(f, epollIn)
+		k.work |= workSchedule
 	}
 }
 

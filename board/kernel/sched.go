@@ -104,7 +104,7 @@ func (k *kernel) addTimer(th uint32) {
 	k.timers.n++
 	k.place(i, uint16(th))
 	k.siftUp(i)
-	k.retime = true
+	k.work |= workTimer
 }
 
 func (k *kernel) removeTimer(th uint32) {
@@ -156,7 +156,7 @@ func (k *kernel) enqueue(th uint32) {
 		q = nodeActive + 1 - k.runFirst
 	}
 	k.rings.push(q, nodeThread+th)
-	k.retime = true
+	k.work |= workTimer
 }
 
 // dequeue takes the thread that is to run next; false if none is runnable.
@@ -215,7 +215,7 @@ func (k *kernel) park(q uint32, until uint64) uint32 {
 	if until != never {
 		k.addTimer(k.current)
 	}
-	k.resched = true
+	k.work |= workSchedule
 	return again
 }
 

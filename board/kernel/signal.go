@@ -36,6 +36,7 @@ func (k *kernel) post(th, sig uint32, fromUser bool) {
 		return
 	}
 	t.pending |= bit(sig)
+	k.work |= workSignals
 	if fromUser {
 		t.fromUser |= bit(sig)
 	}

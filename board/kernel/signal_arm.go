@@ -126,8 +126,9 @@ func (k *kernel) sysSigreturn(t *thread) uint32 {
 	t.regs.pc = load(uc + contextRegs + 15*4)
 	t.regs.cpsr = load(uc+contextCPSR)&cpsrFlags | cpsrUser | cpsrFIQ
 	t.mask = load64(uc+contextMask) &^ unblockable
+	k.work |= workSignals
 	loadFPU((*[65]uint32)(at(uc + contextVFP + 8)))
-	return t.regs.r[0]
+	return asIs
 }
 
 func (t *thread) onAltStack() bool {
@@ -242,6 +243,7 @@ func (k *kernel) sysSigprocmask(t *thread, how, set, old, size uint32) uint32 {
 			return eINVAL
 		}
 		t.mask = m
+		k.work |= workSignals
 	}
 	if old != 0 {
 		if !k.canWrite(old, 8) {

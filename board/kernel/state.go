@@ -15,46 +15,53 @@ const (
 // A kernel is all state of the kernel. There is one, in the kernel region; tests
 // make more of them, since it is plain data: it holds no Go pointers.
 type kernel struct {
-	thread  [MaxThreads]thread
-	file    [MaxFiles]file
-	item    [maxItems]item
-	pipe    [maxPipes]pipe
-	rings   rings
-	mem     memoryMap
-	frames  frames
-	timers  timers
-	clock   clock
-	console console
-	random  generator
-	irq     interrupts
-	action  [numSignals + 1]action
-	pending uint64 // signals sent to the process that every thread blocks
-
+	// What every exception looks at comes first: it is within reach of one
+	// instruction.
+	work       uint32 // what is to be done before the return to User mode
 	current    uint32 // the running thread
+	running    uint32 // and its address
 	lastTid    uint32
 	numThreads uint32
 	slice      uint32 // ticks of a full time slice
 	switchedAt uint64 // when the current thread was given the processor
 	runFirst   uint32 // which of the two run queues is served: 0 or 1
-	resched    bool   // another thread should run at the next return
-	retime     bool   // the timer may have to be set anew
+	pending    uint64 // signals sent to the process that every thread blocks
 	idle       bool   // no thread runs
 	dying      bool
+	count      counters
 
 	mayBlockForSeed bool // the board can seed: getrandom waits for it
 	watchdog        watchdog
+	clock           clock
+	frames          frames
+	filePages       uint32 // pages of the image that its file holds
+	symbols         imageSymbols
+	allowed         [maxDeviceRanges]DeviceRange
+	random          generator
+	irq             interrupts
+	timers          timers
+	file            [MaxFiles]file
+	rings           rings
+	item            [maxItems]item
+	pipe            [maxPipes]pipe
+	action          [numSignals + 1]action
+	mem             memoryMap
+	console         console
 	text            text        // scratch, for what the kernel says
 	crash           crashRecord // of the previous boot; reason 0 is none
-	allowed         [maxDeviceRanges]DeviceRange
-	symbols         imageSymbols
-	filePages       uint32 // pages of the image that its file holds
-
-	count counters
+	thread          [MaxThreads]thread
 }
+
+// Work to be done before the return to User mode.
+const (
+	workSchedule = 1 << iota // another thread should run
+	workTimer                // the timer may have to be set anew
+	workSignals              // the running thread may have a signal to take
+)
 
 // counters feed /dev/kernel.
 type counters struct {
-	calls      uint32
+	calls      uint32 // first: the assembly counts them
 	interrupts uint32
 	switches   uint32
 	faults     uint32 // pages given on demand

@@ -14,7 +14,9 @@ func torment(k *kernel) {
 	if k.idle {
 		return
 	}
-	k.resched = k.othersRunnable()
+	if k.othersRunnable() {
+		k.work |= workSchedule
+	}
 	if k.count.interrupts%4 == 0 {
 		k.post(k.current, sigURG, false)
 	}

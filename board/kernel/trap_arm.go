@@ -8,63 +8,89 @@ func state() *kernel { return (*kernel)(at(stateVA)) }
 // Exceptions, by the place of their vector.
 const (
 	vecUndefined = 1
-	vecCall      = 2
 	vecPrefetch  = 3
 	vecData      = 4
 	vecInterrupt = 6
 	vecFast      = 7
 )
 
-// trap handles an exception from User mode and returns the address of the
-// registers of the thread that is to run.
+// numCalls is the length of the table of system calls, a number that fits an
+// instruction.
+const numCalls = 424
+
+// trap handles an exception from User mode other than a system call and returns
+// the address of the registers of the thread that is to run.
 func trap(vec uint32) uint32 {
 	k := state()
-	t := &k.thread[k.current]
-	switch vec {
-	case vecCall:
-		k.count.calls++
-		k.finish(t, k.call(t))
-	case vecInterrupt:
+	if vec == vecInterrupt {
 		k.interrupt(counter())
-	default:
-		k.fault(t, vec)
+	} else {
+		k.fault((*thread)(at(k.running)), vec)
 	}
-	if k.resched {
-		k.schedule()
-	}
-	if k.retime {
-		k.setTimer()
-	}
-	t = &k.thread[k.current]
-	if !t.resumed && k.deliverable(t) {
-		k.deliverSignals(t)
-	}
-	t.restart = false
-	return uint32(uintptr(unsafe.Pointer(&t.regs)))
+	return workAfterCall()
 }
 
-// finish ends a pass of a system call. Calls that go on, or that may be
-// restarted, return to their SWI.
-func (k *kernel) finish(t *thread, result uint32) {
+// finishCall ends a pass of a system call that does not simply return. Calls that
+// go on, or that may be restarted, return to their SWI.
+func finishCall(result uint32) uint32 {
+	k := state()
+	t := (*thread)(at(k.running))
 	switch result {
 	case again:
 		t.resumed = true
 		t.regs.pc -= 4
-		return
+		return workAfterCall()
 	case restartSys:
 		t.restart = true
 		t.regs.pc -= 4
+		k.work |= workSignals
+	case asIs:
 	default:
 		t.regs.r[0] = result
 	}
 	t.resumed = false
 	t.woken = notWoken
+	return workAfterCall()
+}
+
+// workAfterCall does what was put off, and returns whose registers are to be
+// loaded.
+func workAfterCall() uint32 {
+	k := state()
+	if k.work != 0 {
+		k.doWork()
+	}
+	return k.running
+}
+
+// doWork does what was put off to the end of an exception.
+func (k *kernel) doWork() {
+	if k.work&workSchedule != 0 {
+		k.schedule()
+	}
+	if k.work&workTimer != 0 {
+		k.setTimer()
+	}
+	if t := (*thread)(at(k.running)); !t.resumed {
+		k.work &^= workSignals
+		if k.deliverable(t) {
+			k.deliverSignals(t)
+		}
+		t.restart = false
+	}
+}
+
+// run makes a thread the running one.
+func (k *kernel) run(th uint32) {
+	k.current = th
+	k.running = uint32(uintptr(unsafe.Pointer(&k.thread[th])))
+	k.work |= workSignals
 }
 
 // schedule gives the processor to the thread that is next.
 func (k *kernel) schedule() {
 	now := counter()
-	k.resched = false
+	k.work &^= workSchedule
 	k.charge(now)
 	old := k.current
 	if k.thread[old].state == threadRunnable {
@@ -82,9 +108,9 @@ func (k *kernel) schedule() {
 		k.idle = false
 		next, ok = k.dequeue()
 	}
-	k.resched = false
+	k.work &^= workSchedule
 	k.switchedAt = now
-	k.retime = true
+	k.work |= workTimer
 	if next == old {
 		return
 	}
@@ -94,13 +120,13 @@ func (k *kernel) schedule() {
 	o.tls[0], o.tls[1] = threadRegs()
 	loadFPU(&n.vfp)
 	setThreadRegs(n.tls[0], n.tls[1])
-	k.current = next
+	k.run(next)
 }
 
 // setTimer has the timer interrupt at the next event: a deadline, the end of the
 // running thread's slice if another waits, or the next second of the clock.
 func (k *kernel) setTimer() {
-	k.retime = false
+	k.work &^= workTimer
 	next := min(k.clock.base+uint64(k.clock.hz), k.nextTimer())
 	if !k.idle && k.othersRunnable() {
 		next = min(next, k.switchedAt+uint64(k.thread[k.current].slice))
@@ -118,12 +144,12 @@ func (k *kernel) timerInterrupt(now uint64) {
 	}
 	if k.nextTimer() <= now {
 		k.expire(now)
-		k.resched = true
+		k.work |= workSchedule
 	}
 	if !k.idle && k.othersRunnable() {
 		k.charge(now)
 		if k.thread[k.current].slice == 0 {
-			k.resched = true
+			k.work |= workSchedule
 		}
 	}
 	torment(k)

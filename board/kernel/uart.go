@@ -64,6 +64,6 @@ func (k *kernel) consoleInterrupt() {
 	k.console.transmit()
 	if k.console.room() >= consoleSize/2 && !k.rings.alone(nodeConsole) {
 		k.wakeAll(nodeConsole)
-		k.resched = true
+		k.work |= workSchedule
 	}
 }
