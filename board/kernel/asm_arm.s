@@ -34,7 +34,7 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
 	MRC	15, 0, R0, C1, C0, 0		// SCTLR
 	MOVW	$0x00081805, R1			// WXN, I, Z, C, M on
 	ORR	R1, R0
-	MOVW	$0x30002002, R1			// AFE, TRE, V, A off
+	MOVW	$0x73122002, R1			// TE, AFE, TRE, EE, VE, UWXN, HA, V, A off
 	BIC	R1, R0
 	MCR	15, 0, R0, C1, C0, 0
 	ISB
@@ -162,9 +162,9 @@ TEXT enterKernel<>(SB),NOSPLIT|NOFRAME,$0
 	MOVW	8(R13), R0
 	B	leave<>(SB)
 inKernel:
-	MOVW	R13, R1
-	SUB	$80, R13		// keep what was saved below
-	MOVW	$(const_regionVA + const_offG), g
+	MOVW	R13, R1			// what was saved lies on both sides
+	MOVW	$(const_regionVA + const_offFault + const_faultSize - 16), R13
+	MOVW	$(const_regionVA + const_offFaultG), g
 	MOVW	R0, 4(R13)
 	MOVW	R1, 8(R13)
 	BL	·kernelFault(SB)	// does not return

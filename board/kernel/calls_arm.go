@@ -122,6 +122,8 @@ func (k *kernel) sysCloneThread(t *thread, flags, stack, tls uint32) uint32 {
 	if flags&cloneSetTLS != 0 {
 		n.tls[1] = tls
 	}
+	t.slice /= 2
+	n.slice = t.slice
 	k.enqueue(th)
 	return n.tid
 }

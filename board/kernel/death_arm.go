@@ -4,15 +4,19 @@ import "unsafe"
 
 func crashAddr() uint32 { return regionVA + offCrash }
 
-// flush sends all that is left on the console, polling. Each byte gets at most
-// 10 ms. It is for a dying kernel, which has nothing else to do.
+// flush sends all that is left on the console, polling. It gives up when a byte
+// is not taken within 10 ms: the watchdog does not wait for a transmitter that
+// hangs. It is for a dying kernel, which has nothing else to do.
 func (c *console) flush(hz uint32) {
 	if c.uart == 0 {
 		return // died before there was a console
 	}
 	for {
 		limit := counter() + uint64(hz)/100
-		for readReg(c.uart+uartUTS)&utsTXFULL != 0 && counter() < limit {
+		for readReg(c.uart+uartUTS)&utsTXFULL != 0 {
+			if counter() >= limit {
+				return
+			}
 		}
 		b, ok := c.take()
 		if !ok {

@@ -27,6 +27,8 @@ type file struct {
 	flags uint32 // access mode, O_NONBLOCK, O_APPEND, O_CLOEXEC
 	arg   uint32 // interrupt line; position in a text; host handle
 
+	serial uint32 // tells files apart that have the same descriptor in turn
+
 	// The two halves of an eventfd's counter, or of the position in a host's file;
 	// low also counts the interrupts since the last read.
 	low, high uint32
@@ -41,13 +43,24 @@ func (k *kernel) newFile(kind uint8, flags uint32) (fd uint32, ok bool) {
 	for fd = 0; fd < MaxFiles; fd++ {
 		if f := &k.file[fd]; f.kind == fileFree {
 			*f = file{}
+			k.lastSerial++
 			f.kind = kind
 			f.fd = uint16(fd)
+			f.serial = k.lastSerial
 			f.flags = flags & (oAccessMode | oNonblock | oAppend | oCloexec)
 			return fd, true
 		}
 	}
 	return eMFILE, false
+}
+
+// same reports whether the thread's call, if it goes on, still finds the file that
+// it began with behind its descriptor.
+func (t *thread) same(f *file) bool {
+	if !t.resumed {
+		t.serial = f.serial
+	}
+	return t.serial == f.serial
 }
 
 // pollable reports whether epoll can watch the file.

@@ -11,7 +11,7 @@ func (k *kernel) openFile(fd uint32) *file {
 func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
 	f := k.openFile(fd)
 	switch {
-	case f == nil || !f.readable():
+	case f == nil || !f.readable() || !t.same(f):
 		return eBADF
 	case int32(n) < 0:
 		return eINVAL
@@ -40,7 +40,7 @@ func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
 func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 	f := k.openFile(fd)
 	switch {
-	case f == nil || !f.writable():
+	case f == nil || !f.writable() || !t.same(f):
 		return eBADF
 	case int32(n) < 0:
 		return eINVAL
@@ -57,7 +57,7 @@ func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 	case filePipeWrite:
 		return k.writePipe(t, f, fd, addr, n)
 	case fileSeed:
-		return k.writeSeed(addr, n)
+		return k.writeSeed(t, addr, n)
 	case fileWatchdog:
 		k.watchdog.service()
 		return n
@@ -73,6 +73,7 @@ func (k *kernel) block(t *thread, f *file, fd uint32) uint32 {
 		return eAGAIN
 	}
 	f.told = false
+	t.serial = f.serial
 	return k.await(t, nodeWait+fd, never, restartSys)
 }
 
@@ -98,6 +99,9 @@ func callWrite(k *kernel, t *thread) uint32 {
 		return k.sysWriteFile(t, fd, t.regs.r[1], t.regs.r[2])
 	}
 	f := &k.file[fd]
+	if t.resumed && !t.same(f) {
+		return eBADF
+	}
 	if t.regs.r[2] < 8 {
 		return eINVAL
 	}
@@ -274,20 +278,26 @@ const (
 	minSeed = 32
 )
 
-func (k *kernel) writeSeed(addr, n uint32) uint32 {
+// writeSeed mixes in a seed, a piece a pass.
+func (k *kernel) writeSeed(t *thread, addr, n uint32) uint32 {
 	if n < minSeed || n > maxSeed {
 		return eINVAL
 	}
-	if !k.canRead(addr, n) {
+	if !t.resumed {
+		t.done = 0
+	}
+	piece := min(n-t.done, minSeed)
+	if !k.canRead(addr+t.done, piece) {
 		return eFAULT
 	}
-	for done := uint32(0); done < n; done += minSeed {
-		var e [8]uint32
-		for i := uint32(0); i < min(n-done, minSeed); i++ {
-			e[i/4] |= uint32(load8(addr+done+i)) << (i % 4 * 8)
-		}
-		k.random.add(&e)
-		clear(e[:])
+	var e [8]uint32
+	for i := range piece {
+		e[i/4] |= uint32(load8(addr+t.done+i)) << (i % 4 * 8)
+	}
+	k.random.add(&e)
+	clear(e[:])
+	if t.done += piece; t.done < n {
+		return again
 	}
 	k.random.seeded = true
 	k.wakeAll(nodeSeed)
@@ -664,9 +674,9 @@ func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize
 		return eFAULT
 	}
 	set := k.openFile(epoll)
-	if set == nil || set.kind != fileEpoll {
+	if set == nil || set.kind != fileEpoll || !t.same(set) {
 		k.restoreMask(t)
-		if set == nil {
+		if set == nil || t.resumed {
 			return eBADF
 		}
 		return eINVAL

@@ -41,12 +41,15 @@ const (
 	offSelfL2  = 0x15400 // second-level table of this region, 1 KiB
 	offVectors = 0x17000 // vectors, and the g that Go code in the kernel sees
 	offG       = offVectors + 0x800
-	offClock   = 0x19000 // readable by User mode: the clock, and the vDSO's header
-	offStack   = 0x1b000 // 16 KiB, guard pages at 0x1a000 and 0x1f000
+	offFaultG  = offG + 0x100 // zeros: a g without a stack limit
+	offFault   = 0x18000      // 4 KiB: stack on which a fault in the kernel is reported
+	offClock   = 0x19000      // readable by User mode: the clock, and the vDSO's header
+	offStack   = 0x1b000      // 16 KiB, guard pages at 0x1a000 and 0x1f000
 	offState   = 0x20000
 	offCrash   = 0xfe000 // crash record, 8 KiB, kept over a reset
 
 	stackSize  = 0x4000
+	faultSize  = 0x1000
 	stackGuard = 928 // room for calls that do not check (internal/abi, StackGuard)
 	crashSize  = 0x2000
 	stateLimit = offCrash - offState

@@ -41,6 +41,7 @@ type thread struct {
 	timer   uint32 // its place in the timer heap, plus one
 	slice   uint32 // ticks left of its time slice
 	futex   uint32 // address waited on
+	serial  uint32 // of the file that the call in progress is about
 
 	mask      uint64 // blocked signals
 	pending   uint64

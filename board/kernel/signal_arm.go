@@ -26,9 +26,17 @@ const (
 	cpsrFlags = 0xf80f0000 // N, Z, C, V, Q and GE are the program's
 )
 
-// deliverSignals has the running thread's handlers run for all signals that wait.
+// maxDeliveries bounds the frames that one return to User mode builds; the rest
+// follow at the next exception.
+const maxDeliveries = 8
+
+// deliverSignals has the running thread's handlers run for the signals that wait.
 func (k *kernel) deliverSignals(t *thread) {
-	for k.deliverable(t) {
+	for n := 0; k.deliverable(t); n++ {
+		if n == maxDeliveries {
+			k.work |= workSignals
+			return
+		}
 		sig, code := k.nextSignal(t)
 		if k.ignored(sig) {
 			continue

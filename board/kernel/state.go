@@ -21,6 +21,7 @@ type kernel struct {
 	current    uint32 // the running thread
 	running    uint32 // and its address
 	lastTid    uint32
+	lastSerial uint32 // of a file
 	numThreads uint32
 	slice      uint32 // ticks of a full time slice
 	switchedAt uint64 // when the current thread was given the processor

@@ -73,7 +73,7 @@ func (k *kernel) doWork() {
 	}
 	if t := (*thread)(at(k.running)); !t.resumed {
 		k.work &^= workSignals
-		if k.deliverable(t) {
+		if t.hasSaved || k.deliverable(t) {
 			k.deliverSignals(t)
 		}
 		t.restart = false
