@@ -1,0 +1,45 @@
+#!/bin/sh
+# install.sh installs what the Makefile's targets need on Debian 12, and says so.
+# Run it again at any time: it does nothing when all is there.
+set -eu
+
+packages="swtpm qemu-user gcc libc6-dev binutils-arm-linux-gnueabihf xz-utils"
+
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
+missing=
+for p in $packages; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+done
+
+# QEMU 8.1 is the first with the TPM on I2C that the board has; Debian 12 has it in
+# its backports.
+qemu=$(dpkg-query -W -f '${Version}' qemu-system-arm 2>/dev/null || true)
+if [ -z "$qemu" ] || dpkg --compare-versions "$qemu" lt 1:8.1; then
+	qemu=wanted
+fi
+if [ -z "$missing" ] && [ "$qemu" != wanted ]; then
+	exit 0
+fi
+
+command -v apt-get >/dev/null || { echo "deps: this is not a Debian system: install QEMU 8.1 or later (system emulation of ARM), and:$packages" >&2; exit 1; }
+export DEBIAN_FRONTEND=noninteractive
+echo "deps: reading Debian's package lists"
+as_root apt-get update -q -q
+if [ "$qemu" = wanted ]; then
+	if ! apt-get indextargets --format '$(CODENAME)$(SUITE)' | grep -q backports; then
+		mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+		[ -n "$mirror" ] || { echo "deps: no apt source for Debian 12 (bookworm) found: add one, then run this again" >&2; exit 1; }
+		echo "deps: adding bookworm-backports of the same mirror to apt's sources"
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main" |
+			as_root tee /etc/apt/sources.list.d/nitro-backports.list >/dev/null
+		as_root apt-get update -q -q
+	fi
+	echo "deps: installing QEMU from bookworm-backports"
+	as_root apt-get install -q -q -y --no-install-recommends -t bookworm-backports qemu-system-arm
+fi
+if [ -n "$missing" ]; then
+	echo "deps: installing$missing"
+	as_root apt-get install -q -q -y --no-install-recommends $missing
+fi
+echo "deps: done"

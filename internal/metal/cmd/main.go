@@ -1,0 +1,56 @@
+// The command that runs tests on the emulated board.
+//
+//	go run ./internal/metal/cmd [flags] packages...
+//
+// It builds each package's tests as an image for the board, runs them in a few
+// emulators, and ends with a line such as "12 passed, 0 failed". Its exit code
+// is 1 when a test failed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"nitro/internal/metal"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	report, err := command(ctx, os.Args[1:])
+	if report != (metal.Report{}) {
+		fmt.Println(report)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if err != nil || report.Failed > 0 {
+		os.Exit(1)
+	}
+}
+
+func command(ctx context.Context, args []string) (metal.Report, error) {
+	o := metal.Options{Log: os.Stdout}
+	f := flag.NewFlagSet("metal", flag.ExitOnError)
+	f.StringVar(&o.Run, "run", "", "run only the tests that match this `pattern`")
+	f.StringVar(&o.Skip, "skip", "", "leave out the tests that match this `pattern`")
+	f.BoolVar(&o.Short, "short", false, "tell the tests to be short")
+	f.BoolVar(&o.Verbose, "v", false, "show all that the tests print")
+	f.DurationVar(&o.Timeout, "timeout", metal.DefaultTimeout, "`limit` of one package's tests")
+	f.IntVar(&o.Jobs, "j", metal.DefaultJobs, "`emulators` at a time")
+	f.BoolVar(&o.Torment, "torment", false, "interrupt every 150 us and inject SIGURG")
+	f.Func("env", "`KEY=value` for the tests' environment", func(v string) error {
+		o.Env = append(o.Env, v)
+		return nil
+	})
+	f.Parse(args)
+	if f.NArg() == 0 {
+		return metal.Report{}, errors.New("metal: no packages named: name some, such as ./... or sync")
+	}
+	return metal.Test(ctx, o, f.Args()...)
+}

@@ -1,0 +1,56 @@
+package metal
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// A Package is one whose tests can be asked for. The fields are those of go list.
+type Package struct {
+	ImportPath   string
+	Name         string
+	Dir          string
+	Standard     bool
+	Imports      []string
+	TestGoFiles  []string
+	TestImports  []string
+	XTestGoFiles []string
+	XTestImports []string
+}
+
+// HasTests reports whether the package has tests for the board.
+func (p *Package) HasTests() bool { return len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 }
+
+// StartsPrograms reports whether a package of this module, or a test of it, starts
+// other programs. It is then a tool of the machine that builds, and there is no
+// such thing on the board. (The standard library's tests are looked at one by
+// one: see [Std].)
+func (p *Package) StartsPrograms() bool {
+	const exec = "os/exec"
+	return !p.Standard &&
+		(slices.Contains(p.Imports, exec) || slices.Contains(p.TestImports, exec) || slices.Contains(p.XTestImports, exec))
+}
+
+// List gives the packages that the patterns of the go command name, as the board
+// sees them.
+func List(ctx context.Context, patterns ...string) ([]*Package, error) {
+	fields := "-json=ImportPath,Name,Dir,Standard,Imports,TestGoFiles,TestImports,XTestGoFiles,XTestImports"
+	out, err := goCommand(ctx, ".", append([]string{"list", "-tags", "boardtest", fields, "--"}, patterns...)...)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Package
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		p := new(Package)
+		if err := d.Decode(p); err == io.EOF {
+			return list, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("metal: what go list says of %q: %w", patterns, err)
+		}
+		list = append(list, p)
+	}
+}

@@ -1,0 +1,5 @@
+//go:build board
+
+package main
+
+import _ "nitro/board/evk" // the bare board; without the tag this is a Linux program
