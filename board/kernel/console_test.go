@@ -25,7 +25,7 @@ func filtered(pieces ...string) string {
 
 var (
 	kept    = regexp.MustCompile(`(pc=|addr=|\+)0x[0-9a-fA-F]+`)
-	number  = regexp.MustCompile(`0x[0-9a-fA-F]+`)
+	numeral = regexp.MustCompile(`0x[0-9a-fA-F]+`)
 	dumped  = regexp.MustCompile(`(?m)^([0-9a-f]{8}:).*$`)
 	longHex = regexp.MustCompile(`[0-9a-fA-F]{8,}`)
 )
@@ -34,7 +34,7 @@ var (
 func blanked(s string) string {
 	s = dumped.ReplaceAllString(s, "$1")
 	s = kept.ReplaceAllStringFunc(s, func(w string) string { return strings.Replace(w, "0x", "0y", 1) })
-	s = number.ReplaceAllString(s, "0x?")
+	s = numeral.ReplaceAllString(s, "0x?")
 	return strings.ReplaceAll(s, "0y", "0x")
 }
 
@@ -75,7 +75,7 @@ func checkTrace(t *testing.T, name, in, got string) {
 			t.Errorf("%s: %s is left", name, w)
 		}
 	}
-	for _, w := range number.FindAllString(kept.ReplaceAllString(got, ""), -1) {
+	for _, w := range numeral.FindAllString(kept.ReplaceAllString(got, ""), -1) {
 		t.Errorf("%s: %s is left", name, w)
 	}
 	if len(kept.FindAllString(in, -1)) != len(kept.FindAllString(got, -1)) {
