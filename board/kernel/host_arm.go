@@ -212,9 +212,12 @@ const (
 func (k *kernel) hostArguments(s *stackWriter) (count uint32)   { return k.hostStrings(s, 0) }
 func (k *kernel) hostEnvironment(s *stackWriter) (count uint32) { return k.hostStrings(s, 1) }
 
+// maxLine bounds the command line. firstStack has room for it.
+const maxLine = 6144
+
 // hostStrings writes the items of one part of the command line.
 func (k *kernel) hostStrings(s *stackWriter, part int) (count uint32) {
-	var line [2048]byte
+	var line [maxLine]byte
 	var block [2]uint32
 	block[0], block[1] = uint32(uintptr(unsafe.Pointer(&line))), uint32(len(line))
 	if semihost(semiCmdline, unsafe.Pointer(&block)) != 0 {
