@@ -40,8 +40,12 @@ func (b Build) Image(ctx context.Context, pkg, out string) error {
 	return b.compile(ctx, root, out, pkg, "build")
 }
 
-// test builds the test image of a package and gives its path.
-func (b Build) test(ctx context.Context, root string, p *Package) (string, error) {
+// TestImage builds the test image of a package and gives its path.
+func (b Build) TestImage(ctx context.Context, p *Package) (string, error) {
+	root, err := ModuleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
 	folder := filepath.Join(root, "build", "metal")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", fmt.Errorf("metal: %w", err)
@@ -61,6 +65,9 @@ func (b Build) test(ctx context.Context, root string, p *Package) (string, error
 	out := filepath.Join(folder, name+".elf")
 	if b.Torment {
 		out = filepath.Join(folder, name+"-torment.elf")
+	}
+	if b.Symbols {
+		out = filepath.Join(folder, name+"-symbols.elf")
 	}
 	return out, b.compile(ctx, root, out, p.ImportPath, "test", "-c", "-overlay", overlay)
 }
