@@ -281,6 +281,9 @@ TEXT ·userCanRead(SB),NOSPLIT,$0-8
 
 TEXT ·userLoad64(SB),NOSPLIT,$0-16
 	MOVW	addr+0(FP), R0
+	MOVW	$1, R1
+	CMP	$const_areaStart, R0	// never a device's registers
+	BLO	absent
 	MCR	15, 0, R0, C7, C8, 2	// ATS1CUR
 	ISB
 	MRC	15, 0, R1, C7, C4, 0	// PAR

@@ -20,7 +20,7 @@ const (
 	second  = 1000000000 // nanoseconds
 )
 
-// init starts the clock at counter value now. hz is between 1 MHz and 250 MHz.
+// init starts the clock at counter value now. hz is between 4 MHz and 250 MHz.
 func (c *clock) init(hz uint32, now uint64) {
 	c.hz = hz
 	c.nsScale = uint32((second << nsShift) / uint64(hz))

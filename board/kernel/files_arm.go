@@ -232,7 +232,7 @@ func (k *kernel) writePipe(t *thread, f *file, fd, addr, n uint32) uint32 {
 }
 
 // consolePass is how many bytes one pass of a write to the console takes.
-const consolePass = 512
+const consolePass = 128
 
 func (k *kernel) writeConsole(t *thread, f *file, fd, addr, n uint32) uint32 {
 	if !t.resumed {
