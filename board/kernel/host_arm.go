@@ -79,10 +79,10 @@ func (k *kernel) hostOpen(path, n, flags uint32) uint32 {
 			return eACCES
 		}
 	}
-	fd, ok := k.newFile(fileHost, flags)
-	if !ok {
+	fd := k.newFile(fileHost, flags)
+	if isError(fd) {
 		k.semi(semiClose, handle, 0, 0)
-		return eMFILE
+		return fd
 	}
 	k.file[fd].arg = handle
 	return fd
