@@ -279,7 +279,7 @@ const (
 // firstStack writes arguments, environment and auxiliary vector on thread 1's
 // stack, as Linux's execve does, and returns the stack pointer.
 func (k *kernel) firstStack(c *Config) uint32 {
-	const room = 8192
+	const room = 16384
 	k.canWrite(areaEnd-room, room)
 	s := stackWriter{top: areaEnd, word: areaEnd - room/2}
 	sp := s.word

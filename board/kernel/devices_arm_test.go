@@ -70,7 +70,9 @@ func TestSharedSlice(t *testing.T) {
 	k := newKernel(t, 1)
 	for want := uint32(testSlice / 2); want > 0; want /= 2 {
 		th := &k.thread[k.current]
-		tid := k.sysCloneThread(th, cloneThread, 0, 0)
+		th.regs = registers{}
+		th.regs.r[0] = cloneThread
+		tid := callClone(k, th)
 		n, ok := k.byTid(tid)
 		if !ok || th.slice != want || k.thread[n].slice != want {
 			t.Fatalf("thread %d: slices %d and %d, not %d", int32(tid), th.slice, k.thread[n].slice, want)

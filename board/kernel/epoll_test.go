@@ -108,7 +108,7 @@ func (w *world) close(fd uint32) error {
 	for _, s := range w.sets {
 		delete(s.watched, fd)
 	}
-	if got, _ := w.k.newFile(fileEvent, oRdwr); got != fd {
+	if got := w.k.newFile(fileEvent, oRdwr); got != fd {
 		return fmt.Errorf("the lowest free descriptor is %d, not %d", fd, got)
 	}
 	return nil
@@ -195,11 +195,11 @@ func TestEpollAgainstModel(t *testing.T) {
 		k := newKernel(t, 1)
 		w := &world{k: k, sets: map[uint32]*epollModel{}, r: rand.New(rand.NewPCG(seed, 7))}
 		for range 3 {
-			set, _ := k.newFile(fileEpoll, oRdwr)
+			set := k.newFile(fileEpoll, oRdwr)
 			w.sets[set] = &epollModel{map[uint32]*watch{}}
 		}
 		for range 1 + seed%6 {
-			fd, _ := k.newFile(fileEvent, oRdwr)
+			fd := k.newFile(fileEvent, oRdwr)
 			w.fds = append(w.fds, fd)
 		}
 		for i := range 4000 {
@@ -222,10 +222,10 @@ func TestEpollAgainstModel(t *testing.T) {
 // stay ready take turns.
 func TestEpollRoundRobin(t *testing.T) {
 	k := newKernel(t, 1)
-	set, _ := k.newFile(fileEpoll, oRdwr)
+	set := k.newFile(fileEpoll, oRdwr)
 	const n = 5
 	for i := range uint64(n) {
-		fd, _ := k.newFile(fileEvent, oRdwr)
+		fd := k.newFile(fileEvent, oRdwr)
 		k.file[fd].setCount(1)
 		k.addItem(set, fd, epollIn, i)
 	}
@@ -243,10 +243,10 @@ func TestEpollWakes(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 11))
 		k := newKernel(t, 6)
-		set, _ := k.newFile(fileEpoll, oRdwr)
+		set := k.newFile(fileEpoll, oRdwr)
 		var fds []uint32
 		for i := range uint64(4) {
-			fd, _ := k.newFile(fileEvent, oRdwr)
+			fd := k.newFile(fileEvent, oRdwr)
 			k.addItem(set, fd, epollIn|[]uint32{0, epollEdge}[i%2], i)
 			fds = append(fds, fd)
 		}
@@ -297,8 +297,8 @@ func TestEpollWakes(t *testing.T) {
 // know of it.
 func TestNotifyWakesReaders(t *testing.T) {
 	k := newKernel(t, 2)
-	set, _ := k.newFile(fileEpoll, oRdwr)
-	fd, _ := k.newFile(fileEvent, oRdwr)
+	set := k.newFile(fileEpoll, oRdwr)
+	fd := k.newFile(fileEvent, oRdwr)
 	k.addItem(set, fd, epollIn, 0)
 	f := &k.file[fd]
 	f.eventAdd(1)

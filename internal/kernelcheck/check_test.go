@@ -49,7 +49,7 @@ func checkReached(t *testing.T, w *Walk) {
 		}
 	}
 	var steps []string
-	for _, name := range []string{"checkPiece", "discardPiece", "mapDevicePiece", "protectPiece", "unmapPiece"} {
+	for _, name := range []string{"advisePiece", "mapDevicePiece", "protectPiece", "unmapPiece"} {
 		steps = append(steps, "nitro/board/kernel."+name)
 	}
 	if got := w.Values(); !slices.Equal(got, steps) {

@@ -69,10 +69,41 @@ func (c *Count) file(root, name string, reached map[Line]bool) error {
 	c.All += total
 	if asm {
 		c.Asm[name] = total
-		c.Reachable += total
+		c.asmFile(name, text, code, reached)
 		return nil
 	}
 	return c.goFile(name, text, code, reached)
+}
+
+// asmFile counts the blocks of a file of assembly, each from a TEXT or GLOBL line to
+// the next TEXT line, that have a line which can run. A file of data alone counts
+// whole: it is the table of system calls.
+func (c *Count) asmFile(name, text string, code []bool, reached map[Line]bool) {
+	if !strings.Contains(text, "\nTEXT") {
+		for _, is := range code {
+			if is {
+				c.Reachable++
+			}
+		}
+		return
+	}
+	runs, lines := false, 0
+	end := func() {
+		if runs {
+			c.Reachable += lines
+		}
+		runs, lines = false, 0
+	}
+	for i, l := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		if strings.HasPrefix(l, "TEXT") {
+			end()
+		}
+		runs = runs || reached[Line{"nitro/" + name, i + 1}]
+		if code[i+1] {
+			lines++
+		}
+	}
+	end()
 }
 
 // goFile counts the functions of a file that have a line which can run, and the

@@ -12,6 +12,9 @@ var (
 	}
 )
 
+// maxLines is how large the kernel may be, so that it can be read in an afternoon.
+const maxLines = 3000
+
 func TestKernelSize(t *testing.T) {
 	m := build(t, hello, "")
 	c, err := CountKernel("../..", m.From(KernelRules(), Roots[1:]...).Lines())
@@ -19,6 +22,9 @@ func TestKernelSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("reachable %d, all %d, assembly %v, unsafe %v", c.Reachable, c.All, c.Asm, c.Unsafe)
+	if c.Reachable > maxLines {
+		t.Errorf("%d lines can run in the kernel, %d are allowed", c.Reachable, maxLines)
+	}
 	if c.Reachable < 1500 || c.All < c.Reachable {
 		t.Errorf("%d lines of %d: they are not counted", c.Reachable, c.All)
 	}

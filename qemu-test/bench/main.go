@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context) error{b.ground, b.boot, b.masked} {
+	for _, measure := range []func(context.Context) error{b.ground, b.boot, b.masked, b.lines} {
 		if err := measure(ctx); err != nil {
 			return err
 		}
@@ -231,6 +231,21 @@ func (b *bench) count(ctx context.Context, m metal.Machine, o insncount.Options)
 		return c, fmt.Errorf("%s: exit code %d: %w\n%s", m.Image, r.ExitCode, runErr, r.Console)
 	}
 	return c, nil
+}
+
+// lines counts the kernel's source.
+func (b *bench) lines(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "run", "./internal/kernelcheck/cmd")
+	cmd.Dir = b.root
+	cmd.Stderr = os.Stderr
+	text, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("kernel.lines: %w", err)
+	}
+	for _, f := range parseOrder(string(text)) {
+		b.report(f)
+	}
+	return nil
 }
 
 // symbol finds the address of a function of an image.
