@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -38,15 +37,22 @@ func blanked(s string) string {
 	return strings.ReplaceAll(s, "0y", "0x")
 }
 
+// traces are named here since the board has no directories to list.
+var traces = []string{
+	"address.txt",
+	"fatal.txt",
+	"hexdump.txt",
+	"index.txt",
+	"nil.txt",
+	"panic.txt",
+	"value.txt",
+}
+
 // TestTracesAreBlanked feeds tracebacks of real Go programs, cut in two at every
 // byte: no word of user memory survives, and all else is as it was.
 func TestTracesAreBlanked(t *testing.T) {
-	files, err := filepath.Glob("testdata/traces/*.txt")
-	if err != nil || len(files) < 7 {
-		t.Fatalf("traces: %v %v", files, err)
-	}
-	for _, name := range files {
-		b, err := os.ReadFile(name)
+	for _, name := range traces {
+		b, err := os.ReadFile("testdata/traces/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
