@@ -159,9 +159,8 @@ const stdTests = `
 ## Tests left out
 
 A test is left out where the board, on purpose, does not have what it is about.
-No other test of the packages above is left out, but for those that leave
-themselves out (on 32-bit systems, with -short where that is given, for lack of a
-Go toolchain).
+No other test of these packages is left out, but for those that skip themselves:
+they need another system, 64 bits, a Go toolchain, or more time than -short gives.
 
 | package | tests | why |
 |---|---|---|
