@@ -11,6 +11,7 @@ import (
 // A Rule says how a package of the standard library is tested on the board, where
 // that is not simply all of its tests.
 type Rule struct {
+	None    string    // why none of its tests run; "" where some do
 	Quick   string    // pattern (as -run) of the tests in the short form; "" for none
 	Torment string    // pattern of the tests that also run tormented in the long form
 	Short   string    // why the long form gives it -short; "" where it does not
@@ -76,6 +77,9 @@ func StdLong(ctx context.Context, o Options) ([]Job, error) {
 	var jobs, tormented []Job
 	for _, p := range list {
 		r := Std[p.ImportPath]
+		if r.None != "" {
+			continue
+		}
 		j := Job{p, o}
 		j.Short, j.Skip = r.Short != "", r.skip()
 		jobs = append(jobs, j)
@@ -96,6 +100,9 @@ func StdTable() string {
 	}
 	b.WriteString(stdTests)
 	for _, path := range sortedStd() {
+		if why := Std[path].None; why != "" {
+			fmt.Fprintf(&b, "| %s | all | %s |\n", path, why)
+		}
 		for _, l := range Std[path].LeftOut {
 			names := strings.Fields(l.Tests)
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", path, "`"+strings.Join(names, "` `")+"`", l.Why)
@@ -152,9 +159,8 @@ const stdTests = `
 ## Tests left out
 
 A test is left out where the board, on purpose, does not have what it is about.
-No other test of the packages above is left out, but for those that leave
-themselves out (on 32-bit systems, with -short where that is given, for lack of a
-Go toolchain).
+No other test of these packages is left out, but for those that skip themselves:
+they need another system, 64 bits, a Go toolchain, or more time than -short gives.
 
 | package | tests | why |
 |---|---|---|

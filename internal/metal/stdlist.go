@@ -22,9 +22,9 @@ var StdPatterns = []string{
 const (
 	whyProcess   = "starts a process, itself or another program: the board has one process"
 	whyDirectory = "makes, enters or reads a directory: the board has none"
-	whySocket    = "opens a socket: the board's network is the firmware's own, above the kernel"
+	whySocket    = "opens a socket: the kernel has none"
 	whyPrctl     = "changes each thread's capabilities (prctl), which no thread of the board has"
-	whySlow      = "takes more than two minutes under the emulator"
+	whySlow      = "its slow tests take minutes under the emulator"
 )
 
 // Std holds the packages that have a rule. The others run whole.
@@ -32,9 +32,35 @@ var Std = map[string]Rule{
 	"bufio": {LeftOut: []LeftOut{
 		{whyDirectory, "TestCopyUnixpacket"},
 	}},
+	"compress/flate": {Short: whySlow},
+	"compress/gzip": {LeftOut: []LeftOut{
+		{whyDirectory, "FuzzReader"},
+		{whySocket, "Example_compressingReader"},
+	}},
 	"context": {Quick: ".", LeftOut: []LeftOut{
 		{whySocket, "ExampleAfterFunc_connection"},
 	}},
+	"crypto": {LeftOut: []LeftOut{
+		{whyDirectory, "TestDisallowedAssemblyInstructions"},
+	}},
+	"crypto/cipher": {Short: whySlow, LeftOut: []LeftOut{
+		{whyProcess, "TestGCMNoncesFIPSV1 TestGCMNoncesFIPSV126"},
+	}},
+	"crypto/fips140": {LeftOut: []LeftOut{
+		{whyProcess, "TestWithoutEnforcement"},
+	}},
+	"crypto/hpke":                   {Short: whySlow},
+	"crypto/internal/fips140/mldsa": {Short: whySlow},
+	"crypto/internal/fips140only": {LeftOut: []LeftOut{
+		{whyProcess, "TestFIPS140Only"},
+	}},
+	"crypto/internal/fips140test": {
+		None: "has two arrays of 32 MiB among its variables: an image for the board has 64 MiB in all",
+	},
+	"crypto/sha3":   {Short: whySlow},
+	"crypto/tls":    {None: whySocket + "; its tests open one before the first begins"},
+	"crypto/x509":   {Short: whySlow},
+	"encoding/asn1": {Short: whySlow},
 	"encoding/json": {LeftOut: []LeftOut{
 		{whySocket, "TestHTTPDecoding"},
 	}},
@@ -58,6 +84,8 @@ var Std = map[string]Rule{
 		{whyProcess, "TestDetectNohup TestNohup TestAtomicStop TestNotifyContextNotifications"},
 		{whyPrctl, "TestAllThreadsSyscallSignals"},
 	}},
+	"regexp":        {Short: whySlow},
+	"regexp/syntax": {Short: whySlow},
 	"runtime": {
 		Short:   whySlow,
 		Quick:   "Chan|Select|Preempt|Netpoll|Sema|Stack|Finalizer|Cleanup|Timer|Deadlock|Yield|Goexit|Panic|Recover|Nil|PageAlloc|Scavenge|Physical|Memory|Arena|Futex|Lock|Signal",
@@ -76,13 +104,16 @@ var Std = map[string]Rule{
 	"sync": {Quick: ".", Torment: ".", LeftOut: []LeftOut{
 		{whyProcess, "TestMutexMisuse TestIssue76126"},
 	}},
-	"sync/atomic": {Quick: "Hammer|Value|StoreLoad|Nil"},
+	"sync/atomic": {Quick: "Value|Nil|Alignment|Swap|CompareAndSwap|Add"},
+	"text/template": {LeftOut: []LeftOut{
+		{whyDirectory, "TestParseGlob TestParseFS TestParseGlobWithData"},
+	}},
 	"testing/synctest": {Quick: ".", LeftOut: []LeftOut{
 		{whyProcess, "TestFatal TestError TestVerboseError TestSkip TestVerboseSkip TestHelper"},
 	}},
 	"time": {
-		Quick:   "Sleep|Timer|Tick|After|Reset|Stop|Chan|Monotonic|Now",
-		Torment: "Sleep|Timer|Tick|After|Reset|Stop|Chan|Monotonic|Now",
+		Quick:   "Sleep|Timer|Tick|After|Chan|Monotonic|Now",
+		Torment: "Sleep|Timer|Tick|After|Chan|Monotonic|Now",
 		LeftOut: []LeftOut{
 			{"gives itself 60 s of the wall clock for two million hand-overs between goroutines, which the emulator, on a busy machine, does not make (they take it about 30 s on an idle one)", "TestLongAdjustTimers"},
 		},
