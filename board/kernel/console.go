@@ -50,23 +50,48 @@ func (c *console) take() (b byte, ok bool) {
 // counters (pc=0x..., +0x...) and fault addresses (addr=0x...) stay, so that a
 // trace still names every line of code.
 //
+// When the runtime cannot follow a stack it dumps it: lines of an address, a colon,
+// and words without 0x, then the same as text. Of a line that begins so only the
+// address stays.
+//
 // It is a state machine over the bytes of the stream, so that a number that is
 // written in pieces does not slip through.
 type hexFilter struct {
-	state uint8
-	keep  bool // the number at hand is a program counter or fault address
-	last  [4]byte
+	state  uint8
+	keep   bool  // the number at hand is a program counter or fault address
+	digits uint8 // how many hexadecimal digits the line has had, and nothing else
+	last   [4]byte
 }
 
 const (
 	plain    = iota
 	zero     // seen 0
 	blanking // seen 0x
+	dump     // on a line of a dump
+
+	addressDigits = 8
 )
 
 // write passes a byte of standard error on to the console.
 func (f *hexFilter) write(c *console, b byte) {
+	switch {
+	case b == '\n':
+		f.digits = 0
+	case f.state == dump:
+		return
+	case b == ':' && f.digits == addressDigits:
+		f.state = dump
+		c.put(':')
+		c.put('?')
+		return
+	case isHex(b):
+		f.digits = min(f.digits+1, addressDigits+1)
+	default:
+		f.digits = addressDigits + 1
+	}
 	switch f.state {
+	case dump:
+		f.state = plain
 	case blanking:
 		if isHex(b) {
 			if f.keep {
