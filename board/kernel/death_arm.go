@@ -75,7 +75,10 @@ func (k *kernel) fillRecord(r *crashRecord, reason, code, pc, lr, sp, cpsr uint3
 	r.tid = k.thread[k.current].tid
 	sec, _ := k.clock.monotonic(counter())
 	r.uptime = uint32(sec)
-	r.pc, r.lr, r.sp, r.cpsr = pc, lr, sp, cpsr
+	r.pc, r.sp, r.cpsr = pc, sp, cpsr
+	if lr > k.symbols.text && lr < k.symbols.etext {
+		r.lr = lr // else the program keeps something of its own in it
+	}
 	if reason != diedExit && reason != diedWatchdog {
 		r.faultStatus, r.faultAddress = dataFault()
 	}
