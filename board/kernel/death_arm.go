@@ -79,7 +79,9 @@ func (k *kernel) fillRecord(r *crashRecord, reason, code, pc, lr, sp, cpsr uint3
 	if lr > k.symbols.text && lr < k.symbols.etext {
 		r.lr = lr // else the program keeps something of its own in it
 	}
-	if reason != diedExit && reason != diedWatchdog {
+	if reason == diedKernel && code == vecPrefetch {
+		r.faultStatus, r.faultAddress = prefetchFault()
+	} else if reason != diedExit && reason != diedWatchdog {
 		r.faultStatus, r.faultAddress = dataFault()
 	}
 	if reason != diedExit {
