@@ -1,0 +1,6 @@
+//go:build !arm
+
+package xts
+
+// schedule is the key schedule of this machine's cipher.
+type schedule = fixsliced
