@@ -68,11 +68,16 @@ func (a *Asm) word(c Class, w uint32, format string, args ...any) {
 func (a *Asm) Insts() []Inst { return a.insts }
 
 // Func begins a function with Go's stack-based calling convention: its
-// arguments lie at name+offset(FP). The frame is in bytes, without the
-// return address.
+// arguments lie at name+offset(FP). The frame is in bytes, without the return
+// address, which is at 0(R13) if there is a frame; the frame begins at 4(R13)
+// and the stack grows for it as for any function's.
 func (a *Asm) Func(name, signature string, frame, args int) {
 	a.fn = name
-	fmt.Fprintf(&a.buf, "\n// %s\nTEXT ·%s(SB), NOSPLIT, $%d-%d\n", signature, name, frame, args)
+	flag := "0"
+	if frame == 0 {
+		flag = "NOSPLIT"
+	}
+	fmt.Fprintf(&a.buf, "\n// %s\nTEXT ·%s(SB), %s, $%d-%d\n", signature, name, flag, frame, args)
 }
 
 // Go emits one line in the syntax of Go's assembler.

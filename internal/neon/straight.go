@@ -126,7 +126,9 @@ func (p Straight) Emit(a *Asm) map[string]Q {
 			a.fail("%s is not in a register at the end", v)
 		}
 		if s.below != 0 && q >= s.below {
-			a.fail("%s ends in %v", v, q)
+			// Everything else is dead now.
+			s.place(v, s.fresh(v))
+			a.VMOV(s.reg[v], q)
 		}
 	}
 	return s.reg
@@ -239,7 +241,7 @@ func (s *placement) dies(v, out string, n int) bool { return v == out || !s.live
 // gate emits an operation with a destination of its own.
 func (s *placement) gate(n int, l Line, in []Q) {
 	for i, v := range l.In {
-		if s.dies(v, l.Out, n) && (!s.wanted[l.Out] || in[i] < s.below) {
+		if s.dies(v, l.Out, n) {
 			s.used[in[i]] = false
 		}
 	}

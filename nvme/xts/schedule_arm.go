@@ -1,0 +1,85 @@
+package xts
+
+// batch is what one call of the assembly takes, in bytes.
+const batch = 32 * BlockSize
+
+// rowAt is the order in which the assembly keeps the rows of the state.
+var rowAt = [4]int{0, 2, 1, 3}
+
+// schedule is a key schedule in the form of the assembly: for each bit of a
+// round key, 32 zeros or ones, for as many blocks. A plane is one bit of one
+// row: 4 bytes for each of its columns.
+type schedule struct {
+	planes [(maxRounds + 1) * 32 * 16]byte
+	rounds int
+}
+
+// expand fills the schedule from an AES key of 32 or 16 bytes.
+func (s *schedule) expand(key []byte) {
+	var rk roundKeys
+	s.rounds = rk.expandKey(key)
+	for r := range s.rounds + 1 {
+		for slot, row := range rowAt {
+			for bit := range 8 {
+				n := r*32 + slot*8 + bit
+				if r == s.rounds {
+					n = r*32 + bit*4 + slot
+				}
+				for col := range 4 {
+					b := rk[r][row+4*col]
+					if r > 0 {
+						b ^= subConstant
+					}
+					ones := -(b >> bit & 1)
+					for i := range 4 {
+						s.planes[n*16+col*4+i] = ones
+					}
+				}
+			}
+		}
+	}
+	clear(rk[:])
+}
+
+// crypt runs XTS over src, whole blocks. What tweak is afterwards has no
+// meaning unless src is whole batches.
+func (s *schedule) crypt(dst, src []byte, tweak *[BlockSize]byte, dir direction) {
+	for len(src) >= batch {
+		s.batch(&dst[0], &src[0], tweak, dir)
+		dst, src = dst[batch:], src[batch:]
+	}
+	if len(src) > 0 {
+		var buf [batch]byte
+		copy(buf[:], src)
+		s.batch(&buf[0], &buf[0], tweak, dir)
+		copy(dst, buf[:len(src)])
+		clear(buf[:])
+	}
+}
+
+// batch runs XTS over 32 blocks.
+func (s *schedule) batch(dst, src *byte, tweak *[BlockSize]byte, dir direction) {
+	if dir == encrypt {
+		encrypt32(&s.planes[0], s.rounds, dst, src, &tweak[0])
+	} else {
+		decrypt32(&s.planes[0], s.rounds, dst, src, &tweak[0])
+	}
+}
+
+// encryptBlocks encrypts each block by itself: XTS whose tweaks are all zero.
+func (s *schedule) encryptBlocks(blocks [][BlockSize]byte) {
+	var buf [batch]byte
+	var zero [BlockSize]byte
+	for len(blocks) > 0 {
+		n := min(len(blocks), batch/BlockSize)
+		for i := range n {
+			copy(buf[BlockSize*i:], blocks[i][:])
+		}
+		s.batch(&buf[0], &buf[0], &zero, encrypt)
+		for i := range n {
+			copy(blocks[i][:], buf[BlockSize*i:])
+		}
+		blocks = blocks[n:]
+	}
+	clear(buf[:])
+}
