@@ -1,3 +1,5 @@
+//go:build !xts_portable
+
 package xts
 
 // encrypt32 encrypts 32 blocks from src to dst, which may be the same, with

@@ -1,3 +1,5 @@
+//go:build !xts_portable
+
 package xts
 
 // batch is what one call of the assembly takes, in bytes.

@@ -354,14 +354,17 @@ func TestZero(t *testing.T) {
 func TestNoAllocation(t *testing.T) {
 	key, buf := newSource(8).bytes(KeySize256), make([]byte, 4096)
 	k := new(Key)
-	for name, do := range map[string]func() error{
-		"Init":    func() error { return k.Init(key) },
-		"Encrypt": func() error { return k.Encrypt(buf, buf, 512, 1) },
-		"Decrypt": func() error { return k.Decrypt(buf[:16], buf[:16], 16, 1) },
+	for _, c := range []struct {
+		name string
+		do   func() error
+	}{
+		{"Init", func() error { return k.Init(key) }},
+		{"Encrypt", func() error { return k.Encrypt(buf, buf, 512, 1) }},
+		{"Decrypt", func() error { return k.Decrypt(buf[:16], buf[:16], 16, 1) }},
 	} {
 		var err error
-		if n := testing.AllocsPerRun(10, func() { err = errors.Join(err, do()) }); n != 0 || err != nil {
-			t.Errorf("%s: %v allocations, error %v", name, n, err)
+		if n := testing.AllocsPerRun(10, func() { err = errors.Join(err, c.do()) }); n != 0 || err != nil {
+			t.Errorf("%s: %v allocations, error %v", c.name, n, err)
 		}
 	}
 }

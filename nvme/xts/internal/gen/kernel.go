@@ -53,6 +53,7 @@ type kernel struct {
 // kernels is the text of kernel_arm.s.
 func kernels(forward, inverse []neon.Line) ([]byte, error) {
 	k := &kernel{forward: forward, inverse: inverse}
+	k.Constrain("!xts_portable")
 	k.encrypt()
 	k.decrypt()
 	return k.File(generator)
