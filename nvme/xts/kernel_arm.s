@@ -162,322 +162,115 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	SUB $8, R1, R1
 	WORD $0xf401170f // vst1.8 {d1}, [r1]
 
-	// Blocks to bits.
+	// Blocks to rows.
 	MOVW src+12(FP), R0
 	ADD $1152, R12, R2
 	ADD $128, R12, R1
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-
-	// Groups to rows.
-	ADD $128, R12, R5
-	ADD $256, R12, R6
-	ADD $384, R12, R7
-	ADD $512, R12, R8
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	MOVW $64, R3
 	MOVW $128, R14
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	MOVW $64, R3
 	ADD $1664, R12, R5
 	ADD $1680, R12, R6
 	ADD $1696, R12, R7
@@ -485,12 +278,58 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	ADD $1728, R12, R9
 	MOVW planes+0(FP), R0
 	MOVW rounds+4(FP), R4
-round:
+	SUB $2, R4
 
-	// Round key and S-box, row by row.
+	// Round key, ShiftRows and S-box, row by row.
 	ADD $128, R12, R1
 	ADD $640, R12, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -628,6 +467,244 @@ round:
 	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
+	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
+	WORD $0xf3418131 // veor d24, d1, d17
+	WORD $0xf3409130 // veor d25, d0, d16
+	WORD $0xf3030133 // veor d0, d3, d19
+	WORD $0xf3021132 // veor d1, d2, d18
+	WORD $0xf3052135 // veor d2, d5, d21
+	WORD $0xf3043134 // veor d3, d4, d20
+	WORD $0xf3074137 // veor d4, d7, d23
+	WORD $0xf3065136 // veor d5, d6, d22
+	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
+	WORD $0xf3096131 // veor d6, d9, d17
+	WORD $0xf3087130 // veor d7, d8, d16
+	WORD $0xf30b8133 // veor d8, d11, d19
+	WORD $0xf30a9132 // veor d9, d10, d18
+	WORD $0xf30da135 // veor d10, d13, d21
+	WORD $0xf30cb134 // veor d11, d12, d20
+	WORD $0xf30fc137 // veor d12, d15, d23
+	WORD $0xf30ed136 // veor d13, d14, d22
+	WORD $0xf306c15c // veor q6, q3, q6
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf3048158 // veor q4, q2, q4
+	WORD $0xf308e150 // veor q7, q4, q0
+	WORD $0xf344015c // veor q8, q2, q6
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf34821f0 // veor q9, q12, q8
+	WORD $0xf26e4170 // vorr q10, q7, q8
+	WORD $0xf3486172 // veor q11, q4, q9
+	WORD $0xf3428170 // veor q12, q1, q8
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf24e0170 // vand q8, q7, q8
+	WORD $0xf34ea156 // veor q13, q7, q3
+	WORD $0xf266c1da // vorr q14, q11, q5
+	WORD $0xf405eaef // vst1.64 {d14-d15}, [r5 :128]
+	WORD $0xf202e172 // vand q7, q1, q9
+	WORD $0xf246e1da // vand q15, q11, q5
+	WORD $0xf34661fa // veor q11, q11, q13
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044176 // veor q2, q2, q11
+	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf34ee1f0 // veor q15, q15, q8
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf24a4176 // vand q10, q5, q11
+	WORD $0xf260615c // vorr q11, q0, q6
+	WORD $0xf30aa15c // veor q5, q5, q6
+	WORD $0xf34c41f4 // veor q10, q14, q10
+	WORD $0xf246c15a // vand q14, q3, q5
+	WORD $0xf34061f6 // veor q11, q8, q11
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf4062aef // vst1.64 {d2-d3}, [r6 :128]
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf34401f0 // veor q8, q10, q8
+	WORD $0xf2484154 // vand q10, q4, q2
+	WORD $0xf26ac1f8 // vorr q14, q13, q12
+	WORD $0xf4076aef // vst1.64 {d6-d7}, [r7 :128]
+	WORD $0xf30261d6 // veor q3, q9, q3
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf240e15c // vand q15, q0, q6
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf34c41fe // veor q10, q14, q15
+	WORD $0xf246c152 // vand q14, q3, q1
+	WORD $0xf24ee170 // vand q15, q7, q8
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf266c1f4 // vorr q14, q11, q10
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf27ee174 // vorn q15, q7, q10
+	WORD $0xf376e1fc // vbif q15, q11, q14
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf3f085ec // vmvn q12, q14
+	WORD $0xf24ea1fa // vand q13, q15, q13
+	WORD $0xf318e1f6 // vbsl q7, q12, q11
+	WORD $0xf27061f6 // vorn q11, q8, q11
+	WORD $0xf35801f4 // vbsl q8, q12, q10
+	WORD $0xf34e817e // veor q12, q7, q15
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf342a154 // veor q13, q1, q2
+	WORD $0xf248a1fa // vand q13, q12, q13
+	WORD $0xf356c1f4 // vbsl q14, q11, q10
+	WORD $0xf34241d8 // veor q10, q9, q4
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34061fc // veor q11, q8, q14
+	WORD $0xf3468150 // veor q12, q3, q0
+	WORD $0xf24e8178 // vand q12, q7, q12
+	WORD $0xf24621f2 // vand q9, q11, q9
+	WORD $0xf20621d2 // vand q1, q11, q1
+	WORD $0xf34c615a // veor q11, q6, q5
+	WORD $0xf24e6176 // vand q11, q7, q11
+	WORD $0xf34ce1fe // veor q15, q14, q15
+	WORD $0xf300e1de // veor q7, q8, q7
+	WORD $0xf200a1da // vand q5, q8, q5
+	WORD $0xf20e0150 // vand q0, q7, q0
+	WORD $0xf20061d6 // vand q3, q8, q3
+	WORD $0xf34c0154 // veor q8, q6, q2
+	WORD $0xf24e01f0 // vand q8, q15, q8
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf20e4154 // vand q2, q7, q2
+	WORD $0xf20e8158 // vand q4, q7, q4
+	WORD $0xf306e1d4 // veor q7, q11, q2
+	WORD $0xf34861d8 // veor q11, q12, q4
+	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf3086156 // veor q3, q4, q3
+	WORD $0xf4268aef // vld1.64 {d8-d9}, [r6 :128]
+	WORD $0xf20c81d8 // vand q4, q14, q4
+	WORD $0xf30c8158 // veor q4, q6, q4
+	WORD $0xf30a4154 // veor q2, q5, q2
+	WORD $0xf306a1f8 // veor q5, q11, q12
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30881f2 // veor q4, q12, q9
+	WORD $0xf3066154 // veor q3, q3, q2
+	WORD $0xf3088156 // veor q4, q4, q3
+	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
+	WORD $0xf306c1dc // veor q6, q11, q6
+	WORD $0xf3000156 // veor q0, q0, q3
+	WORD $0xf30c6158 // veor q3, q6, q4
+	WORD $0xf30ec156 // veor q6, q7, q3
+	WORD $0xf30a61d6 // veor q3, q13, q3
+	WORD $0xf30ce154 // veor q7, q6, q2
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3022156 // veor q1, q1, q3
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf429aaef // vld1.64 {d10-d11}, [r9 :128]
+	WORD $0xf30aa156 // veor q5, q5, q3
+	WORD $0xf30461d6 // veor q3, q10, q3
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf30aa172 // veor q5, q5, q9
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf427caef // vld1.64 {d12-d13}, [r7 :128]
+	WORD $0xf20cc1dc // vand q6, q14, q6
+	WORD $0xf30a0150 // veor q0, q5, q0
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	SUB $496, R2, R2
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -637,6 +714,14 @@ round:
 	WORD $0xf30aa17a // veor q5, q5, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf2b00440 // vext.8 q0, q0, q0, #4
+	WORD $0xf2b22442 // vext.8 q1, q1, q1, #4
+	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
+	WORD $0xf2b66446 // vext.8 q3, q3, q3, #4
+	WORD $0xf2b88448 // vext.8 q4, q4, q4, #4
+	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
+	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
+	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
 	WORD $0xf308e15e // veor q7, q4, q7
 	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
@@ -765,6 +850,52 @@ round:
 	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -774,6 +905,14 @@ round:
 	WORD $0xf30aa17a // veor q5, q5, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf2b00c40 // vext.8 q0, q0, q0, #12
+	WORD $0xf2b22c42 // vext.8 q1, q1, q1, #12
+	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
+	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
+	WORD $0xf2b88c48 // vext.8 q4, q4, q4, #12
+	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
+	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
+	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
 	WORD $0xf308e15e // veor q7, q4, q7
 	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
@@ -901,151 +1040,11 @@ round:
 	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
 	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
 	SUB $496, R2, R2
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
-	WORD $0xf306a15a // veor q5, q3, q5
-	WORD $0xf34a0152 // veor q8, q5, q1
-	WORD $0xf346215e // veor q9, q3, q7
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3000172 // veor q0, q0, q9
-	WORD $0xf26041f2 // vorr q10, q8, q9
-	WORD $0xf34a6150 // veor q11, q5, q0
-	WORD $0xf3448172 // veor q12, q2, q9
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf24021f2 // vand q9, q8, q9
-	WORD $0xf340a1d8 // veor q13, q8, q4
-	WORD $0xf266c1dc // vorr q14, q11, q6
-	WORD $0xf4450aef // vst1.64 {d16-d17}, [r5 :128]
-	WORD $0xf2440150 // vand q8, q2, q0
-	WORD $0xf246e1dc // vand q15, q11, q6
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc178 // veor q6, q6, q12
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf30ee176 // veor q7, q7, q11
-	WORD $0xf34ee1f2 // veor q15, q15, q9
-	WORD $0xf34401f0 // veor q8, q10, q8
-	WORD $0xf24c4176 // vand q10, q6, q11
-	WORD $0xf262615e // vorr q11, q1, q7
-	WORD $0xf30cc15e // veor q6, q6, q7
-	WORD $0xf34c41f4 // veor q10, q14, q10
-	WORD $0xf248c15c // vand q14, q4, q6
-	WORD $0xf34261f6 // veor q11, q9, q11
-	WORD $0xf34001fc // veor q8, q8, q14
-	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
-	WORD $0xf304415c // veor q2, q2, q6
-	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf34421f2 // veor q9, q10, q9
-	WORD $0xf24a4156 // vand q10, q5, q3
-	WORD $0xf26ac1f8 // vorr q14, q13, q12
-	WORD $0xf4078aef // vst1.64 {d8-d9}, [r7 :128]
-	WORD $0xf3008158 // veor q4, q0, q4
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf34001f4 // veor q8, q8, q10
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34221f4 // veor q9, q9, q10
-	WORD $0xf34c41fe // veor q10, q14, q15
-	WORD $0xf248c154 // vand q14, q4, q2
-	WORD $0xf240e1f2 // vand q15, q8, q9
-	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf266c1f4 // vorr q14, q11, q10
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf270e1f4 // vorn q15, q8, q10
-	WORD $0xf376e1fc // vbif q15, q11, q14
-	WORD $0xf24e81f8 // vand q12, q15, q12
-	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
-	WORD $0xf3f085ec // vmvn q12, q14
-	WORD $0xf24ea1fa // vand q13, q15, q13
-	WORD $0xf35801f6 // vbsl q8, q12, q11
-	WORD $0xf27261f6 // vorn q11, q9, q11
-	WORD $0xf35821f4 // vbsl q9, q12, q10
-	WORD $0xf34081fe // veor q12, q8, q15
-	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
-	WORD $0xf344a156 // veor q13, q2, q3
-	WORD $0xf248a1fa // vand q13, q12, q13
-	WORD $0xf356c1f4 // vbsl q14, q11, q10
-	WORD $0xf340415a // veor q10, q0, q5
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34261fc // veor q11, q9, q14
-	WORD $0xf3488152 // veor q12, q4, q1
-	WORD $0xf24081f8 // vand q12, q8, q12
-	WORD $0xf20601d0 // vand q0, q11, q0
-	WORD $0xf20641d4 // vand q2, q11, q2
-	WORD $0xf34e615c // veor q11, q7, q6
-	WORD $0xf24061f6 // vand q11, q8, q11
-	WORD $0xf34ce1fe // veor q15, q14, q15
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf202c1dc // vand q6, q9, q6
-	WORD $0xf20021d2 // vand q1, q8, q1
-	WORD $0xf20281d8 // vand q4, q9, q4
-	WORD $0xf34e2156 // veor q9, q7, q3
-	WORD $0xf24e21f2 // vand q9, q15, q9
-	WORD $0xf200e1de // vand q7, q8, q7
-	WORD $0xf34001fe // veor q8, q8, q15
-	WORD $0xf20061d6 // vand q3, q8, q3
-	WORD $0xf200a1da // vand q5, q8, q5
-	WORD $0xf34601d6 // veor q8, q11, q3
-	WORD $0xf34861da // veor q11, q12, q5
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24e81f8 // vand q12, q15, q12
-	WORD $0xf30a8158 // veor q4, q5, q4
-	WORD $0xf426aaef // vld1.64 {d10-d11}, [r6 :128]
-	WORD $0xf20ca1da // vand q5, q14, q5
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf30c6156 // veor q3, q6, q3
-	WORD $0xf306c1f8 // veor q6, q11, q12
-	WORD $0xf3044156 // veor q2, q2, q3
-	WORD $0xf30a6156 // veor q3, q5, q3
-	WORD $0xf308a1d0 // veor q5, q12, q0
-	WORD $0xf3088156 // veor q4, q4, q3
-	WORD $0xf30aa158 // veor q5, q5, q4
-	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf306e1de // veor q7, q11, q7
-	WORD $0xf3022158 // veor q1, q1, q4
-	WORD $0xf30e815a // veor q4, q7, q5
-	WORD $0xf300e1d8 // veor q7, q8, q4
-	WORD $0xf30a81d8 // veor q4, q13, q4
-	WORD $0xf34e0156 // veor q8, q7, q3
-	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf3044158 // veor q2, q2, q4
-	WORD $0xf30c8172 // veor q4, q6, q9
-	WORD $0xf429caef // vld1.64 {d12-d13}, [r9 :128]
-	WORD $0xf30cc158 // veor q6, q6, q4
-	WORD $0xf30481d8 // veor q4, q10, q4
-	WORD $0xf3044152 // veor q2, q2, q1
-	WORD $0xf30c0150 // veor q0, q6, q0
-	WORD $0xf308815e // veor q4, q4, q7
-	WORD $0xf427caef // vld1.64 {d12-d13}, [r7 :128]
-	WORD $0xf20cc1dc // vand q6, q14, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf3040150 // veor q0, q2, q0
-	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
-	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
-	SUB.S $1, R4
-	BEQ last
+round:
 
 	// MixColumns.
 	ADD $1088, R12, R2
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	SUB $512, R2, R2
 	WORD $0xf3008154 // veor q4, q0, q2
 	WORD $0xf304a152 // veor q5, q2, q1
@@ -1058,9 +1057,6 @@ round:
 	WORD $0xec8c8b20 // vstmia ip, {d8-d23}
 	ADD $128, R12, R1
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
 	WORD $0xf34c8156 // veor q12, q6, q3
@@ -1079,9 +1075,6 @@ round:
 	WORD $0xf34aa1d4 // veor q13, q13, q2
 	WORD $0xf34ee1d6 // veor q15, q15, q3
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf34221d4 // veor q9, q9, q2
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d6 // veor q13, q13, q3
@@ -1100,9 +1093,6 @@ round:
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
 	SUB $480, R1, R1
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
 	WORD $0xf34c8156 // veor q12, q6, q3
@@ -1121,9 +1111,6 @@ round:
 	WORD $0xf34aa1d4 // veor q13, q13, q2
 	WORD $0xf34ee1d6 // veor q15, q15, q3
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf34221d4 // veor q9, q9, q2
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d6 // veor q13, q13, q3
@@ -1147,9 +1134,6 @@ round:
 	WORD $0xf30cc154 // veor q6, q6, q2
 	WORD $0xf30ee156 // veor q7, q7, q3
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
 	WORD $0xf34c8156 // veor q12, q6, q3
@@ -1163,9 +1147,6 @@ round:
 	WORD $0xf34881f2 // veor q12, q12, q9
 	WORD $0xf34cc1f6 // veor q14, q14, q11
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf34221d4 // veor q9, q9, q2
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d6 // veor q13, q13, q3
@@ -1184,9 +1165,6 @@ round:
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
 	SUB $480, R1, R1
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
 	WORD $0xf34c8156 // veor q12, q6, q3
@@ -1209,203 +1187,1547 @@ round:
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
-	B round
-last:
 
-	// Rows to groups.
-	MOVW planes+0(FP), R0
-	MOVW rounds+4(FP), R4
-	ADD R4<<9, R0
-	ADD $640, R12, R2
+	// Round key, ShiftRows and S-box, row by row.
 	ADD $128, R12, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
+	ADD $640, R12, R2
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
 	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
 	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3066176 // veor q3, q3, q11
 	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
 	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
 	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
+	WORD $0xf308e15e // veor q7, q4, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf306a15a // veor q5, q3, q5
+	WORD $0xf34a0152 // veor q8, q5, q1
+	WORD $0xf346215e // veor q9, q3, q7
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf26041f2 // vorr q10, q8, q9
+	WORD $0xf34a6150 // veor q11, q5, q0
+	WORD $0xf3448172 // veor q12, q2, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf24021f2 // vand q9, q8, q9
+	WORD $0xf340a1d8 // veor q13, q8, q4
+	WORD $0xf266c1dc // vorr q14, q11, q6
+	WORD $0xf4450aef // vst1.64 {d16-d17}, [r5 :128]
+	WORD $0xf2440150 // vand q8, q2, q0
+	WORD $0xf246e1dc // vand q15, q11, q6
+	WORD $0xf34661fa // veor q11, q11, q13
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf30ee176 // veor q7, q7, q11
+	WORD $0xf34ee1f2 // veor q15, q15, q9
+	WORD $0xf34401f0 // veor q8, q10, q8
+	WORD $0xf24c4176 // vand q10, q6, q11
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf34c41f4 // veor q10, q14, q10
+	WORD $0xf248c15c // vand q14, q4, q6
+	WORD $0xf34261f6 // veor q11, q9, q11
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
+	WORD $0xf304415c // veor q2, q2, q6
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf34421f2 // veor q9, q10, q9
+	WORD $0xf24a4156 // vand q10, q5, q3
+	WORD $0xf26ac1f8 // vorr q14, q13, q12
+	WORD $0xf4078aef // vst1.64 {d8-d9}, [r7 :128]
+	WORD $0xf3008158 // veor q4, q0, q4
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf242e15e // vand q15, q1, q7
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34c41fe // veor q10, q14, q15
+	WORD $0xf248c154 // vand q14, q4, q2
+	WORD $0xf240e1f2 // vand q15, q8, q9
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf266c1f4 // vorr q14, q11, q10
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf270e1f4 // vorn q15, q8, q10
+	WORD $0xf376e1fc // vbif q15, q11, q14
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf3f085ec // vmvn q12, q14
+	WORD $0xf24ea1fa // vand q13, q15, q13
+	WORD $0xf35801f6 // vbsl q8, q12, q11
+	WORD $0xf27261f6 // vorn q11, q9, q11
+	WORD $0xf35821f4 // vbsl q9, q12, q10
+	WORD $0xf34081fe // veor q12, q8, q15
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf344a156 // veor q13, q2, q3
+	WORD $0xf248a1fa // vand q13, q12, q13
+	WORD $0xf356c1f4 // vbsl q14, q11, q10
+	WORD $0xf340415a // veor q10, q0, q5
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34261fc // veor q11, q9, q14
+	WORD $0xf3488152 // veor q12, q4, q1
+	WORD $0xf24081f8 // vand q12, q8, q12
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf20641d4 // vand q2, q11, q2
+	WORD $0xf34e615c // veor q11, q7, q6
+	WORD $0xf24061f6 // vand q11, q8, q11
+	WORD $0xf34ce1fe // veor q15, q14, q15
+	WORD $0xf34201f0 // veor q8, q9, q8
+	WORD $0xf202c1dc // vand q6, q9, q6
+	WORD $0xf20021d2 // vand q1, q8, q1
+	WORD $0xf20281d8 // vand q4, q9, q4
+	WORD $0xf34e2156 // veor q9, q7, q3
+	WORD $0xf24e21f2 // vand q9, q15, q9
+	WORD $0xf200e1de // vand q7, q8, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf20061d6 // vand q3, q8, q3
+	WORD $0xf200a1da // vand q5, q8, q5
+	WORD $0xf34601d6 // veor q8, q11, q3
+	WORD $0xf34861da // veor q11, q12, q5
+	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf30a8158 // veor q4, q5, q4
+	WORD $0xf426aaef // vld1.64 {d10-d11}, [r6 :128]
+	WORD $0xf20ca1da // vand q5, q14, q5
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf30c6156 // veor q3, q6, q3
+	WORD $0xf306c1f8 // veor q6, q11, q12
+	WORD $0xf3044156 // veor q2, q2, q3
+	WORD $0xf30a6156 // veor q3, q5, q3
+	WORD $0xf308a1d0 // veor q5, q12, q0
+	WORD $0xf3088156 // veor q4, q4, q3
+	WORD $0xf30aa158 // veor q5, q5, q4
+	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
+	WORD $0xf306e1de // veor q7, q11, q7
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf30e815a // veor q4, q7, q5
+	WORD $0xf300e1d8 // veor q7, q8, q4
+	WORD $0xf30a81d8 // veor q4, q13, q4
+	WORD $0xf34e0156 // veor q8, q7, q3
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf3044158 // veor q2, q2, q4
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf429caef // vld1.64 {d12-d13}, [r9 :128]
+	WORD $0xf30cc158 // veor q6, q6, q4
+	WORD $0xf30481d8 // veor q4, q10, q4
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf30c0150 // veor q0, q6, q0
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf427caef // vld1.64 {d12-d13}, [r7 :128]
+	WORD $0xf20cc1dc // vand q6, q14, q6
+	WORD $0xf3002152 // veor q1, q0, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf3040150 // veor q0, q2, q0
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	SUB $496, R2, R2
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
+	WORD $0xf3418131 // veor d24, d1, d17
+	WORD $0xf3409130 // veor d25, d0, d16
+	WORD $0xf3030133 // veor d0, d3, d19
+	WORD $0xf3021132 // veor d1, d2, d18
+	WORD $0xf3052135 // veor d2, d5, d21
+	WORD $0xf3043134 // veor d3, d4, d20
+	WORD $0xf3074137 // veor d4, d7, d23
+	WORD $0xf3065136 // veor d5, d6, d22
+	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
+	WORD $0xf3096131 // veor d6, d9, d17
+	WORD $0xf3087130 // veor d7, d8, d16
+	WORD $0xf30b8133 // veor d8, d11, d19
+	WORD $0xf30a9132 // veor d9, d10, d18
+	WORD $0xf30da135 // veor d10, d13, d21
+	WORD $0xf30cb134 // veor d11, d12, d20
+	WORD $0xf30fc137 // veor d12, d15, d23
+	WORD $0xf30ed136 // veor d13, d14, d22
+	WORD $0xf306c15c // veor q6, q3, q6
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf3048158 // veor q4, q2, q4
+	WORD $0xf308e150 // veor q7, q4, q0
+	WORD $0xf344015c // veor q8, q2, q6
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf34821f0 // veor q9, q12, q8
+	WORD $0xf26e4170 // vorr q10, q7, q8
+	WORD $0xf3486172 // veor q11, q4, q9
+	WORD $0xf3428170 // veor q12, q1, q8
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf24e0170 // vand q8, q7, q8
+	WORD $0xf34ea156 // veor q13, q7, q3
+	WORD $0xf266c1da // vorr q14, q11, q5
+	WORD $0xf405eaef // vst1.64 {d14-d15}, [r5 :128]
+	WORD $0xf202e172 // vand q7, q1, q9
+	WORD $0xf246e1da // vand q15, q11, q5
+	WORD $0xf34661fa // veor q11, q11, q13
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044176 // veor q2, q2, q11
+	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf34ee1f0 // veor q15, q15, q8
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf24a4176 // vand q10, q5, q11
+	WORD $0xf260615c // vorr q11, q0, q6
+	WORD $0xf30aa15c // veor q5, q5, q6
+	WORD $0xf34c41f4 // veor q10, q14, q10
+	WORD $0xf246c15a // vand q14, q3, q5
+	WORD $0xf34061f6 // veor q11, q8, q11
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf4062aef // vst1.64 {d2-d3}, [r6 :128]
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf34401f0 // veor q8, q10, q8
+	WORD $0xf2484154 // vand q10, q4, q2
+	WORD $0xf26ac1f8 // vorr q14, q13, q12
+	WORD $0xf4076aef // vst1.64 {d6-d7}, [r7 :128]
+	WORD $0xf30261d6 // veor q3, q9, q3
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf240e15c // vand q15, q0, q6
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf34c41fe // veor q10, q14, q15
+	WORD $0xf246c152 // vand q14, q3, q1
+	WORD $0xf24ee170 // vand q15, q7, q8
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf266c1f4 // vorr q14, q11, q10
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf27ee174 // vorn q15, q7, q10
+	WORD $0xf376e1fc // vbif q15, q11, q14
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf3f085ec // vmvn q12, q14
+	WORD $0xf24ea1fa // vand q13, q15, q13
+	WORD $0xf318e1f6 // vbsl q7, q12, q11
+	WORD $0xf27061f6 // vorn q11, q8, q11
+	WORD $0xf35801f4 // vbsl q8, q12, q10
+	WORD $0xf34e817e // veor q12, q7, q15
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf342a154 // veor q13, q1, q2
+	WORD $0xf248a1fa // vand q13, q12, q13
+	WORD $0xf356c1f4 // vbsl q14, q11, q10
+	WORD $0xf34241d8 // veor q10, q9, q4
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34061fc // veor q11, q8, q14
+	WORD $0xf3468150 // veor q12, q3, q0
+	WORD $0xf24e8178 // vand q12, q7, q12
+	WORD $0xf24621f2 // vand q9, q11, q9
+	WORD $0xf20621d2 // vand q1, q11, q1
+	WORD $0xf34c615a // veor q11, q6, q5
+	WORD $0xf24e6176 // vand q11, q7, q11
+	WORD $0xf34ce1fe // veor q15, q14, q15
+	WORD $0xf300e1de // veor q7, q8, q7
+	WORD $0xf200a1da // vand q5, q8, q5
+	WORD $0xf20e0150 // vand q0, q7, q0
+	WORD $0xf20061d6 // vand q3, q8, q3
+	WORD $0xf34c0154 // veor q8, q6, q2
+	WORD $0xf24e01f0 // vand q8, q15, q8
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf20e4154 // vand q2, q7, q2
+	WORD $0xf20e8158 // vand q4, q7, q4
+	WORD $0xf306e1d4 // veor q7, q11, q2
+	WORD $0xf34861d8 // veor q11, q12, q4
+	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf3086156 // veor q3, q4, q3
+	WORD $0xf4268aef // vld1.64 {d8-d9}, [r6 :128]
+	WORD $0xf20c81d8 // vand q4, q14, q4
+	WORD $0xf30c8158 // veor q4, q6, q4
+	WORD $0xf30a4154 // veor q2, q5, q2
+	WORD $0xf306a1f8 // veor q5, q11, q12
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30881f2 // veor q4, q12, q9
+	WORD $0xf3066154 // veor q3, q3, q2
+	WORD $0xf3088156 // veor q4, q4, q3
+	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
+	WORD $0xf306c1dc // veor q6, q11, q6
+	WORD $0xf3000156 // veor q0, q0, q3
+	WORD $0xf30c6158 // veor q3, q6, q4
+	WORD $0xf30ec156 // veor q6, q7, q3
+	WORD $0xf30a61d6 // veor q3, q13, q3
+	WORD $0xf30ce154 // veor q7, q6, q2
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3022156 // veor q1, q1, q3
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf429aaef // vld1.64 {d10-d11}, [r9 :128]
+	WORD $0xf30aa156 // veor q5, q5, q3
+	WORD $0xf30461d6 // veor q3, q10, q3
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf30aa172 // veor q5, q5, q9
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf427caef // vld1.64 {d12-d13}, [r7 :128]
+	WORD $0xf20cc1dc // vand q6, q14, q6
+	WORD $0xf30a0150 // veor q0, q5, q0
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	SUB $496, R2, R2
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
 	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
 	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3066176 // veor q3, q3, q11
 	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
 	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
 	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
+	WORD $0xf2b00440 // vext.8 q0, q0, q0, #4
+	WORD $0xf2b22442 // vext.8 q1, q1, q1, #4
+	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
+	WORD $0xf2b66446 // vext.8 q3, q3, q3, #4
+	WORD $0xf2b88448 // vext.8 q4, q4, q4, #4
+	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
+	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
+	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf308e15e // veor q7, q4, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf306a15a // veor q5, q3, q5
+	WORD $0xf34a0152 // veor q8, q5, q1
+	WORD $0xf346215e // veor q9, q3, q7
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf26041f2 // vorr q10, q8, q9
+	WORD $0xf34a6150 // veor q11, q5, q0
+	WORD $0xf3448172 // veor q12, q2, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf24021f2 // vand q9, q8, q9
+	WORD $0xf340a1d8 // veor q13, q8, q4
+	WORD $0xf266c1dc // vorr q14, q11, q6
+	WORD $0xf4450aef // vst1.64 {d16-d17}, [r5 :128]
+	WORD $0xf2440150 // vand q8, q2, q0
+	WORD $0xf246e1dc // vand q15, q11, q6
+	WORD $0xf34661fa // veor q11, q11, q13
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf30ee176 // veor q7, q7, q11
+	WORD $0xf34ee1f2 // veor q15, q15, q9
+	WORD $0xf34401f0 // veor q8, q10, q8
+	WORD $0xf24c4176 // vand q10, q6, q11
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf34c41f4 // veor q10, q14, q10
+	WORD $0xf248c15c // vand q14, q4, q6
+	WORD $0xf34261f6 // veor q11, q9, q11
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
+	WORD $0xf304415c // veor q2, q2, q6
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf34421f2 // veor q9, q10, q9
+	WORD $0xf24a4156 // vand q10, q5, q3
+	WORD $0xf26ac1f8 // vorr q14, q13, q12
+	WORD $0xf4078aef // vst1.64 {d8-d9}, [r7 :128]
+	WORD $0xf3008158 // veor q4, q0, q4
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf242e15e // vand q15, q1, q7
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34c41fe // veor q10, q14, q15
+	WORD $0xf248c154 // vand q14, q4, q2
+	WORD $0xf240e1f2 // vand q15, q8, q9
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf266c1f4 // vorr q14, q11, q10
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf270e1f4 // vorn q15, q8, q10
+	WORD $0xf376e1fc // vbif q15, q11, q14
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf3f085ec // vmvn q12, q14
+	WORD $0xf24ea1fa // vand q13, q15, q13
+	WORD $0xf35801f6 // vbsl q8, q12, q11
+	WORD $0xf27261f6 // vorn q11, q9, q11
+	WORD $0xf35821f4 // vbsl q9, q12, q10
+	WORD $0xf34081fe // veor q12, q8, q15
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf344a156 // veor q13, q2, q3
+	WORD $0xf248a1fa // vand q13, q12, q13
+	WORD $0xf356c1f4 // vbsl q14, q11, q10
+	WORD $0xf340415a // veor q10, q0, q5
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34261fc // veor q11, q9, q14
+	WORD $0xf3488152 // veor q12, q4, q1
+	WORD $0xf24081f8 // vand q12, q8, q12
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf20641d4 // vand q2, q11, q2
+	WORD $0xf34e615c // veor q11, q7, q6
+	WORD $0xf24061f6 // vand q11, q8, q11
+	WORD $0xf34ce1fe // veor q15, q14, q15
+	WORD $0xf34201f0 // veor q8, q9, q8
+	WORD $0xf202c1dc // vand q6, q9, q6
+	WORD $0xf20021d2 // vand q1, q8, q1
+	WORD $0xf20281d8 // vand q4, q9, q4
+	WORD $0xf34e2156 // veor q9, q7, q3
+	WORD $0xf24e21f2 // vand q9, q15, q9
+	WORD $0xf200e1de // vand q7, q8, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf20061d6 // vand q3, q8, q3
+	WORD $0xf200a1da // vand q5, q8, q5
+	WORD $0xf34601d6 // veor q8, q11, q3
+	WORD $0xf34861da // veor q11, q12, q5
+	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf30a8158 // veor q4, q5, q4
+	WORD $0xf426aaef // vld1.64 {d10-d11}, [r6 :128]
+	WORD $0xf20ca1da // vand q5, q14, q5
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf30c6156 // veor q3, q6, q3
+	WORD $0xf306c1f8 // veor q6, q11, q12
+	WORD $0xf3044156 // veor q2, q2, q3
+	WORD $0xf30a6156 // veor q3, q5, q3
+	WORD $0xf308a1d0 // veor q5, q12, q0
+	WORD $0xf3088156 // veor q4, q4, q3
+	WORD $0xf30aa158 // veor q5, q5, q4
+	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
+	WORD $0xf306e1de // veor q7, q11, q7
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf30e815a // veor q4, q7, q5
+	WORD $0xf300e1d8 // veor q7, q8, q4
+	WORD $0xf30a81d8 // veor q4, q13, q4
+	WORD $0xf34e0156 // veor q8, q7, q3
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf3044158 // veor q2, q2, q4
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf429caef // vld1.64 {d12-d13}, [r9 :128]
+	WORD $0xf30cc158 // veor q6, q6, q4
+	WORD $0xf30481d8 // veor q4, q10, q4
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf30c0150 // veor q0, q6, q0
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf427caef // vld1.64 {d12-d13}, [r7 :128]
+	WORD $0xf20cc1dc // vand q6, q14, q6
+	WORD $0xf3002152 // veor q1, q0, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf3040150 // veor q0, q2, q0
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	SUB $496, R2, R2
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
 	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
 	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
 	WORD $0xf3066176 // veor q3, q3, q11
 	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
 	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
 	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf2b22842 // vext.8 q1, q1, q1, #8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
-	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf2b00c40 // vext.8 q0, q0, q0, #12
+	WORD $0xf2b22c42 // vext.8 q1, q1, q1, #12
+	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
 	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf2b88c48 // vext.8 q4, q4, q4, #12
+	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
+	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
 	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
+	WORD $0xf308e15e // veor q7, q4, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf306a15a // veor q5, q3, q5
+	WORD $0xf34a0152 // veor q8, q5, q1
+	WORD $0xf346215e // veor q9, q3, q7
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf26041f2 // vorr q10, q8, q9
+	WORD $0xf34a6150 // veor q11, q5, q0
+	WORD $0xf3448172 // veor q12, q2, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf24021f2 // vand q9, q8, q9
+	WORD $0xf340a1d8 // veor q13, q8, q4
+	WORD $0xf266c1dc // vorr q14, q11, q6
+	WORD $0xf4450aef // vst1.64 {d16-d17}, [r5 :128]
+	WORD $0xf2440150 // vand q8, q2, q0
+	WORD $0xf246e1dc // vand q15, q11, q6
+	WORD $0xf34661fa // veor q11, q11, q13
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf30ee176 // veor q7, q7, q11
+	WORD $0xf34ee1f2 // veor q15, q15, q9
+	WORD $0xf34401f0 // veor q8, q10, q8
+	WORD $0xf24c4176 // vand q10, q6, q11
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf34c41f4 // veor q10, q14, q10
+	WORD $0xf248c15c // vand q14, q4, q6
+	WORD $0xf34261f6 // veor q11, q9, q11
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
+	WORD $0xf304415c // veor q2, q2, q6
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf34421f2 // veor q9, q10, q9
+	WORD $0xf24a4156 // vand q10, q5, q3
+	WORD $0xf26ac1f8 // vorr q14, q13, q12
+	WORD $0xf4078aef // vst1.64 {d8-d9}, [r7 :128]
+	WORD $0xf3008158 // veor q4, q0, q4
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf242e15e // vand q15, q1, q7
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34c41fe // veor q10, q14, q15
+	WORD $0xf248c154 // vand q14, q4, q2
+	WORD $0xf240e1f2 // vand q15, q8, q9
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf266c1f4 // vorr q14, q11, q10
+	WORD $0xf34ec1fc // veor q14, q15, q14
+	WORD $0xf270e1f4 // vorn q15, q8, q10
+	WORD $0xf376e1fc // vbif q15, q11, q14
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf3f085ec // vmvn q12, q14
+	WORD $0xf24ea1fa // vand q13, q15, q13
+	WORD $0xf35801f6 // vbsl q8, q12, q11
+	WORD $0xf27261f6 // vorn q11, q9, q11
+	WORD $0xf35821f4 // vbsl q9, q12, q10
+	WORD $0xf34081fe // veor q12, q8, q15
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf344a156 // veor q13, q2, q3
+	WORD $0xf248a1fa // vand q13, q12, q13
+	WORD $0xf356c1f4 // vbsl q14, q11, q10
+	WORD $0xf340415a // veor q10, q0, q5
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34261fc // veor q11, q9, q14
+	WORD $0xf3488152 // veor q12, q4, q1
+	WORD $0xf24081f8 // vand q12, q8, q12
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf20641d4 // vand q2, q11, q2
+	WORD $0xf34e615c // veor q11, q7, q6
+	WORD $0xf24061f6 // vand q11, q8, q11
+	WORD $0xf34ce1fe // veor q15, q14, q15
+	WORD $0xf34201f0 // veor q8, q9, q8
+	WORD $0xf202c1dc // vand q6, q9, q6
+	WORD $0xf20021d2 // vand q1, q8, q1
+	WORD $0xf20281d8 // vand q4, q9, q4
+	WORD $0xf34e2156 // veor q9, q7, q3
+	WORD $0xf24e21f2 // vand q9, q15, q9
+	WORD $0xf200e1de // vand q7, q8, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf20061d6 // vand q3, q8, q3
+	WORD $0xf200a1da // vand q5, q8, q5
+	WORD $0xf34601d6 // veor q8, q11, q3
+	WORD $0xf34861da // veor q11, q12, q5
+	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
+	WORD $0xf24e81f8 // vand q12, q15, q12
+	WORD $0xf30a8158 // veor q4, q5, q4
+	WORD $0xf426aaef // vld1.64 {d10-d11}, [r6 :128]
+	WORD $0xf20ca1da // vand q5, q14, q5
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf30c6156 // veor q3, q6, q3
+	WORD $0xf306c1f8 // veor q6, q11, q12
+	WORD $0xf3044156 // veor q2, q2, q3
+	WORD $0xf30a6156 // veor q3, q5, q3
+	WORD $0xf308a1d0 // veor q5, q12, q0
+	WORD $0xf3088156 // veor q4, q4, q3
+	WORD $0xf30aa158 // veor q5, q5, q4
+	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
+	WORD $0xf306e1de // veor q7, q11, q7
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf30e815a // veor q4, q7, q5
+	WORD $0xf300e1d8 // veor q7, q8, q4
+	WORD $0xf30a81d8 // veor q4, q13, q4
+	WORD $0xf34e0156 // veor q8, q7, q3
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf3044158 // veor q2, q2, q4
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf429caef // vld1.64 {d12-d13}, [r9 :128]
+	WORD $0xf30cc158 // veor q6, q6, q4
+	WORD $0xf30481d8 // veor q4, q10, q4
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf30c0150 // veor q0, q6, q0
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf427caef // vld1.64 {d12-d13}, [r7 :128]
+	WORD $0xf20cc1dc // vand q6, q14, q6
+	WORD $0xf3002152 // veor q1, q0, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf3040150 // veor q0, q2, q0
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	SUB $496, R2, R2
+	SUB.S $1, R4
+	BNE round
 
-	// Bits to blocks.
+	// MixColumns.
+	ADD $1088, R12, R2
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	SUB $512, R2, R2
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf344015c // veor q8, q2, q6
+	WORD $0xf342215e // veor q9, q1, q7
+	WORD $0xf3464158 // veor q10, q3, q4
+	WORD $0xf340615a // veor q11, q0, q5
+	WORD $0xec8c8b20 // vstmia ip, {d8-d23}
+	ADD $128, R12, R1
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf3480154 // veor q8, q4, q2
+	WORD $0xf34a4152 // veor q10, q5, q1
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf34ec150 // veor q14, q7, q0
+	WORD $0xf3402154 // veor q9, q0, q2
+	WORD $0xf3446152 // veor q11, q2, q1
+	WORD $0xf342a156 // veor q13, q1, q3
+	WORD $0xf346e150 // veor q15, q3, q0
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf34441fe // veor q10, q10, q15
+	WORD $0xf34881f2 // veor q12, q12, q9
+	WORD $0xf34cc1f6 // veor q14, q14, q11
+	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf34661d2 // veor q11, q11, q1
+	WORD $0xf34aa1d4 // veor q13, q13, q2
+	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34661d2 // veor q11, q11, q1
+	WORD $0xf34aa1d6 // veor q13, q13, q3
+	WORD $0xf34ee1d0 // veor q15, q15, q0
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf34ee1da // veor q15, q15, q5
+	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
+	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf3480154 // veor q8, q4, q2
+	WORD $0xf34a4152 // veor q10, q5, q1
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf34ec150 // veor q14, q7, q0
+	WORD $0xf3402154 // veor q9, q0, q2
+	WORD $0xf3446152 // veor q11, q2, q1
+	WORD $0xf342a156 // veor q13, q1, q3
+	WORD $0xf346e150 // veor q15, q3, q0
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf34441fe // veor q10, q10, q15
+	WORD $0xf34881f2 // veor q12, q12, q9
+	WORD $0xf34cc1f6 // veor q14, q14, q11
+	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf34661d2 // veor q11, q11, q1
+	WORD $0xf34aa1d4 // veor q13, q13, q2
+	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34661d2 // veor q11, q11, q1
+	WORD $0xf34aa1d6 // veor q13, q13, q3
+	WORD $0xf34ee1d0 // veor q15, q15, q0
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf34ee1da // veor q15, q15, q5
+	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
+	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xecbc0b10 // vldmia ip!, {d0-d7}
+	WORD $0xf3088150 // veor q4, q4, q0
+	WORD $0xf30aa152 // veor q5, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf30ee156 // veor q7, q7, q3
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf3480154 // veor q8, q4, q2
+	WORD $0xf34a4152 // veor q10, q5, q1
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf34ec150 // veor q14, q7, q0
+	WORD $0xf3402154 // veor q9, q0, q2
+	WORD $0xf3446152 // veor q11, q2, q1
+	WORD $0xf342a156 // veor q13, q1, q3
+	WORD $0xf346e150 // veor q15, q3, q0
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf34441fe // veor q10, q10, q15
+	WORD $0xf34881f2 // veor q12, q12, q9
+	WORD $0xf34cc1f6 // veor q14, q14, q11
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34661d2 // veor q11, q11, q1
+	WORD $0xf34aa1d6 // veor q13, q13, q3
+	WORD $0xf34ee1d0 // veor q15, q15, q0
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf34ee1da // veor q15, q15, q5
+	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
+	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
+	WORD $0xf3480154 // veor q8, q4, q2
+	WORD $0xf34a4152 // veor q10, q5, q1
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf34ec150 // veor q14, q7, q0
+	WORD $0xf3402154 // veor q9, q0, q2
+	WORD $0xf3446152 // veor q11, q2, q1
+	WORD $0xf342a156 // veor q13, q1, q3
+	WORD $0xf346e150 // veor q15, q3, q0
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf34441fe // veor q10, q10, q15
+	WORD $0xf34881f2 // veor q12, q12, q9
+	WORD $0xf34cc1f6 // veor q14, q14, q11
+	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
+	SUB $64, R12, R12
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf34661d2 // veor q11, q11, q1
+	WORD $0xf34aa1d4 // veor q13, q13, q2
+	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
+	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+
+	// Round key, ShiftRows and S-box, row by row.
+	ADD $128, R12, R1
+	ADD $640, R12, R2
+	ADD $512, R0, R4
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf348015e // veor q8, q4, q7
+	WORD $0xf3422170 // veor q9, q1, q8
+	WORD $0xf346415a // veor q10, q3, q5
+	WORD $0xf34461f2 // veor q11, q10, q9
+	WORD $0xf3468170 // veor q12, q3, q8
+	WORD $0xf344a176 // veor q13, q2, q11
+	WORD $0xf340c178 // veor q14, q0, q12
+	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30401fc // veor q0, q10, q14
+	WORD $0xf30a21f8 // veor q1, q13, q12
+	WORD $0xf3084152 // veor q2, q4, q1
+	WORD $0xf24681f8 // vand q12, q11, q12
+	WORD $0xf30681d4 // veor q4, q11, q2
+	WORD $0xf220a15c // vorr q5, q0, q6
+	WORD $0xf4456aef // vst1.64 {d22-d23}, [r5 :128]
+	WORD $0xf24a61fc // vand q11, q13, q14
+	WORD $0xf200e15c // vand q7, q0, q6
+	WORD $0xf3000158 // veor q0, q0, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf34e61f6 // veor q11, q15, q11
+	WORD $0xf24ce150 // vand q15, q6, q0
+	WORD $0xf22201f0 // vorr q0, q9, q8
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf34ae17e // veor q15, q5, q15
+	WORD $0xf204a15c // vand q5, q2, q6
+	WORD $0xf30801d0 // veor q0, q12, q0
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf34e81f8 // veor q12, q15, q12
+	WORD $0xf244e1d6 // vand q15, q10, q3
+	WORD $0xf228a152 // vorr q5, q4, q1
+	WORD $0xf4074aef // vst1.64 {d4-d5}, [r7 :128]
+	WORD $0xf30c41d4 // veor q2, q14, q2
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf34661fe // veor q11, q11, q15
+	WORD $0xf202e1f0 // vand q7, q9, q8
+	WORD $0xf34881fe // veor q12, q12, q15
+	WORD $0xf34ae15e // veor q15, q5, q7
+	WORD $0xf204a17a // vand q5, q2, q13
+	WORD $0xf206e1f8 // vand q7, q11, q12
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf220a17e // vorr q5, q0, q15
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf236e1fe // vorn q7, q11, q15
+	WORD $0xf330e15a // vbif q7, q0, q5
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf3b025ca // vmvn q1, q5
+	WORD $0xf20e8158 // vand q4, q7, q4
+	WORD $0xf3526150 // vbsl q11, q1, q0
+	WORD $0xf23801d0 // vorn q0, q12, q0
+	WORD $0xf352817e // vbsl q12, q1, q15
+	WORD $0xf30621de // veor q1, q11, q7
+	WORD $0xf4098aef // vst1.64 {d8-d9}, [r9 :128]
+	WORD $0xf30a81d6 // veor q4, q13, q3
+	WORD $0xf2028158 // vand q4, q1, q4
+	WORD $0xf310a17e // vbsl q5, q0, q15
+	WORD $0xf34ce1f4 // veor q15, q14, q10
+	WORD $0xf242e17e // vand q15, q1, q15
+	WORD $0xf30801da // veor q0, q12, q5
+	WORD $0xf3042172 // veor q1, q2, q9
+	WORD $0xf20621d2 // vand q1, q11, q1
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf30001dc // veor q0, q8, q6
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf30ae15e // veor q7, q5, q7
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf208c1dc // vand q6, q12, q6
+	WORD $0xf24621f2 // vand q9, q11, q9
+	WORD $0xf24881d4 // vand q12, q12, q2
+	WORD $0xf30041d6 // veor q2, q8, q3
+	WORD $0xf20e4154 // vand q2, q7, q2
+	WORD $0xf24601f0 // vand q8, q11, q8
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf20661d6 // vand q3, q11, q3
+	WORD $0xf24641f4 // vand q10, q11, q10
+	WORD $0xf3406156 // veor q11, q0, q3
+	WORD $0xf3020174 // veor q0, q1, q10
+	WORD $0xf4252aef // vld1.64 {d2-d3}, [r5 :128]
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf34441f8 // veor q10, q10, q12
+	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
+	WORD $0xf24a8178 // vand q12, q5, q12
+	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf34aa1f8 // veor q13, q13, q12
+	WORD $0xf30e6178 // veor q3, q7, q12
+	WORD $0xf302217c // veor q1, q1, q14
+	WORD $0xf34441d6 // veor q10, q10, q3
+	WORD $0xf3022174 // veor q1, q1, q10
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34801f0 // veor q8, q12, q8
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34001d2 // veor q8, q8, q1
+	WORD $0xf34641f0 // veor q10, q11, q8
+	WORD $0xf3480170 // veor q8, q4, q8
+	WORD $0xf30481d6 // veor q4, q10, q3
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf34a01f0 // veor q8, q13, q8
+	WORD $0xf3406154 // veor q11, q0, q2
+	WORD $0xf4698aef // vld1.64 {d24-d25}, [r9 :128]
+	WORD $0xf34881f6 // veor q12, q12, q11
+	WORD $0xf30e01f6 // veor q0, q15, q11
+	WORD $0xf34001f2 // veor q8, q8, q9
+	WORD $0xf34861fc // veor q11, q12, q14
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
+	WORD $0xf24a4174 // vand q10, q5, q10
+	WORD $0xf306a1f2 // veor q5, q11, q9
+	WORD $0xf304c1f0 // veor q6, q10, q8
+	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf30aa174 // veor q5, q5, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3000178 // veor q0, q0, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf26c015c // vorr q8, q6, q6
+	WORD $0xf38cc550 // vsli.8 q6, q0, #4
+	WORD $0xf38c0470 // vsri.8 q0, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c2554 // vsli.8 q1, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
+	WORD $0xf26a415a // vorr q10, q5, q5
+	WORD $0xf38ca55e // vsli.8 q5, q7, #4
+	WORD $0xf38ce474 // vsri.8 q7, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c6558 // vsli.8 q3, q4, #4
+	WORD $0xf38c8476 // vsri.8 q4, q11, #4
+	WORD $0xf2ca055a // vshl.s8 q8, q5, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf324a1fc // vbit q5, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
+	WORD $0xf2ca2558 // vshl.s8 q9, q4, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf324e1fc // vbit q7, q10, q14
+	WORD $0xf32681fc // vbit q4, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf605a // vshr.u8 q11, q5, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf332a1fe // vbif q5, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
+	WORD $0xf2c92558 // vshl.s8 q9, q4, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf332e1fe // vbif q7, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
+	WORD $0xf32681fe // vbit q4, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
+	WORD $0xf3418131 // veor d24, d1, d17
+	WORD $0xf3409130 // veor d25, d0, d16
+	WORD $0xf3030133 // veor d0, d3, d19
+	WORD $0xf3021132 // veor d1, d2, d18
+	WORD $0xf3052135 // veor d2, d5, d21
+	WORD $0xf3043134 // veor d3, d4, d20
+	WORD $0xf3074137 // veor d4, d7, d23
+	WORD $0xf3065136 // veor d5, d6, d22
+	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
+	WORD $0xf3096131 // veor d6, d9, d17
+	WORD $0xf3087130 // veor d7, d8, d16
+	WORD $0xf30b8133 // veor d8, d11, d19
+	WORD $0xf30a9132 // veor d9, d10, d18
+	WORD $0xf30da135 // veor d10, d13, d21
+	WORD $0xf30cb134 // veor d11, d12, d20
+	WORD $0xf30fc137 // veor d12, d15, d23
+	WORD $0xf30ed136 // veor d13, d14, d22
+	WORD $0xf346015c // veor q8, q3, q6
+	WORD $0xf3402170 // veor q9, q0, q8
+	WORD $0xf3444158 // veor q10, q2, q4
+	WORD $0xf34461f2 // veor q11, q10, q9
+	WORD $0xf344a170 // veor q13, q2, q8
+	WORD $0xf342c176 // veor q14, q1, q11
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf266e1fa // vorr q15, q11, q13
+	WORD $0xf30401f8 // veor q0, q10, q12
+	WORD $0xf30c21fa // veor q1, q14, q13
+	WORD $0xf3066152 // veor q3, q3, q1
+	WORD $0xf246a1fa // vand q13, q11, q13
+	WORD $0xf30681d6 // veor q4, q11, q3
+	WORD $0xf220c15a // vorr q6, q0, q5
+	WORD $0xf4456aef // vst1.64 {d22-d23}, [r5 :128]
+	WORD $0xf24c61f8 // vand q11, q14, q12
+	WORD $0xf200e15a // vand q7, q0, q5
+	WORD $0xf3000158 // veor q0, q0, q4
+	WORD $0xf30aa152 // veor q5, q5, q1
+	WORD $0xf3044150 // veor q2, q2, q0
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf30ee17a // veor q7, q7, q13
+	WORD $0xf34e61f6 // veor q11, q15, q11
+	WORD $0xf24ae150 // vand q15, q5, q0
+	WORD $0xf22201f0 // vorr q0, q9, q8
+	WORD $0xf30aa170 // veor q5, q5, q8
+	WORD $0xf34ce17e // veor q15, q6, q15
+	WORD $0xf206c15a // vand q6, q3, q5
+	WORD $0xf30a01d0 // veor q0, q13, q0
+	WORD $0xf34661dc // veor q11, q11, q6
+	WORD $0xf446caef // vst1.64 {d28-d29}, [r6 :128]
+	WORD $0xf34cc1da // veor q14, q14, q5
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf34ea1fa // veor q13, q15, q13
+	WORD $0xf244e1d4 // vand q15, q10, q2
+	WORD $0xf228c152 // vorr q6, q4, q1
+	WORD $0xf4076aef // vst1.64 {d6-d7}, [r7 :128]
+	WORD $0xf30861d6 // veor q3, q12, q3
+	WORD $0xf30ec15c // veor q6, q7, q6
+	WORD $0xf34661fe // veor q11, q11, q15
+	WORD $0xf202e1f0 // vand q7, q9, q8
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf34ce15e // veor q15, q6, q7
+	WORD $0xf206c17c // vand q6, q3, q14
+	WORD $0xf206e1fa // vand q7, q11, q13
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf220c17e // vorr q6, q0, q15
+	WORD $0xf30ec15c // veor q6, q7, q6
+	WORD $0xf236e1fe // vorn q7, q11, q15
+	WORD $0xf330e15c // vbif q7, q0, q6
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf3b025cc // vmvn q1, q6
+	WORD $0xf20e8158 // vand q4, q7, q4
+	WORD $0xf3526150 // vbsl q11, q1, q0
+	WORD $0xf23a01d0 // vorn q0, q13, q0
+	WORD $0xf352a17e // vbsl q13, q1, q15
+	WORD $0xf30621de // veor q1, q11, q7
+	WORD $0xf4098aef // vst1.64 {d8-d9}, [r9 :128]
+	WORD $0xf30c81d4 // veor q4, q14, q2
+	WORD $0xf2028158 // vand q4, q1, q4
+	WORD $0xf310c17e // vbsl q6, q0, q15
+	WORD $0xf348e1f4 // veor q15, q12, q10
+	WORD $0xf242e17e // vand q15, q1, q15
+	WORD $0xf30a01dc // veor q0, q13, q6
+	WORD $0xf3062172 // veor q1, q3, q9
+	WORD $0xf20621d2 // vand q1, q11, q1
+	WORD $0xf2408178 // vand q12, q0, q12
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf30001da // veor q0, q8, q5
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf30ce15e // veor q7, q6, q7
+	WORD $0xf34a61f6 // veor q11, q13, q11
+	WORD $0xf20aa1da // vand q5, q13, q5
+	WORD $0xf24621f2 // vand q9, q11, q9
+	WORD $0xf24aa1d6 // vand q13, q13, q3
+	WORD $0xf30061d4 // veor q3, q8, q2
+	WORD $0xf20e6156 // vand q3, q7, q3
+	WORD $0xf24601f0 // vand q8, q11, q8
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf20641d4 // vand q2, q11, q2
+	WORD $0xf24641f4 // vand q10, q11, q10
+	WORD $0xf3406154 // veor q11, q0, q2
+	WORD $0xf3020174 // veor q0, q1, q10
+	WORD $0xf4252aef // vld1.64 {d2-d3}, [r5 :128]
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf34441fa // veor q10, q10, q13
+	WORD $0xf466aaef // vld1.64 {d26-d27}, [r6 :128]
+	WORD $0xf24ca17a // vand q13, q6, q13
+	WORD $0xf300e1fa // veor q7, q8, q13
+	WORD $0xf34aa154 // veor q13, q5, q2
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf34cc1fa // veor q14, q14, q13
+	WORD $0xf30e417a // veor q2, q7, q13
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf34441d4 // veor q10, q10, q2
+	WORD $0xf3022174 // veor q1, q1, q10
+	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
+	WORD $0xf34a01f0 // veor q8, q13, q8
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34001d2 // veor q8, q8, q1
+	WORD $0xf34641f0 // veor q10, q11, q8
+	WORD $0xf3480170 // veor q8, q4, q8
+	WORD $0xf30481d4 // veor q4, q10, q2
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf34c01f0 // veor q8, q14, q8
+	WORD $0xf3406156 // veor q11, q0, q3
+	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
+	WORD $0xf34aa1f6 // veor q13, q13, q11
+	WORD $0xf30e01f6 // veor q0, q15, q11
+	WORD $0xf34001f2 // veor q8, q8, q9
+	WORD $0xf34a61f8 // veor q11, q13, q12
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
+	WORD $0xf24c4174 // vand q10, q6, q10
+	WORD $0xf306a1f2 // veor q5, q11, q9
+	WORD $0xf304c1f0 // veor q6, q10, q8
+	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf30aa174 // veor q5, q5, q10
+	WORD $0xf3044176 // veor q2, q2, q11
+	WORD $0xf3000178 // veor q0, q0, q12
+	WORD $0xf306617a // veor q3, q3, q13
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf26c015c // vorr q8, q6, q6
+	WORD $0xf38cc550 // vsli.8 q6, q0, #4
+	WORD $0xf38c0470 // vsri.8 q0, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c2556 // vsli.8 q1, q3, #4
+	WORD $0xf38c6472 // vsri.8 q3, q9, #4
+	WORD $0xf26a415a // vorr q10, q5, q5
+	WORD $0xf38ca55e // vsli.8 q5, q7, #4
+	WORD $0xf38ce474 // vsri.8 q7, q10, #4
+	WORD $0xf2646154 // vorr q11, q2, q2
+	WORD $0xf38c4558 // vsli.8 q2, q4, #4
+	WORD $0xf38c8476 // vsri.8 q4, q11, #4
+	WORD $0xf2ca055a // vshl.s8 q8, q5, #2
+	WORD $0xf2ca2554 // vshl.s8 q9, q2, #2
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf324a1fc // vbit q5, q10, q14
+	WORD $0xf32641fc // vbit q2, q11, q14
+	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
+	WORD $0xf2ca2558 // vshl.s8 q9, q4, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6056 // vshr.u8 q11, q3, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33261fc // vbif q3, q9, q14
+	WORD $0xf324e1fc // vbit q7, q10, q14
+	WORD $0xf32681fc // vbit q4, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92554 // vshl.s8 q9, q2, #1
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf605a // vshr.u8 q11, q5, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf332a1fe // vbif q5, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32641fe // vbit q2, q11, q15
+	WORD $0xf2c90556 // vshl.s8 q8, q3, #1
+	WORD $0xf2c92558 // vshl.s8 q9, q4, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf332e1fe // vbif q7, q9, q15
+	WORD $0xf32461fe // vbit q3, q10, q15
+	WORD $0xf32681fe // vbit q4, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf2b00440 // vext.8 q0, q0, q0, #4
+	WORD $0xf2b22442 // vext.8 q1, q1, q1, #4
+	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
+	WORD $0xf2b66446 // vext.8 q3, q3, q3, #4
+	WORD $0xf2b88448 // vext.8 q4, q4, q4, #4
+	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
+	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
+	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf348015e // veor q8, q4, q7
+	WORD $0xf3422170 // veor q9, q1, q8
+	WORD $0xf346415a // veor q10, q3, q5
+	WORD $0xf34461f2 // veor q11, q10, q9
+	WORD $0xf3468170 // veor q12, q3, q8
+	WORD $0xf344a176 // veor q13, q2, q11
+	WORD $0xf340c178 // veor q14, q0, q12
+	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30401fc // veor q0, q10, q14
+	WORD $0xf30a21f8 // veor q1, q13, q12
+	WORD $0xf3084152 // veor q2, q4, q1
+	WORD $0xf24681f8 // vand q12, q11, q12
+	WORD $0xf30681d4 // veor q4, q11, q2
+	WORD $0xf220a15c // vorr q5, q0, q6
+	WORD $0xf4456aef // vst1.64 {d22-d23}, [r5 :128]
+	WORD $0xf24a61fc // vand q11, q13, q14
+	WORD $0xf200e15c // vand q7, q0, q6
+	WORD $0xf3000158 // veor q0, q0, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf34e61f6 // veor q11, q15, q11
+	WORD $0xf24ce150 // vand q15, q6, q0
+	WORD $0xf22201f0 // vorr q0, q9, q8
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf34ae17e // veor q15, q5, q15
+	WORD $0xf204a15c // vand q5, q2, q6
+	WORD $0xf30801d0 // veor q0, q12, q0
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf34e81f8 // veor q12, q15, q12
+	WORD $0xf244e1d6 // vand q15, q10, q3
+	WORD $0xf228a152 // vorr q5, q4, q1
+	WORD $0xf4074aef // vst1.64 {d4-d5}, [r7 :128]
+	WORD $0xf30c41d4 // veor q2, q14, q2
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf34661fe // veor q11, q11, q15
+	WORD $0xf202e1f0 // vand q7, q9, q8
+	WORD $0xf34881fe // veor q12, q12, q15
+	WORD $0xf34ae15e // veor q15, q5, q7
+	WORD $0xf204a17a // vand q5, q2, q13
+	WORD $0xf206e1f8 // vand q7, q11, q12
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf220a17e // vorr q5, q0, q15
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf236e1fe // vorn q7, q11, q15
+	WORD $0xf330e15a // vbif q7, q0, q5
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf3b025ca // vmvn q1, q5
+	WORD $0xf20e8158 // vand q4, q7, q4
+	WORD $0xf3526150 // vbsl q11, q1, q0
+	WORD $0xf23801d0 // vorn q0, q12, q0
+	WORD $0xf352817e // vbsl q12, q1, q15
+	WORD $0xf30621de // veor q1, q11, q7
+	WORD $0xf4098aef // vst1.64 {d8-d9}, [r9 :128]
+	WORD $0xf30a81d6 // veor q4, q13, q3
+	WORD $0xf2028158 // vand q4, q1, q4
+	WORD $0xf310a17e // vbsl q5, q0, q15
+	WORD $0xf34ce1f4 // veor q15, q14, q10
+	WORD $0xf242e17e // vand q15, q1, q15
+	WORD $0xf30801da // veor q0, q12, q5
+	WORD $0xf3042172 // veor q1, q2, q9
+	WORD $0xf20621d2 // vand q1, q11, q1
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf30001dc // veor q0, q8, q6
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf30ae15e // veor q7, q5, q7
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf208c1dc // vand q6, q12, q6
+	WORD $0xf24621f2 // vand q9, q11, q9
+	WORD $0xf24881d4 // vand q12, q12, q2
+	WORD $0xf30041d6 // veor q2, q8, q3
+	WORD $0xf20e4154 // vand q2, q7, q2
+	WORD $0xf24601f0 // vand q8, q11, q8
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf20661d6 // vand q3, q11, q3
+	WORD $0xf24641f4 // vand q10, q11, q10
+	WORD $0xf3406156 // veor q11, q0, q3
+	WORD $0xf3020174 // veor q0, q1, q10
+	WORD $0xf4252aef // vld1.64 {d2-d3}, [r5 :128]
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf34441f8 // veor q10, q10, q12
+	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
+	WORD $0xf24a8178 // vand q12, q5, q12
+	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf34aa1f8 // veor q13, q13, q12
+	WORD $0xf30e6178 // veor q3, q7, q12
+	WORD $0xf302217c // veor q1, q1, q14
+	WORD $0xf34441d6 // veor q10, q10, q3
+	WORD $0xf3022174 // veor q1, q1, q10
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34801f0 // veor q8, q12, q8
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34001d2 // veor q8, q8, q1
+	WORD $0xf34641f0 // veor q10, q11, q8
+	WORD $0xf3480170 // veor q8, q4, q8
+	WORD $0xf30481d6 // veor q4, q10, q3
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf34a01f0 // veor q8, q13, q8
+	WORD $0xf3406154 // veor q11, q0, q2
+	WORD $0xf4698aef // vld1.64 {d24-d25}, [r9 :128]
+	WORD $0xf34881f6 // veor q12, q12, q11
+	WORD $0xf30e01f6 // veor q0, q15, q11
+	WORD $0xf34001f2 // veor q8, q8, q9
+	WORD $0xf34861fc // veor q11, q12, q14
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
+	WORD $0xf24a4174 // vand q10, q5, q10
+	WORD $0xf306a1f2 // veor q5, q11, q9
+	WORD $0xf304c1f0 // veor q6, q10, q8
+	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf30aa174 // veor q5, q5, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3000178 // veor q0, q0, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf26c015c // vorr q8, q6, q6
+	WORD $0xf38cc550 // vsli.8 q6, q0, #4
+	WORD $0xf38c0470 // vsri.8 q0, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c2554 // vsli.8 q1, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
+	WORD $0xf26a415a // vorr q10, q5, q5
+	WORD $0xf38ca55e // vsli.8 q5, q7, #4
+	WORD $0xf38ce474 // vsri.8 q7, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c6558 // vsli.8 q3, q4, #4
+	WORD $0xf38c8476 // vsri.8 q4, q11, #4
+	WORD $0xf2ca055a // vshl.s8 q8, q5, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf324a1fc // vbit q5, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
+	WORD $0xf2ca2558 // vshl.s8 q9, q4, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf324e1fc // vbit q7, q10, q14
+	WORD $0xf32681fc // vbit q4, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf605a // vshr.u8 q11, q5, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf332a1fe // vbif q5, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
+	WORD $0xf2c92558 // vshl.s8 q9, q4, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf332e1fe // vbif q7, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
+	WORD $0xf32681fe // vbit q4, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf2b00c40 // vext.8 q0, q0, q0, #12
+	WORD $0xf2b22c42 // vext.8 q1, q1, q1, #12
+	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
+	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
+	WORD $0xf2b88c48 // vext.8 q4, q4, q4, #12
+	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
+	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
+	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
+	WORD $0xf348015e // veor q8, q4, q7
+	WORD $0xf3422170 // veor q9, q1, q8
+	WORD $0xf346415a // veor q10, q3, q5
+	WORD $0xf34461f2 // veor q11, q10, q9
+	WORD $0xf3468170 // veor q12, q3, q8
+	WORD $0xf344a176 // veor q13, q2, q11
+	WORD $0xf340c178 // veor q14, q0, q12
+	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30401fc // veor q0, q10, q14
+	WORD $0xf30a21f8 // veor q1, q13, q12
+	WORD $0xf3084152 // veor q2, q4, q1
+	WORD $0xf24681f8 // vand q12, q11, q12
+	WORD $0xf30681d4 // veor q4, q11, q2
+	WORD $0xf220a15c // vorr q5, q0, q6
+	WORD $0xf4456aef // vst1.64 {d22-d23}, [r5 :128]
+	WORD $0xf24a61fc // vand q11, q13, q14
+	WORD $0xf200e15c // vand q7, q0, q6
+	WORD $0xf3000158 // veor q0, q0, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf34e61f6 // veor q11, q15, q11
+	WORD $0xf24ce150 // vand q15, q6, q0
+	WORD $0xf22201f0 // vorr q0, q9, q8
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf34ae17e // veor q15, q5, q15
+	WORD $0xf204a15c // vand q5, q2, q6
+	WORD $0xf30801d0 // veor q0, q12, q0
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf34e81f8 // veor q12, q15, q12
+	WORD $0xf244e1d6 // vand q15, q10, q3
+	WORD $0xf228a152 // vorr q5, q4, q1
+	WORD $0xf4074aef // vst1.64 {d4-d5}, [r7 :128]
+	WORD $0xf30c41d4 // veor q2, q14, q2
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf34661fe // veor q11, q11, q15
+	WORD $0xf202e1f0 // vand q7, q9, q8
+	WORD $0xf34881fe // veor q12, q12, q15
+	WORD $0xf34ae15e // veor q15, q5, q7
+	WORD $0xf204a17a // vand q5, q2, q13
+	WORD $0xf206e1f8 // vand q7, q11, q12
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf220a17e // vorr q5, q0, q15
+	WORD $0xf30ea15a // veor q5, q7, q5
+	WORD $0xf236e1fe // vorn q7, q11, q15
+	WORD $0xf330e15a // vbif q7, q0, q5
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf3b025ca // vmvn q1, q5
+	WORD $0xf20e8158 // vand q4, q7, q4
+	WORD $0xf3526150 // vbsl q11, q1, q0
+	WORD $0xf23801d0 // vorn q0, q12, q0
+	WORD $0xf352817e // vbsl q12, q1, q15
+	WORD $0xf30621de // veor q1, q11, q7
+	WORD $0xf4098aef // vst1.64 {d8-d9}, [r9 :128]
+	WORD $0xf30a81d6 // veor q4, q13, q3
+	WORD $0xf2028158 // vand q4, q1, q4
+	WORD $0xf310a17e // vbsl q5, q0, q15
+	WORD $0xf34ce1f4 // veor q15, q14, q10
+	WORD $0xf242e17e // vand q15, q1, q15
+	WORD $0xf30801da // veor q0, q12, q5
+	WORD $0xf3042172 // veor q1, q2, q9
+	WORD $0xf20621d2 // vand q1, q11, q1
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf30001dc // veor q0, q8, q6
+	WORD $0xf20601d0 // vand q0, q11, q0
+	WORD $0xf30ae15e // veor q7, q5, q7
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf208c1dc // vand q6, q12, q6
+	WORD $0xf24621f2 // vand q9, q11, q9
+	WORD $0xf24881d4 // vand q12, q12, q2
+	WORD $0xf30041d6 // veor q2, q8, q3
+	WORD $0xf20e4154 // vand q2, q7, q2
+	WORD $0xf24601f0 // vand q8, q11, q8
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf20661d6 // vand q3, q11, q3
+	WORD $0xf24641f4 // vand q10, q11, q10
+	WORD $0xf3406156 // veor q11, q0, q3
+	WORD $0xf3020174 // veor q0, q1, q10
+	WORD $0xf4252aef // vld1.64 {d2-d3}, [r5 :128]
+	WORD $0xf20e2152 // vand q1, q7, q1
+	WORD $0xf34441f8 // veor q10, q10, q12
+	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
+	WORD $0xf24a8178 // vand q12, q5, q12
+	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf34c8156 // veor q12, q6, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf34aa1f8 // veor q13, q13, q12
+	WORD $0xf30e6178 // veor q3, q7, q12
+	WORD $0xf302217c // veor q1, q1, q14
+	WORD $0xf34441d6 // veor q10, q10, q3
+	WORD $0xf3022174 // veor q1, q1, q10
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34801f0 // veor q8, q12, q8
+	WORD $0xf34221f4 // veor q9, q9, q10
+	WORD $0xf34001d2 // veor q8, q8, q1
+	WORD $0xf34641f0 // veor q10, q11, q8
+	WORD $0xf3480170 // veor q8, q4, q8
+	WORD $0xf30481d6 // veor q4, q10, q3
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf34a01f0 // veor q8, q13, q8
+	WORD $0xf3406154 // veor q11, q0, q2
+	WORD $0xf4698aef // vld1.64 {d24-d25}, [r9 :128]
+	WORD $0xf34881f6 // veor q12, q12, q11
+	WORD $0xf30e01f6 // veor q0, q15, q11
+	WORD $0xf34001f2 // veor q8, q8, q9
+	WORD $0xf34861fc // veor q11, q12, q14
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
+	WORD $0xf24a4174 // vand q10, q5, q10
+	WORD $0xf306a1f2 // veor q5, q11, q9
+	WORD $0xf304c1f0 // veor q6, q10, q8
+	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf30aa174 // veor q5, q5, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3000178 // veor q0, q0, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf26c015c // vorr q8, q6, q6
+	WORD $0xf38cc550 // vsli.8 q6, q0, #4
+	WORD $0xf38c0470 // vsri.8 q0, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c2554 // vsli.8 q1, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
+	WORD $0xf26a415a // vorr q10, q5, q5
+	WORD $0xf38ca55e // vsli.8 q5, q7, #4
+	WORD $0xf38ce474 // vsri.8 q7, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c6558 // vsli.8 q3, q4, #4
+	WORD $0xf38c8476 // vsri.8 q4, q11, #4
+	WORD $0xf2ca055a // vshl.s8 q8, q5, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf324a1fc // vbit q5, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
+	WORD $0xf2ca2558 // vshl.s8 q9, q4, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf324e1fc // vbit q7, q10, q14
+	WORD $0xf32681fc // vbit q4, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf605a // vshr.u8 q11, q5, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf332a1fe // vbif q5, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
+	WORD $0xf2c92558 // vshl.s8 q9, q4, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf332e1fe // vbif q7, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
+	WORD $0xf32681fe // vbit q4, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+
+	// Rows to blocks.
 	MOVW dst+8(FP), R0
 	ADD $1152, R12, R2
 	ADD $128, R12, R1
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -1419,53 +2741,19 @@ last:
 	WORD $0xf400420d // vst1.8 {d4-d7}, [r0]!
 	WORD $0xf400820d // vst1.8 {d8-d11}, [r0]!
 	WORD $0xf400c20d // vst1.8 {d12-d15}, [r0]!
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -1479,53 +2767,19 @@ last:
 	WORD $0xf400420d // vst1.8 {d4-d7}, [r0]!
 	WORD $0xf400820d // vst1.8 {d8-d11}, [r0]!
 	WORD $0xf400c20d // vst1.8 {d12-d15}, [r0]!
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -1539,53 +2793,18 @@ last:
 	WORD $0xf400420d // vst1.8 {d4-d7}, [r0]!
 	WORD $0xf400820d // vst1.8 {d8-d11}, [r0]!
 	WORD $0xf400c20d // vst1.8 {d12-d15}, [r0]!
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -1784,398 +3003,185 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	SUB $8, R1, R1
 	WORD $0xf401170f // vst1.8 {d1}, [r1]
 
-	// Blocks to bits.
+	// Blocks to rows.
 	MOVW src+12(FP), R0
 	ADD $1152, R12, R2
 	ADD $128, R12, R1
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
-	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
-	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
-	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3088178 // veor q4, q4, q12
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
-	WORD $0xeca10b20 // vstmia r1!, {d0-d15}
-
-	// Groups to rows.
-	MOVW planes+0(FP), R0
-	MOVW rounds+4(FP), R4
-	ADD R4<<9, R0
-	ADD $128, R12, R5
-	ADD $256, R12, R6
-	ADD $384, R12, R7
-	ADD $512, R12, R8
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
-	WORD $0xf306617c // veor q3, q3, q14
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
-	WORD $0xf3088172 // veor q4, q4, q9
-	WORD $0xf2b88848 // vext.8 q4, q4, q4, #8
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
-	WORD $0xf30cc176 // veor q6, q6, q11
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
-	WORD $0xf306617c // veor q3, q3, q14
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
-	WORD $0xf3088172 // veor q4, q4, q9
-	WORD $0xf2b88848 // vext.8 q4, q4, q4, #8
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
-	WORD $0xf30cc176 // veor q6, q6, q11
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
-	WORD $0xf306617c // veor q3, q3, q14
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
-	WORD $0xf3088172 // veor q4, q4, q9
-	WORD $0xf2b88848 // vext.8 q4, q4, q4, #8
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
-	WORD $0xf30cc176 // veor q6, q6, q11
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	WORD $0xf42502ef // vld1.64 {d0-d3}, [r5 :128]
-	WORD $0xf42642ef // vld1.64 {d4-d7}, [r6 :128]
-	WORD $0xf42782ef // vld1.64 {d8-d11}, [r7 :128]
-	WORD $0xf428c2ef // vld1.64 {d12-d15}, [r8 :128]
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b600c8 // vtrn.16 q0, q4
-	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b620ca // vtrn.16 q1, q5
-	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf3044174 // veor q2, q2, q10
-	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
-	WORD $0xf306617c // veor q3, q3, q14
-	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
-	WORD $0xf3088172 // veor q4, q4, q9
-	WORD $0xf2b88848 // vext.8 q4, q4, q4, #8
-	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf2baa84a // vext.8 q5, q5, q5, #8
-	WORD $0xf30cc176 // veor q6, q6, q11
-	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
-	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
-	WORD $0xf40502ed // vst1.64 {d0-d3}, [r5 :128]!
-	WORD $0xf40682ed // vst1.64 {d8-d11}, [r6 :128]!
-	WORD $0xf40742ed // vst1.64 {d4-d7}, [r7 :128]!
-	WORD $0xf408c2ed // vst1.64 {d12-d15}, [r8 :128]!
-	MOVW $64, R3
 	MOVW $128, R14
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf420020d // vld1.8 {d0-d3}, [r0]!
+	WORD $0xf420420d // vld1.8 {d4-d7}, [r0]!
+	WORD $0xf420820d // vld1.8 {d8-d11}, [r0]!
+	WORD $0xf420c20d // vld1.8 {d12-d15}, [r0]!
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf40182ee // vst1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf401c2ee // vst1.64 {d12-d15}, [r1 :128], lr
+	MOVW $64, R3
 	ADD $1664, R12, R5
 	ADD $1680, R12, R6
 	ADD $1696, R12, R7
 	ADD $1712, R12, R8
 	ADD $1728, R12, R9
-	SUB $1024, R0, R0
+	MOVW planes+0(FP), R0
+	MOVW rounds+4(FP), R4
 	SUB $1, R4
-round:
+	ADD R4<<9, R0
 
-	// Inverse S-box and round key, row by row.
+	// Inverse S-box, inverse ShiftRows and round key, row by row.
 	ADD $128, R12, R1
 	ADD $640, R12, R2
+	ADD $512, R0, R4
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3400156 // veor q8, q0, q3
 	WORD $0xf344215e // veor q9, q2, q7
 	WORD $0xf3484170 // veor q10, q4, q8
@@ -2312,6 +3318,61 @@ round:
 	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
 	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3400156 // veor q8, q0, q3
 	WORD $0xf344215e // veor q9, q2, q7
 	WORD $0xf3484170 // veor q10, q4, q8
@@ -2430,47 +3491,64 @@ round:
 	WORD $0xf304417a // veor q2, q2, q13
 	WORD $0xf222e1f2 // vorr q7, q9, q9
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf3088174 // veor q4, q4, q10
-	WORD $0xf30aa176 // veor q5, q5, q11
-	WORD $0xf3066178 // veor q3, q3, q12
-	WORD $0xf300017a // veor q0, q0, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf3400195 // veor d16, d16, d5
+	WORD $0xf3411194 // veor d17, d17, d4
+	WORD $0xf342219f // veor d18, d18, d15
+	WORD $0xf343319e // veor d19, d19, d14
+	WORD $0xf3444199 // veor d20, d20, d9
+	WORD $0xf3455198 // veor d21, d21, d8
+	WORD $0xf346619b // veor d22, d22, d11
+	WORD $0xf347719a // veor d23, d23, d10
+	WORD $0xf3488197 // veor d24, d24, d7
+	WORD $0xf3499196 // veor d25, d25, d6
+	WORD $0xf34aa191 // veor d26, d26, d1
+	WORD $0xf34bb190 // veor d27, d27, d0
+	WORD $0xf34cc19d // veor d28, d28, d13
+	WORD $0xf34dd19c // veor d29, d29, d12
+	WORD $0xf34ee193 // veor d30, d30, d3
+	WORD $0xf34ff192 // veor d31, d31, d2
 	SUB $256, R1, R1
-	WORD $0xecf10b20 // vldmia r1!, {d16-d31}
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	ADD $128, R1, R1
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf3088174 // veor q4, q4, q10
-	WORD $0xf30aa176 // veor q5, q5, q11
-	WORD $0xf3066178 // veor q3, q3, q12
-	WORD $0xf300017a // veor q0, q0, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf34221d2 // veor q9, q9, q1
 	WORD $0xf34441d4 // veor q10, q10, q2
-	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf34661d6 // veor q11, q11, q3
 	WORD $0xf34881d8 // veor q12, q12, q4
 	WORD $0xf34aa1da // veor q13, q13, q5
-	WORD $0xf34cc1d6 // veor q14, q14, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf34001dc // veor q8, q8, q6
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34441d2 // veor q10, q10, q1
-	WORD $0xf34661dc // veor q11, q11, q6
-	WORD $0xf34881dc // veor q12, q12, q6
-	WORD $0xf34aa1d2 // veor q13, q13, q1
-	WORD $0xf34221d2 // veor q9, q9, q1
-	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
 	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3066172 // veor q3, q3, q9
 	WORD $0xf3088174 // veor q4, q4, q10
 	WORD $0xf30aa176 // veor q5, q5, q11
-	WORD $0xf3066178 // veor q3, q3, q12
-	WORD $0xf300017a // veor q0, q0, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf30ee17a // veor q7, q7, q13
+	WORD $0xf300017c // veor q0, q0, q14
+	WORD $0xf302217c // veor q1, q1, q14
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf308817c // veor q4, q4, q14
+	WORD $0xf30aa17e // veor q5, q5, q15
 	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34441d4 // veor q10, q10, q2
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34881d8 // veor q12, q12, q4
+	WORD $0xf34aa1da // veor q13, q13, q5
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	SUB $496, R2, R2
 	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
 	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
 	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
@@ -2480,16 +3558,62 @@ round:
 	WORD $0xf442cae3 // vst1.64 {d28-d29}, [r2 :128], r3
 	WORD $0xf442eae3 // vst1.64 {d30-d31}, [r2 :128], r3
 	SUB $496, R2, R2
-	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
-	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3400156 // veor q8, q0, q3
 	WORD $0xf344215e // veor q9, q2, q7
 	WORD $0xf3484170 // veor q10, q4, q8
@@ -2608,6 +3732,14 @@ round:
 	WORD $0xf304417a // veor q2, q2, q13
 	WORD $0xf222e1f2 // vorr q7, q9, q9
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
+	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
+	WORD $0xf2b88c48 // vext.8 q4, q4, q4, #12
+	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
+	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
+	WORD $0xf2b00c40 // vext.8 q0, q0, q0, #12
+	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
+	WORD $0xf2b22c42 // vext.8 q1, q1, q1, #12
 	WORD $0xf3044170 // veor q2, q2, q8
 	WORD $0xf30ee172 // veor q7, q7, q9
 	WORD $0xf3088174 // veor q4, q4, q10
@@ -2626,6 +3758,61 @@ round:
 	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
 	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2600150 // vorr q8, q0, q0
+	WORD $0xf38c0558 // vsli.8 q0, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf2622152 // vorr q9, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca472 // vsri.8 q5, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c455c // vsli.8 q2, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf2666156 // vorr q11, q3, q3
+	WORD $0xf38c655e // vsli.8 q3, q7, #4
+	WORD $0xf38ce476 // vsri.8 q7, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
+	WORD $0xf3ce4050 // vshr.u8 q10, q0, #2
+	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf33001fc // vbif q0, q8, q14
+	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32661fc // vbit q3, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca255e // vshl.s8 q9, q7, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf326e1fc // vbit q7, q11, q14
+	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
+	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
+	WORD $0xf3cf4050 // vshr.u8 q10, q0, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33001fe // vbif q0, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf32421fe // vbit q1, q10, q15
+	WORD $0xf32661fe // vbit q3, q11, q15
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c9255e // vshl.s8 q9, q7, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf326e1fe // vbit q7, q11, q15
+	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
+	WORD $0xf3000170 // veor q0, q0, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3066176 // veor q3, q3, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30aa17a // veor q5, q5, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3400156 // veor q8, q0, q3
 	WORD $0xf344215e // veor q9, q2, q7
 	WORD $0xf3484170 // veor q10, q4, q8
@@ -2744,6 +3931,14 @@ round:
 	WORD $0xf304417a // veor q2, q2, q13
 	WORD $0xf222e1f2 // vorr q7, q9, q9
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
+	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf2b88448 // vext.8 q4, q4, q4, #4
+	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
+	WORD $0xf2b66446 // vext.8 q3, q3, q3, #4
+	WORD $0xf2b00440 // vext.8 q0, q0, q0, #4
+	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
+	WORD $0xf2b22442 // vext.8 q1, q1, q1, #4
 	WORD $0xf3044170 // veor q2, q2, q8
 	WORD $0xf30ee172 // veor q7, q7, q9
 	WORD $0xf3088174 // veor q4, q4, q10
@@ -2804,6 +3999,9 @@ round:
 	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	SUB $496, R2, R2
 	SUB $1024, R0, R0
+	MOVW rounds+4(FP), R4
+	SUB $1, R4
+round:
 
 	// MixColumns.
 	ADD $1088, R12, R2
@@ -2850,12 +4048,6 @@ round:
 	WORD $0xf34661de // veor q11, q11, q7
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf2f44ce4 // vext.8 q10, q10, q10, #12
-	WORD $0xf2f66ce6 // vext.8 q11, q11, q11, #12
-	WORD $0xf2f888e8 // vext.8 q12, q12, q12, #8
-	WORD $0xf2faa8ea // vext.8 q13, q13, q13, #8
-	WORD $0xf2fcc4ec // vext.8 q14, q14, q14, #4
-	WORD $0xf2fee4ee // vext.8 q15, q15, q15, #4
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
@@ -2892,12 +4084,6 @@ round:
 	WORD $0xf34661de // veor q11, q11, q7
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf2f44ce4 // vext.8 q10, q10, q10, #12
-	WORD $0xf2f66ce6 // vext.8 q11, q11, q11, #12
-	WORD $0xf2f888e8 // vext.8 q12, q12, q12, #8
-	WORD $0xf2faa8ea // vext.8 q13, q13, q13, #8
-	WORD $0xf2fcc4ec // vext.8 q14, q14, q14, #4
-	WORD $0xf2fee4ee // vext.8 q15, q15, q15, #4
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
@@ -2934,12 +4120,6 @@ round:
 	WORD $0xf34661de // veor q11, q11, q7
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf2f44ce4 // vext.8 q10, q10, q10, #12
-	WORD $0xf2f66ce6 // vext.8 q11, q11, q11, #12
-	WORD $0xf2f888e8 // vext.8 q12, q12, q12, #8
-	WORD $0xf2faa8ea // vext.8 q13, q13, q13, #8
-	WORD $0xf2fcc4ec // vext.8 q14, q14, q14, #4
-	WORD $0xf2fee4ee // vext.8 q15, q15, q15, #4
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
@@ -2964,20 +4144,14 @@ round:
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d4 // veor q13, q13, q2
 	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xf2f44ce4 // vext.8 q10, q10, q10, #12
-	WORD $0xf2f66ce6 // vext.8 q11, q11, q11, #12
-	WORD $0xf2f888e8 // vext.8 q12, q12, q12, #8
-	WORD $0xf2faa8ea // vext.8 q13, q13, q13, #8
-	WORD $0xf2fcc4ec // vext.8 q14, q14, q14, #4
-	WORD $0xf2fee4ee // vext.8 q15, q15, q15, #4
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
 	SUB.S $1, R4
-	BNE round
+	BEQ last
 
-	// Inverse S-box and round key, row by row.
+	// Inverse S-box, inverse ShiftRows and round key, row by row.
 	ADD $128, R12, R1
 	ADD $640, R12, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
@@ -3107,14 +4281,200 @@ round:
 	WORD $0xf300017a // veor q0, q0, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf302217e // veor q1, q1, q15
+	SUB $128, R1, R1
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf3400156 // veor q8, q0, q3
+	WORD $0xf344215e // veor q9, q2, q7
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3426172 // veor q11, q1, q9
+	WORD $0xf34c8176 // veor q12, q6, q11
+	WORD $0xf346a178 // veor q13, q3, q12
+	WORD $0xf34ac172 // veor q14, q5, q9
+	WORD $0xf34ce1fa // veor q15, q14, q13
+	WORD $0xf30401fe // veor q0, q10, q15
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf30021f2 // veor q1, q8, q9
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf306a1d2 // veor q5, q11, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3064154 // veor q2, q3, q2
+	WORD $0xf20e61d8 // vand q3, q15, q4
+	WORD $0xf22c81d2 // vorr q4, q14, q1
+	WORD $0xf4050aef // vst1.64 {d0-d1}, [r5 :128]
+	WORD $0xf2000172 // vand q0, q0, q9
+	WORD $0xf4462aef // vst1.64 {d18-d19}, [r6 :128]
+	WORD $0xf24021fa // vand q9, q8, q13
+	WORD $0xf30ce1d4 // veor q7, q14, q2
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf20c8174 // vand q4, q6, q10
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf304c1d4 // veor q6, q10, q2
+	WORD $0xf447caef // vst1.64 {d28-d29}, [r7 :128]
+	WORD $0xf24cc1d2 // vand q14, q14, q1
+	WORD $0xf22e2176 // vorr q1, q7, q11
+	WORD $0xf34001f8 // veor q8, q8, q12
+	WORD $0xf3082152 // veor q1, q4, q1
+	WORD $0xf20c8170 // vand q4, q6, q8
+	WORD $0xf4084aef // vst1.64 {d4-d5}, [r8 :128]
+	WORD $0xf204415a // vand q2, q2, q5
+	WORD $0xf409eaef // vst1.64 {d14-d15}, [r9 :128]
+	WORD $0xf20ee176 // vand q7, q7, q11
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf30a41dc // veor q2, q13, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf2242178 // vorr q1, q2, q12
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf22ce170 // vorr q7, q6, q8
+	WORD $0xf348c17c // veor q14, q4, q14
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf34cc1d2 // veor q14, q14, q1
+	WORD $0xf2002172 // vand q1, q0, q9
+	WORD $0xf226817c // vorr q4, q3, q14
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf3b085c2 // vmvn q4, q1
+	WORD $0xf232e1d6 // vorn q7, q9, q3
+	WORD $0xf358217c // vbsl q9, q4, q14
+	WORD $0xf33ce1d2 // vbif q7, q14, q1
+	WORD $0xf242e1fe // vand q15, q9, q15
+	WORD $0xf270c17c // vorn q14, q0, q14
+	WORD $0xf3180156 // vbsl q0, q4, q3
+	WORD $0xf31c21d6 // vbsl q1, q14, q3
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf342c1de // veor q14, q9, q7
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf20c61d6 // vand q3, q14, q3
+	WORD $0xf24c41f4 // vand q10, q14, q10
+	WORD $0xf348c1f0 // veor q14, q12, q8
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf3008152 // veor q4, q0, q1
+	WORD $0xf30201d0 // veor q0, q9, q0
+	WORD $0xf2480170 // vand q8, q4, q8
+	WORD $0xf208815c // vand q4, q4, q6
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
+	WORD $0xf24221dc // vand q9, q9, q6
+	WORD $0xf308c1f6 // veor q6, q12, q11
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf2428178 // vand q12, q1, q12
+	WORD $0xf2024154 // vand q2, q1, q2
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30e2152 // veor q1, q7, q1
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf425caef // vld1.64 {d12-d13}, [r5 :128]
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf306e1da // veor q7, q11, q5
+	WORD $0xf200e15e // vand q7, q0, q7
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf34001f6 // veor q8, q8, q11
+	WORD $0xf3406152 // veor q11, q0, q1
+	WORD $0xf206a1da // vand q5, q11, q5
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ac17c // veor q14, q5, q14
+	WORD $0xf428aaef // vld1.64 {d10-d11}, [r8 :128]
+	WORD $0xf24661da // vand q11, q11, q5
+	WORD $0xf30ea17c // veor q5, q7, q14
+	WORD $0xf34aa1f6 // veor q13, q13, q11
+	WORD $0xf306e1fe // veor q7, q11, q15
+	WORD $0xf4696aef // vld1.64 {d22-d23}, [r9 :128]
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf467eaef // vld1.64 {d30-d31}, [r7 :128]
+	WORD $0xf240e17e // vand q15, q0, q15
+	WORD $0xf306015a // veor q0, q3, q5
+	WORD $0xf308217a // veor q1, q4, q13
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf34441d2 // veor q10, q10, q1
+	WORD $0xf30621d2 // veor q1, q11, q1
+	WORD $0xf30e6174 // veor q3, q7, q10
+	WORD $0xf30c8174 // veor q4, q6, q10
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf308a15a // veor q5, q4, q5
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf300c170 // veor q6, q0, q8
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf222e1f2 // vorr q7, q9, q9
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3400195 // veor d16, d16, d5
+	WORD $0xf3411194 // veor d17, d17, d4
+	WORD $0xf342219f // veor d18, d18, d15
+	WORD $0xf343319e // veor d19, d19, d14
+	WORD $0xf3444199 // veor d20, d20, d9
+	WORD $0xf3455198 // veor d21, d21, d8
+	WORD $0xf346619b // veor d22, d22, d11
+	WORD $0xf347719a // veor d23, d23, d10
+	WORD $0xf3488197 // veor d24, d24, d7
+	WORD $0xf3499196 // veor d25, d25, d6
+	WORD $0xf34aa191 // veor d26, d26, d1
+	WORD $0xf34bb190 // veor d27, d27, d0
+	WORD $0xf34cc19d // veor d28, d28, d13
+	WORD $0xf34dd19c // veor d29, d29, d12
+	WORD $0xf34ee193 // veor d30, d30, d3
+	WORD $0xf34ff192 // veor d31, d31, d2
+	SUB $256, R1, R1
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	ADD $128, R1, R1
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34441d4 // veor q10, q10, q2
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34881d8 // veor q12, q12, q4
+	WORD $0xf34aa1da // veor q13, q13, q5
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf3066172 // veor q3, q3, q9
+	WORD $0xf3088174 // veor q4, q4, q10
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf30ee17a // veor q7, q7, q13
+	WORD $0xf300017c // veor q0, q0, q14
+	WORD $0xf302217c // veor q1, q1, q14
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf308817c // veor q4, q4, q14
+	WORD $0xf30aa17e // veor q5, q5, q15
+	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34441d4 // veor q10, q10, q2
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34881d8 // veor q12, q12, q4
+	WORD $0xf34aa1da // veor q13, q13, q5
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
 	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
 	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
 	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	SUB $496, R2, R2
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4426ae3 // vst1.64 {d22-d23}, [r2 :128], r3
+	WORD $0xf4428ae3 // vst1.64 {d24-d25}, [r2 :128], r3
+	WORD $0xf442aae3 // vst1.64 {d26-d27}, [r2 :128], r3
+	WORD $0xf442cae3 // vst1.64 {d28-d29}, [r2 :128], r3
+	WORD $0xf442eae3 // vst1.64 {d30-d31}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xf3400156 // veor q8, q0, q3
@@ -3235,6 +4595,14 @@ round:
 	WORD $0xf304417a // veor q2, q2, q13
 	WORD $0xf222e1f2 // vorr q7, q9, q9
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
+	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
+	WORD $0xf2b88c48 // vext.8 q4, q4, q4, #12
+	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
+	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
+	WORD $0xf2b00c40 // vext.8 q0, q0, q0, #12
+	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
+	WORD $0xf2b22c42 // vext.8 q1, q1, q1, #12
 	WORD $0xf3044170 // veor q2, q2, q8
 	WORD $0xf30ee172 // veor q7, q7, q9
 	WORD $0xf3088174 // veor q4, q4, q10
@@ -3243,15 +4611,15 @@ round:
 	WORD $0xf300017a // veor q0, q0, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
-	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	SUB $496, R2, R2
+	SUB $128, R1, R1
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xf3400156 // veor q8, q0, q3
 	WORD $0xf344215e // veor q9, q2, q7
@@ -3371,6 +4739,14 @@ round:
 	WORD $0xf304417a // veor q2, q2, q13
 	WORD $0xf222e1f2 // vorr q7, q9, q9
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
+	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf2b88448 // vext.8 q4, q4, q4, #4
+	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
+	WORD $0xf2b66446 // vext.8 q3, q3, q3, #4
+	WORD $0xf2b00440 // vext.8 q0, q0, q0, #4
+	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
+	WORD $0xf2b22442 // vext.8 q1, q1, q1, #4
 	WORD $0xf3044170 // veor q2, q2, q8
 	WORD $0xf30ee172 // veor q7, q7, q9
 	WORD $0xf3088174 // veor q4, q4, q10
@@ -3379,134 +4755,31 @@ round:
 	WORD $0xf300017a // veor q0, q0, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
-	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	SUB $496, R2, R2
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf3400156 // veor q8, q0, q3
-	WORD $0xf344215e // veor q9, q2, q7
-	WORD $0xf3484170 // veor q10, q4, q8
-	WORD $0xf3426172 // veor q11, q1, q9
-	WORD $0xf34c8176 // veor q12, q6, q11
-	WORD $0xf346a178 // veor q13, q3, q12
-	WORD $0xf34ac172 // veor q14, q5, q9
-	WORD $0xf34ce1fa // veor q15, q14, q13
-	WORD $0xf30401fe // veor q0, q10, q15
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf30021f2 // veor q1, q8, q9
-	WORD $0xf30c8172 // veor q4, q6, q9
-	WORD $0xf306a1d2 // veor q5, q11, q1
-	WORD $0xf304415a // veor q2, q2, q5
-	WORD $0xf3064154 // veor q2, q3, q2
-	WORD $0xf20e61d8 // vand q3, q15, q4
-	WORD $0xf22c81d2 // vorr q4, q14, q1
-	WORD $0xf4050aef // vst1.64 {d0-d1}, [r5 :128]
-	WORD $0xf2000172 // vand q0, q0, q9
-	WORD $0xf4462aef // vst1.64 {d18-d19}, [r6 :128]
-	WORD $0xf24021fa // vand q9, q8, q13
-	WORD $0xf30ce1d4 // veor q7, q14, q2
-	WORD $0xf3066158 // veor q3, q3, q4
-	WORD $0xf20c8174 // vand q4, q6, q10
-	WORD $0xf3066150 // veor q3, q3, q0
-	WORD $0xf304c1d4 // veor q6, q10, q2
-	WORD $0xf447caef // vst1.64 {d28-d29}, [r7 :128]
-	WORD $0xf24cc1d2 // vand q14, q14, q1
-	WORD $0xf22e2176 // vorr q1, q7, q11
-	WORD $0xf34001f8 // veor q8, q8, q12
-	WORD $0xf3082152 // veor q1, q4, q1
-	WORD $0xf20c8170 // vand q4, q6, q8
-	WORD $0xf4084aef // vst1.64 {d4-d5}, [r8 :128]
-	WORD $0xf204415a // vand q2, q2, q5
-	WORD $0xf409eaef // vst1.64 {d14-d15}, [r9 :128]
-	WORD $0xf20ee176 // vand q7, q7, q11
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf30a41dc // veor q2, q13, q6
-	WORD $0xf3020150 // veor q0, q1, q0
-	WORD $0xf2242178 // vorr q1, q2, q12
-	WORD $0xf308815e // veor q4, q4, q7
-	WORD $0xf34221de // veor q9, q9, q7
-	WORD $0xf22ce170 // vorr q7, q6, q8
-	WORD $0xf348c17c // veor q14, q4, q14
-	WORD $0xf34221de // veor q9, q9, q7
-	WORD $0xf34cc1d2 // veor q14, q14, q1
-	WORD $0xf2002172 // vand q1, q0, q9
-	WORD $0xf226817c // vorr q4, q3, q14
-	WORD $0xf3022158 // veor q1, q1, q4
-	WORD $0xf3b085c2 // vmvn q4, q1
-	WORD $0xf232e1d6 // vorn q7, q9, q3
-	WORD $0xf358217c // vbsl q9, q4, q14
-	WORD $0xf33ce1d2 // vbif q7, q14, q1
-	WORD $0xf242e1fe // vand q15, q9, q15
-	WORD $0xf270c17c // vorn q14, q0, q14
-	WORD $0xf3180156 // vbsl q0, q4, q3
-	WORD $0xf31c21d6 // vbsl q1, q14, q3
-	WORD $0xf240a17a // vand q13, q0, q13
-	WORD $0xf342c1de // veor q14, q9, q7
-	WORD $0xf30a6170 // veor q3, q5, q8
-	WORD $0xf20c61d6 // vand q3, q14, q3
-	WORD $0xf24c41f4 // vand q10, q14, q10
-	WORD $0xf348c1f0 // veor q14, q12, q8
-	WORD $0xf240c17c // vand q14, q0, q14
-	WORD $0xf3008152 // veor q4, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf2480170 // vand q8, q4, q8
-	WORD $0xf208815c // vand q4, q4, q6
-	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf24221dc // vand q9, q9, q6
-	WORD $0xf308c1f6 // veor q6, q12, q11
-	WORD $0xf20ec15c // vand q6, q7, q6
-	WORD $0xf2428178 // vand q12, q1, q12
-	WORD $0xf2024154 // vand q2, q1, q2
-	WORD $0xf34221d6 // veor q9, q9, q3
-	WORD $0xf30e2152 // veor q1, q7, q1
-	WORD $0xf306615c // veor q3, q3, q6
-	WORD $0xf425caef // vld1.64 {d12-d13}, [r5 :128]
-	WORD $0xf20ec15c // vand q6, q7, q6
-	WORD $0xf306e1da // veor q7, q11, q5
-	WORD $0xf200e15e // vand q7, q0, q7
-	WORD $0xf2426176 // vand q11, q1, q11
-	WORD $0xf34221fc // veor q9, q9, q14
-	WORD $0xf34001f6 // veor q8, q8, q11
-	WORD $0xf3406152 // veor q11, q0, q1
-	WORD $0xf206a1da // vand q5, q11, q5
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf34ac17c // veor q14, q5, q14
-	WORD $0xf428aaef // vld1.64 {d10-d11}, [r8 :128]
-	WORD $0xf24661da // vand q11, q11, q5
-	WORD $0xf30ea17c // veor q5, q7, q14
-	WORD $0xf34aa1f6 // veor q13, q13, q11
-	WORD $0xf306e1fe // veor q7, q11, q15
-	WORD $0xf4696aef // vld1.64 {d22-d23}, [r9 :128]
-	WORD $0xf2426176 // vand q11, q1, q11
-	WORD $0xf467eaef // vld1.64 {d30-d31}, [r7 :128]
-	WORD $0xf240e17e // vand q15, q0, q15
-	WORD $0xf306015a // veor q0, q3, q5
-	WORD $0xf308217a // veor q1, q4, q13
-	WORD $0xf34001fc // veor q8, q8, q14
+	SUB $256, R1, R1
+	WORD $0xecf10b20 // vldmia r1!, {d16-d31}
+	ADD $128, R1, R1
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3088174 // veor q4, q4, q10
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf34441d4 // veor q10, q10, q2
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf34881d8 // veor q12, q12, q4
+	WORD $0xf34aa1da // veor q13, q13, q5
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf34ee1d0 // veor q15, q15, q0
+	WORD $0xf34001dc // veor q8, q8, q6
+	WORD $0xf34221dc // veor q9, q9, q6
 	WORD $0xf34441d2 // veor q10, q10, q1
-	WORD $0xf30621d2 // veor q1, q11, q1
-	WORD $0xf30e6174 // veor q3, q7, q10
-	WORD $0xf30c8174 // veor q4, q6, q10
-	WORD $0xf34001d6 // veor q8, q8, q3
-	WORD $0xf3000152 // veor q0, q0, q1
-	WORD $0xf308817e // veor q4, q4, q15
-	WORD $0xf308a15a // veor q5, q4, q5
-	WORD $0xf304417e // veor q2, q2, q15
-	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf300c170 // veor q6, q0, q8
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf222e1f2 // vorr q7, q9, q9
-	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf34661dc // veor q11, q11, q6
+	WORD $0xf34881dc // veor q12, q12, q6
+	WORD $0xf34aa1d2 // veor q13, q13, q1
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34881d2 // veor q12, q12, q1
 	WORD $0xf3044170 // veor q2, q2, q8
 	WORD $0xf30ee172 // veor q7, q7, q9
 	WORD $0xf3088174 // veor q4, q4, q10
@@ -3515,6 +4788,15 @@ round:
 	WORD $0xf300017a // veor q0, q0, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf4420ae3 // vst1.64 {d16-d17}, [r2 :128], r3
+	WORD $0xf4422ae3 // vst1.64 {d18-d19}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4426ae3 // vst1.64 {d22-d23}, [r2 :128], r3
+	WORD $0xf4428ae3 // vst1.64 {d24-d25}, [r2 :128], r3
+	WORD $0xf442aae3 // vst1.64 {d26-d27}, [r2 :128], r3
+	WORD $0xf442cae3 // vst1.64 {d28-d29}, [r2 :128], r3
+	WORD $0xf442eae3 // vst1.64 {d30-d31}, [r2 :128], r3
+	SUB $496, R2, R2
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
 	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
 	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
@@ -3525,138 +4807,783 @@ round:
 	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	SUB $496, R2, R2
 	SUB $1024, R0, R0
+	B round
+last:
 
-	// Rows to groups.
-	ADD $640, R12, R2
+	// Inverse S-box, inverse ShiftRows and round key, row by row.
 	ADD $128, R12, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xecb20b20 // vldmia r2!, {d0-d15}
-	WORD $0xf3b200c4 // vtrn.8 q0, q2
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
-	WORD $0xf3b600c2 // vtrn.16 q0, q1
-	WORD $0xf3b640c6 // vtrn.16 q2, q3
-	WORD $0xf3b280cc // vtrn.8 q4, q6
-	WORD $0xf3b2a0ce // vtrn.8 q5, q7
-	WORD $0xf3b680ca // vtrn.16 q4, q5
-	WORD $0xf3b6c0ce // vtrn.16 q6, q7
-	WORD $0xf4010aee // vst1.64 {d0-d1}, [r1 :128], lr
-	WORD $0xf4014aee // vst1.64 {d4-d5}, [r1 :128], lr
-	WORD $0xf4012aee // vst1.64 {d2-d3}, [r1 :128], lr
-	WORD $0xf4016aee // vst1.64 {d6-d7}, [r1 :128], lr
-	SUB $496, R1, R1
-	WORD $0xf4018aee // vst1.64 {d8-d9}, [r1 :128], lr
-	WORD $0xf401caee // vst1.64 {d12-d13}, [r1 :128], lr
-	WORD $0xf401aaee // vst1.64 {d10-d11}, [r1 :128], lr
-	WORD $0xf401eaee // vst1.64 {d14-d15}, [r1 :128], lr
-	SUB $496, R1, R1
+	ADD $640, R12, R2
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf3400156 // veor q8, q0, q3
+	WORD $0xf344215e // veor q9, q2, q7
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3426172 // veor q11, q1, q9
+	WORD $0xf34c8176 // veor q12, q6, q11
+	WORD $0xf346a178 // veor q13, q3, q12
+	WORD $0xf34ac172 // veor q14, q5, q9
+	WORD $0xf34ce1fa // veor q15, q14, q13
+	WORD $0xf30401fe // veor q0, q10, q15
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf30021f2 // veor q1, q8, q9
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf306a1d2 // veor q5, q11, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3064154 // veor q2, q3, q2
+	WORD $0xf20e61d8 // vand q3, q15, q4
+	WORD $0xf22c81d2 // vorr q4, q14, q1
+	WORD $0xf4050aef // vst1.64 {d0-d1}, [r5 :128]
+	WORD $0xf2000172 // vand q0, q0, q9
+	WORD $0xf4462aef // vst1.64 {d18-d19}, [r6 :128]
+	WORD $0xf24021fa // vand q9, q8, q13
+	WORD $0xf30ce1d4 // veor q7, q14, q2
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf20c8174 // vand q4, q6, q10
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf304c1d4 // veor q6, q10, q2
+	WORD $0xf447caef // vst1.64 {d28-d29}, [r7 :128]
+	WORD $0xf24cc1d2 // vand q14, q14, q1
+	WORD $0xf22e2176 // vorr q1, q7, q11
+	WORD $0xf34001f8 // veor q8, q8, q12
+	WORD $0xf3082152 // veor q1, q4, q1
+	WORD $0xf20c8170 // vand q4, q6, q8
+	WORD $0xf4084aef // vst1.64 {d4-d5}, [r8 :128]
+	WORD $0xf204415a // vand q2, q2, q5
+	WORD $0xf409eaef // vst1.64 {d14-d15}, [r9 :128]
+	WORD $0xf20ee176 // vand q7, q7, q11
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf30a41dc // veor q2, q13, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf2242178 // vorr q1, q2, q12
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf22ce170 // vorr q7, q6, q8
+	WORD $0xf348c17c // veor q14, q4, q14
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf34cc1d2 // veor q14, q14, q1
+	WORD $0xf2002172 // vand q1, q0, q9
+	WORD $0xf226817c // vorr q4, q3, q14
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf3b085c2 // vmvn q4, q1
+	WORD $0xf232e1d6 // vorn q7, q9, q3
+	WORD $0xf358217c // vbsl q9, q4, q14
+	WORD $0xf33ce1d2 // vbif q7, q14, q1
+	WORD $0xf242e1fe // vand q15, q9, q15
+	WORD $0xf270c17c // vorn q14, q0, q14
+	WORD $0xf3180156 // vbsl q0, q4, q3
+	WORD $0xf31c21d6 // vbsl q1, q14, q3
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf342c1de // veor q14, q9, q7
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf20c61d6 // vand q3, q14, q3
+	WORD $0xf24c41f4 // vand q10, q14, q10
+	WORD $0xf348c1f0 // veor q14, q12, q8
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf3008152 // veor q4, q0, q1
+	WORD $0xf30201d0 // veor q0, q9, q0
+	WORD $0xf2480170 // vand q8, q4, q8
+	WORD $0xf208815c // vand q4, q4, q6
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
+	WORD $0xf24221dc // vand q9, q9, q6
+	WORD $0xf308c1f6 // veor q6, q12, q11
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf2428178 // vand q12, q1, q12
+	WORD $0xf2024154 // vand q2, q1, q2
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30e2152 // veor q1, q7, q1
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf425caef // vld1.64 {d12-d13}, [r5 :128]
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf306e1da // veor q7, q11, q5
+	WORD $0xf200e15e // vand q7, q0, q7
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf34001f6 // veor q8, q8, q11
+	WORD $0xf3406152 // veor q11, q0, q1
+	WORD $0xf206a1da // vand q5, q11, q5
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ac17c // veor q14, q5, q14
+	WORD $0xf428aaef // vld1.64 {d10-d11}, [r8 :128]
+	WORD $0xf24661da // vand q11, q11, q5
+	WORD $0xf30ea17c // veor q5, q7, q14
+	WORD $0xf34aa1f6 // veor q13, q13, q11
+	WORD $0xf306e1fe // veor q7, q11, q15
+	WORD $0xf4696aef // vld1.64 {d22-d23}, [r9 :128]
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf467eaef // vld1.64 {d30-d31}, [r7 :128]
+	WORD $0xf240e17e // vand q15, q0, q15
+	WORD $0xf306015a // veor q0, q3, q5
+	WORD $0xf308217a // veor q1, q4, q13
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf34441d2 // veor q10, q10, q1
+	WORD $0xf30621d2 // veor q1, q11, q1
+	WORD $0xf30e6174 // veor q3, q7, q10
+	WORD $0xf30c8174 // veor q4, q6, q10
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf308a15a // veor q5, q4, q5
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf300c170 // veor q6, q0, q8
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf222e1f2 // vorr q7, q9, q9
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3088174 // veor q4, q4, q10
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2640154 // vorr q8, q2, q2
+	WORD $0xf38c4556 // vsli.8 q2, q3, #4
+	WORD $0xf38c6470 // vsri.8 q3, q8, #4
+	WORD $0xf26e215e // vorr q9, q7, q7
+	WORD $0xf38ce550 // vsli.8 q7, q0, #4
+	WORD $0xf38c0472 // vsri.8 q0, q9, #4
+	WORD $0xf2684158 // vorr q10, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf26a615a // vorr q11, q5, q5
+	WORD $0xf38ca552 // vsli.8 q5, q1, #4
+	WORD $0xf38c2476 // vsri.8 q1, q11, #4
+	WORD $0xf2ca0558 // vshl.s8 q8, q4, #2
+	WORD $0xf2ca255a // vshl.s8 q9, q5, #2
+	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
+	WORD $0xf3ce605e // vshr.u8 q11, q7, #2
+	WORD $0xf33041fc // vbif q2, q8, q14
+	WORD $0xf332e1fc // vbif q7, q9, q14
+	WORD $0xf32481fc // vbit q4, q10, q14
+	WORD $0xf326a1fc // vbit q5, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4056 // vshr.u8 q10, q3, #2
+	WORD $0xf3ce6050 // vshr.u8 q11, q0, #2
+	WORD $0xf33061fc // vbif q3, q8, q14
+	WORD $0xf33201fc // vbif q0, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2c9055e // vshl.s8 q8, q7, #1
+	WORD $0xf2c9255a // vshl.s8 q9, q5, #1
+	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf3cf6058 // vshr.u8 q11, q4, #1
+	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33281fe // vbif q4, q9, q15
+	WORD $0xf324e1fe // vbit q7, q10, q15
+	WORD $0xf326a1fe // vbit q5, q11, q15
+	WORD $0xf2c90550 // vshl.s8 q8, q0, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4056 // vshr.u8 q10, q3, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33061fe // vbif q3, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf32401fe // vbit q0, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf3400156 // veor q8, q0, q3
+	WORD $0xf344215e // veor q9, q2, q7
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3426172 // veor q11, q1, q9
+	WORD $0xf34c8176 // veor q12, q6, q11
+	WORD $0xf346a178 // veor q13, q3, q12
+	WORD $0xf34ac172 // veor q14, q5, q9
+	WORD $0xf34ce1fa // veor q15, q14, q13
+	WORD $0xf30401fe // veor q0, q10, q15
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf30021f2 // veor q1, q8, q9
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf306a1d2 // veor q5, q11, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3064154 // veor q2, q3, q2
+	WORD $0xf20e61d8 // vand q3, q15, q4
+	WORD $0xf22c81d2 // vorr q4, q14, q1
+	WORD $0xf4050aef // vst1.64 {d0-d1}, [r5 :128]
+	WORD $0xf2000172 // vand q0, q0, q9
+	WORD $0xf4462aef // vst1.64 {d18-d19}, [r6 :128]
+	WORD $0xf24021fa // vand q9, q8, q13
+	WORD $0xf30ce1d4 // veor q7, q14, q2
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf20c8174 // vand q4, q6, q10
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf304c1d4 // veor q6, q10, q2
+	WORD $0xf447caef // vst1.64 {d28-d29}, [r7 :128]
+	WORD $0xf24cc1d2 // vand q14, q14, q1
+	WORD $0xf22e2176 // vorr q1, q7, q11
+	WORD $0xf34001f8 // veor q8, q8, q12
+	WORD $0xf3082152 // veor q1, q4, q1
+	WORD $0xf20c8170 // vand q4, q6, q8
+	WORD $0xf4084aef // vst1.64 {d4-d5}, [r8 :128]
+	WORD $0xf204415a // vand q2, q2, q5
+	WORD $0xf409eaef // vst1.64 {d14-d15}, [r9 :128]
+	WORD $0xf20ee176 // vand q7, q7, q11
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf30a41dc // veor q2, q13, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf2242178 // vorr q1, q2, q12
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf22ce170 // vorr q7, q6, q8
+	WORD $0xf348c17c // veor q14, q4, q14
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf34cc1d2 // veor q14, q14, q1
+	WORD $0xf2002172 // vand q1, q0, q9
+	WORD $0xf226817c // vorr q4, q3, q14
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf3b085c2 // vmvn q4, q1
+	WORD $0xf232e1d6 // vorn q7, q9, q3
+	WORD $0xf358217c // vbsl q9, q4, q14
+	WORD $0xf33ce1d2 // vbif q7, q14, q1
+	WORD $0xf242e1fe // vand q15, q9, q15
+	WORD $0xf270c17c // vorn q14, q0, q14
+	WORD $0xf3180156 // vbsl q0, q4, q3
+	WORD $0xf31c21d6 // vbsl q1, q14, q3
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf342c1de // veor q14, q9, q7
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf20c61d6 // vand q3, q14, q3
+	WORD $0xf24c41f4 // vand q10, q14, q10
+	WORD $0xf348c1f0 // veor q14, q12, q8
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf3008152 // veor q4, q0, q1
+	WORD $0xf30201d0 // veor q0, q9, q0
+	WORD $0xf2480170 // vand q8, q4, q8
+	WORD $0xf208815c // vand q4, q4, q6
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
+	WORD $0xf24221dc // vand q9, q9, q6
+	WORD $0xf308c1f6 // veor q6, q12, q11
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf2428178 // vand q12, q1, q12
+	WORD $0xf2024154 // vand q2, q1, q2
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30e2152 // veor q1, q7, q1
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf425caef // vld1.64 {d12-d13}, [r5 :128]
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf306e1da // veor q7, q11, q5
+	WORD $0xf200e15e // vand q7, q0, q7
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf34001f6 // veor q8, q8, q11
+	WORD $0xf3406152 // veor q11, q0, q1
+	WORD $0xf206a1da // vand q5, q11, q5
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ac17c // veor q14, q5, q14
+	WORD $0xf428aaef // vld1.64 {d10-d11}, [r8 :128]
+	WORD $0xf24661da // vand q11, q11, q5
+	WORD $0xf30ea17c // veor q5, q7, q14
+	WORD $0xf34aa1f6 // veor q13, q13, q11
+	WORD $0xf306e1fe // veor q7, q11, q15
+	WORD $0xf4696aef // vld1.64 {d22-d23}, [r9 :128]
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf467eaef // vld1.64 {d30-d31}, [r7 :128]
+	WORD $0xf240e17e // vand q15, q0, q15
+	WORD $0xf306015a // veor q0, q3, q5
+	WORD $0xf308217a // veor q1, q4, q13
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf34441d2 // veor q10, q10, q1
+	WORD $0xf30621d2 // veor q1, q11, q1
+	WORD $0xf30e6174 // veor q3, q7, q10
+	WORD $0xf30c8174 // veor q4, q6, q10
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf308a15a // veor q5, q4, q5
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf300c170 // veor q6, q0, q8
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf222e1f2 // vorr q7, q9, q9
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3400195 // veor d16, d16, d5
+	WORD $0xf3411194 // veor d17, d17, d4
+	WORD $0xf342219f // veor d18, d18, d15
+	WORD $0xf343319e // veor d19, d19, d14
+	WORD $0xf3444199 // veor d20, d20, d9
+	WORD $0xf3455198 // veor d21, d21, d8
+	WORD $0xf346619b // veor d22, d22, d11
+	WORD $0xf347719a // veor d23, d23, d10
+	WORD $0xf3488197 // veor d24, d24, d7
+	WORD $0xf3499196 // veor d25, d25, d6
+	WORD $0xf34aa191 // veor d26, d26, d1
+	WORD $0xf34bb190 // veor d27, d27, d0
+	WORD $0xf34cc19d // veor d28, d28, d13
+	WORD $0xf34dd19c // veor d29, d29, d12
+	WORD $0xf34ee193 // veor d30, d30, d3
+	WORD $0xf34ff192 // veor d31, d31, d2
+	WORD $0xf283ce53 // vmov.i8 q6, #51
+	WORD $0xf285ee55 // vmov.i8 q7, #85
+	WORD $0xf22001f0 // vorr q0, q8, q8
+	WORD $0xf3cc0578 // vsli.8 q8, q12, #4
+	WORD $0xf3cc8450 // vsri.8 q12, q0, #4
+	WORD $0xf22221f2 // vorr q1, q9, q9
+	WORD $0xf3cc257a // vsli.8 q9, q13, #4
+	WORD $0xf3cca452 // vsri.8 q13, q1, #4
+	WORD $0xf22441f4 // vorr q2, q10, q10
+	WORD $0xf3cc457c // vsli.8 q10, q14, #4
+	WORD $0xf3ccc454 // vsri.8 q14, q2, #4
+	WORD $0xf22661f6 // vorr q3, q11, q11
+	WORD $0xf3cc657e // vsli.8 q11, q15, #4
+	WORD $0xf3cce456 // vsri.8 q15, q3, #4
+	WORD $0xf28a0574 // vshl.s8 q0, q10, #2
+	WORD $0xf28a2576 // vshl.s8 q1, q11, #2
+	WORD $0xf38e4070 // vshr.u8 q2, q8, #2
+	WORD $0xf38e6072 // vshr.u8 q3, q9, #2
+	WORD $0xf370015c // vbif q8, q0, q6
+	WORD $0xf372215c // vbif q9, q1, q6
+	WORD $0xf364415c // vbit q10, q2, q6
+	WORD $0xf366615c // vbit q11, q3, q6
+	WORD $0xf28a057c // vshl.s8 q0, q14, #2
+	WORD $0xf28a257e // vshl.s8 q1, q15, #2
+	WORD $0xf38e4078 // vshr.u8 q2, q12, #2
+	WORD $0xf38e607a // vshr.u8 q3, q13, #2
+	WORD $0xf370815c // vbif q12, q0, q6
+	WORD $0xf372a15c // vbif q13, q1, q6
+	WORD $0xf364c15c // vbit q14, q2, q6
+	WORD $0xf366e15c // vbit q15, q3, q6
+	WORD $0xf2890572 // vshl.s8 q0, q9, #1
+	WORD $0xf2892576 // vshl.s8 q1, q11, #1
+	WORD $0xf38f4070 // vshr.u8 q2, q8, #1
+	WORD $0xf38f6074 // vshr.u8 q3, q10, #1
+	WORD $0xf370015e // vbif q8, q0, q7
+	WORD $0xf372415e // vbif q10, q1, q7
+	WORD $0xf364215e // vbit q9, q2, q7
+	WORD $0xf366615e // vbit q11, q3, q7
+	WORD $0xf289057a // vshl.s8 q0, q13, #1
+	WORD $0xf289257e // vshl.s8 q1, q15, #1
+	WORD $0xf38f4078 // vshr.u8 q2, q12, #1
+	WORD $0xf38f607c // vshr.u8 q3, q14, #1
+	WORD $0xf370815e // vbif q12, q0, q7
+	WORD $0xf372c15e // vbif q14, q1, q7
+	WORD $0xf364a15e // vbit q13, q2, q7
+	WORD $0xf366e15e // vbit q15, q3, q7
+	SUB $128, R1, R1
+	WORD $0xf4410aed // vst1.64 {d16-d17}, [r1 :128]!
+	WORD $0xf4412aed // vst1.64 {d18-d19}, [r1 :128]!
+	WORD $0xf4414aed // vst1.64 {d20-d21}, [r1 :128]!
+	WORD $0xf4416aed // vst1.64 {d22-d23}, [r1 :128]!
+	WORD $0xf4418aed // vst1.64 {d24-d25}, [r1 :128]!
+	WORD $0xf441aaed // vst1.64 {d26-d27}, [r1 :128]!
+	WORD $0xf441caed // vst1.64 {d28-d29}, [r1 :128]!
+	WORD $0xf441eaed // vst1.64 {d30-d31}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf3400156 // veor q8, q0, q3
+	WORD $0xf344215e // veor q9, q2, q7
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3426172 // veor q11, q1, q9
+	WORD $0xf34c8176 // veor q12, q6, q11
+	WORD $0xf346a178 // veor q13, q3, q12
+	WORD $0xf34ac172 // veor q14, q5, q9
+	WORD $0xf34ce1fa // veor q15, q14, q13
+	WORD $0xf30401fe // veor q0, q10, q15
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf30021f2 // veor q1, q8, q9
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf306a1d2 // veor q5, q11, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3064154 // veor q2, q3, q2
+	WORD $0xf20e61d8 // vand q3, q15, q4
+	WORD $0xf22c81d2 // vorr q4, q14, q1
+	WORD $0xf4050aef // vst1.64 {d0-d1}, [r5 :128]
+	WORD $0xf2000172 // vand q0, q0, q9
+	WORD $0xf4462aef // vst1.64 {d18-d19}, [r6 :128]
+	WORD $0xf24021fa // vand q9, q8, q13
+	WORD $0xf30ce1d4 // veor q7, q14, q2
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf20c8174 // vand q4, q6, q10
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf304c1d4 // veor q6, q10, q2
+	WORD $0xf447caef // vst1.64 {d28-d29}, [r7 :128]
+	WORD $0xf24cc1d2 // vand q14, q14, q1
+	WORD $0xf22e2176 // vorr q1, q7, q11
+	WORD $0xf34001f8 // veor q8, q8, q12
+	WORD $0xf3082152 // veor q1, q4, q1
+	WORD $0xf20c8170 // vand q4, q6, q8
+	WORD $0xf4084aef // vst1.64 {d4-d5}, [r8 :128]
+	WORD $0xf204415a // vand q2, q2, q5
+	WORD $0xf409eaef // vst1.64 {d14-d15}, [r9 :128]
+	WORD $0xf20ee176 // vand q7, q7, q11
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf30a41dc // veor q2, q13, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf2242178 // vorr q1, q2, q12
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf22ce170 // vorr q7, q6, q8
+	WORD $0xf348c17c // veor q14, q4, q14
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf34cc1d2 // veor q14, q14, q1
+	WORD $0xf2002172 // vand q1, q0, q9
+	WORD $0xf226817c // vorr q4, q3, q14
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf3b085c2 // vmvn q4, q1
+	WORD $0xf232e1d6 // vorn q7, q9, q3
+	WORD $0xf358217c // vbsl q9, q4, q14
+	WORD $0xf33ce1d2 // vbif q7, q14, q1
+	WORD $0xf242e1fe // vand q15, q9, q15
+	WORD $0xf270c17c // vorn q14, q0, q14
+	WORD $0xf3180156 // vbsl q0, q4, q3
+	WORD $0xf31c21d6 // vbsl q1, q14, q3
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf342c1de // veor q14, q9, q7
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf20c61d6 // vand q3, q14, q3
+	WORD $0xf24c41f4 // vand q10, q14, q10
+	WORD $0xf348c1f0 // veor q14, q12, q8
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf3008152 // veor q4, q0, q1
+	WORD $0xf30201d0 // veor q0, q9, q0
+	WORD $0xf2480170 // vand q8, q4, q8
+	WORD $0xf208815c // vand q4, q4, q6
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
+	WORD $0xf24221dc // vand q9, q9, q6
+	WORD $0xf308c1f6 // veor q6, q12, q11
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf2428178 // vand q12, q1, q12
+	WORD $0xf2024154 // vand q2, q1, q2
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30e2152 // veor q1, q7, q1
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf425caef // vld1.64 {d12-d13}, [r5 :128]
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf306e1da // veor q7, q11, q5
+	WORD $0xf200e15e // vand q7, q0, q7
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf34001f6 // veor q8, q8, q11
+	WORD $0xf3406152 // veor q11, q0, q1
+	WORD $0xf206a1da // vand q5, q11, q5
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ac17c // veor q14, q5, q14
+	WORD $0xf428aaef // vld1.64 {d10-d11}, [r8 :128]
+	WORD $0xf24661da // vand q11, q11, q5
+	WORD $0xf30ea17c // veor q5, q7, q14
+	WORD $0xf34aa1f6 // veor q13, q13, q11
+	WORD $0xf306e1fe // veor q7, q11, q15
+	WORD $0xf4696aef // vld1.64 {d22-d23}, [r9 :128]
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf467eaef // vld1.64 {d30-d31}, [r7 :128]
+	WORD $0xf240e17e // vand q15, q0, q15
+	WORD $0xf306015a // veor q0, q3, q5
+	WORD $0xf308217a // veor q1, q4, q13
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf34441d2 // veor q10, q10, q1
+	WORD $0xf30621d2 // veor q1, q11, q1
+	WORD $0xf30e6174 // veor q3, q7, q10
+	WORD $0xf30c8174 // veor q4, q6, q10
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf308a15a // veor q5, q4, q5
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf300c170 // veor q6, q0, q8
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf222e1f2 // vorr q7, q9, q9
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf2b44c44 // vext.8 q2, q2, q2, #12
+	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
+	WORD $0xf2b88c48 // vext.8 q4, q4, q4, #12
+	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
+	WORD $0xf2b66c46 // vext.8 q3, q3, q3, #12
+	WORD $0xf2b00c40 // vext.8 q0, q0, q0, #12
+	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
+	WORD $0xf2b22c42 // vext.8 q1, q1, q1, #12
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3088174 // veor q4, q4, q10
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2640154 // vorr q8, q2, q2
+	WORD $0xf38c4556 // vsli.8 q2, q3, #4
+	WORD $0xf38c6470 // vsri.8 q3, q8, #4
+	WORD $0xf26e215e // vorr q9, q7, q7
+	WORD $0xf38ce550 // vsli.8 q7, q0, #4
+	WORD $0xf38c0472 // vsri.8 q0, q9, #4
+	WORD $0xf2684158 // vorr q10, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf26a615a // vorr q11, q5, q5
+	WORD $0xf38ca552 // vsli.8 q5, q1, #4
+	WORD $0xf38c2476 // vsri.8 q1, q11, #4
+	WORD $0xf2ca0558 // vshl.s8 q8, q4, #2
+	WORD $0xf2ca255a // vshl.s8 q9, q5, #2
+	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
+	WORD $0xf3ce605e // vshr.u8 q11, q7, #2
+	WORD $0xf33041fc // vbif q2, q8, q14
+	WORD $0xf332e1fc // vbif q7, q9, q14
+	WORD $0xf32481fc // vbit q4, q10, q14
+	WORD $0xf326a1fc // vbit q5, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4056 // vshr.u8 q10, q3, #2
+	WORD $0xf3ce6050 // vshr.u8 q11, q0, #2
+	WORD $0xf33061fc // vbif q3, q8, q14
+	WORD $0xf33201fc // vbif q0, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2c9055e // vshl.s8 q8, q7, #1
+	WORD $0xf2c9255a // vshl.s8 q9, q5, #1
+	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf3cf6058 // vshr.u8 q11, q4, #1
+	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33281fe // vbif q4, q9, q15
+	WORD $0xf324e1fe // vbit q7, q10, q15
+	WORD $0xf326a1fe // vbit q5, q11, q15
+	WORD $0xf2c90550 // vshl.s8 q8, q0, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4056 // vshr.u8 q10, q3, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33061fe // vbif q3, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf32401fe // vbit q0, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
+	WORD $0xf3400156 // veor q8, q0, q3
+	WORD $0xf344215e // veor q9, q2, q7
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3426172 // veor q11, q1, q9
+	WORD $0xf34c8176 // veor q12, q6, q11
+	WORD $0xf346a178 // veor q13, q3, q12
+	WORD $0xf34ac172 // veor q14, q5, q9
+	WORD $0xf34ce1fa // veor q15, q14, q13
+	WORD $0xf30401fe // veor q0, q10, q15
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf30021f2 // veor q1, q8, q9
+	WORD $0xf30c8172 // veor q4, q6, q9
+	WORD $0xf306a1d2 // veor q5, q11, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3064154 // veor q2, q3, q2
+	WORD $0xf20e61d8 // vand q3, q15, q4
+	WORD $0xf22c81d2 // vorr q4, q14, q1
+	WORD $0xf4050aef // vst1.64 {d0-d1}, [r5 :128]
+	WORD $0xf2000172 // vand q0, q0, q9
+	WORD $0xf4462aef // vst1.64 {d18-d19}, [r6 :128]
+	WORD $0xf24021fa // vand q9, q8, q13
+	WORD $0xf30ce1d4 // veor q7, q14, q2
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf20c8174 // vand q4, q6, q10
+	WORD $0xf3066150 // veor q3, q3, q0
+	WORD $0xf304c1d4 // veor q6, q10, q2
+	WORD $0xf447caef // vst1.64 {d28-d29}, [r7 :128]
+	WORD $0xf24cc1d2 // vand q14, q14, q1
+	WORD $0xf22e2176 // vorr q1, q7, q11
+	WORD $0xf34001f8 // veor q8, q8, q12
+	WORD $0xf3082152 // veor q1, q4, q1
+	WORD $0xf20c8170 // vand q4, q6, q8
+	WORD $0xf4084aef // vst1.64 {d4-d5}, [r8 :128]
+	WORD $0xf204415a // vand q2, q2, q5
+	WORD $0xf409eaef // vst1.64 {d14-d15}, [r9 :128]
+	WORD $0xf20ee176 // vand q7, q7, q11
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf30a41dc // veor q2, q13, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf2242178 // vorr q1, q2, q12
+	WORD $0xf308815e // veor q4, q4, q7
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf22ce170 // vorr q7, q6, q8
+	WORD $0xf348c17c // veor q14, q4, q14
+	WORD $0xf34221de // veor q9, q9, q7
+	WORD $0xf34cc1d2 // veor q14, q14, q1
+	WORD $0xf2002172 // vand q1, q0, q9
+	WORD $0xf226817c // vorr q4, q3, q14
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf3b085c2 // vmvn q4, q1
+	WORD $0xf232e1d6 // vorn q7, q9, q3
+	WORD $0xf358217c // vbsl q9, q4, q14
+	WORD $0xf33ce1d2 // vbif q7, q14, q1
+	WORD $0xf242e1fe // vand q15, q9, q15
+	WORD $0xf270c17c // vorn q14, q0, q14
+	WORD $0xf3180156 // vbsl q0, q4, q3
+	WORD $0xf31c21d6 // vbsl q1, q14, q3
+	WORD $0xf240a17a // vand q13, q0, q13
+	WORD $0xf342c1de // veor q14, q9, q7
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf20c61d6 // vand q3, q14, q3
+	WORD $0xf24c41f4 // vand q10, q14, q10
+	WORD $0xf348c1f0 // veor q14, q12, q8
+	WORD $0xf240c17c // vand q14, q0, q14
+	WORD $0xf3008152 // veor q4, q0, q1
+	WORD $0xf30201d0 // veor q0, q9, q0
+	WORD $0xf2480170 // vand q8, q4, q8
+	WORD $0xf208815c // vand q4, q4, q6
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
+	WORD $0xf24221dc // vand q9, q9, q6
+	WORD $0xf308c1f6 // veor q6, q12, q11
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf2428178 // vand q12, q1, q12
+	WORD $0xf2024154 // vand q2, q1, q2
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30e2152 // veor q1, q7, q1
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf425caef // vld1.64 {d12-d13}, [r5 :128]
+	WORD $0xf20ec15c // vand q6, q7, q6
+	WORD $0xf306e1da // veor q7, q11, q5
+	WORD $0xf200e15e // vand q7, q0, q7
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf34001f6 // veor q8, q8, q11
+	WORD $0xf3406152 // veor q11, q0, q1
+	WORD $0xf206a1da // vand q5, q11, q5
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ac17c // veor q14, q5, q14
+	WORD $0xf428aaef // vld1.64 {d10-d11}, [r8 :128]
+	WORD $0xf24661da // vand q11, q11, q5
+	WORD $0xf30ea17c // veor q5, q7, q14
+	WORD $0xf34aa1f6 // veor q13, q13, q11
+	WORD $0xf306e1fe // veor q7, q11, q15
+	WORD $0xf4696aef // vld1.64 {d22-d23}, [r9 :128]
+	WORD $0xf2426176 // vand q11, q1, q11
+	WORD $0xf467eaef // vld1.64 {d30-d31}, [r7 :128]
+	WORD $0xf240e17e // vand q15, q0, q15
+	WORD $0xf306015a // veor q0, q3, q5
+	WORD $0xf308217a // veor q1, q4, q13
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf34441d2 // veor q10, q10, q1
+	WORD $0xf30621d2 // veor q1, q11, q1
+	WORD $0xf30e6174 // veor q3, q7, q10
+	WORD $0xf30c8174 // veor q4, q6, q10
+	WORD $0xf34001d6 // veor q8, q8, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf308817e // veor q4, q4, q15
+	WORD $0xf308a15a // veor q5, q4, q5
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf300c170 // veor q6, q0, q8
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf222e1f2 // vorr q7, q9, q9
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf2b44444 // vext.8 q2, q2, q2, #4
+	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf2b88448 // vext.8 q4, q4, q4, #4
+	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
+	WORD $0xf2b66446 // vext.8 q3, q3, q3, #4
+	WORD $0xf2b00440 // vext.8 q0, q0, q0, #4
+	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
+	WORD $0xf2b22442 // vext.8 q1, q1, q1, #4
+	WORD $0xf3044170 // veor q2, q2, q8
+	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3088174 // veor q4, q4, q10
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf302217e // veor q1, q1, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2640154 // vorr q8, q2, q2
+	WORD $0xf38c4556 // vsli.8 q2, q3, #4
+	WORD $0xf38c6470 // vsri.8 q3, q8, #4
+	WORD $0xf26e215e // vorr q9, q7, q7
+	WORD $0xf38ce550 // vsli.8 q7, q0, #4
+	WORD $0xf38c0472 // vsri.8 q0, q9, #4
+	WORD $0xf2684158 // vorr q10, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc474 // vsri.8 q6, q10, #4
+	WORD $0xf26a615a // vorr q11, q5, q5
+	WORD $0xf38ca552 // vsli.8 q5, q1, #4
+	WORD $0xf38c2476 // vsri.8 q1, q11, #4
+	WORD $0xf2ca0558 // vshl.s8 q8, q4, #2
+	WORD $0xf2ca255a // vshl.s8 q9, q5, #2
+	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
+	WORD $0xf3ce605e // vshr.u8 q11, q7, #2
+	WORD $0xf33041fc // vbif q2, q8, q14
+	WORD $0xf332e1fc // vbif q7, q9, q14
+	WORD $0xf32481fc // vbit q4, q10, q14
+	WORD $0xf326a1fc // vbit q5, q11, q14
+	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4056 // vshr.u8 q10, q3, #2
+	WORD $0xf3ce6050 // vshr.u8 q11, q0, #2
+	WORD $0xf33061fc // vbif q3, q8, q14
+	WORD $0xf33201fc // vbif q0, q9, q14
+	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2c9055e // vshl.s8 q8, q7, #1
+	WORD $0xf2c9255a // vshl.s8 q9, q5, #1
+	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf3cf6058 // vshr.u8 q11, q4, #1
+	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33281fe // vbif q4, q9, q15
+	WORD $0xf324e1fe // vbit q7, q10, q15
+	WORD $0xf326a1fe // vbit q5, q11, q15
+	WORD $0xf2c90550 // vshl.s8 q8, q0, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4056 // vshr.u8 q10, q3, #1
+	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf33061fe // vbif q3, q8, q15
+	WORD $0xf332c1fe // vbif q6, q9, q15
+	WORD $0xf32401fe // vbit q0, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
+	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
+	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	SUB $1024, R0, R0
 
-	// Bits to blocks.
+	// Rows to blocks.
 	MOVW dst+8(FP), R0
 	ADD $1152, R12, R2
 	ADD $128, R12, R1
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -3670,53 +5597,19 @@ round:
 	WORD $0xf400420d // vst1.8 {d4-d7}, [r0]!
 	WORD $0xf400820d // vst1.8 {d8-d11}, [r0]!
 	WORD $0xf400c20d // vst1.8 {d12-d15}, [r0]!
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -3730,53 +5623,19 @@ round:
 	WORD $0xf400420d // vst1.8 {d4-d7}, [r0]!
 	WORD $0xf400820d // vst1.8 {d8-d11}, [r0]!
 	WORD $0xf400c20d // vst1.8 {d12-d15}, [r0]!
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	SUB $480, R1, R1
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
@@ -3790,53 +5649,18 @@ round:
 	WORD $0xf400420d // vst1.8 {d4-d7}, [r0]!
 	WORD $0xf400820d // vst1.8 {d8-d11}, [r0]!
 	WORD $0xf400c20d // vst1.8 {d12-d15}, [r0]!
-	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
-	WORD $0xf2c3ce53 // vmov.i8 q14, #51
-	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2600150 // vorr q8, q0, q0
-	WORD $0xf38c0558 // vsli.8 q0, q4, #4
-	WORD $0xf38c8470 // vsri.8 q4, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c255a // vsli.8 q1, q5, #4
-	WORD $0xf38ca472 // vsri.8 q5, q9, #4
-	WORD $0xf2644154 // vorr q10, q2, q2
-	WORD $0xf38c455c // vsli.8 q2, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c655e // vsli.8 q3, q7, #4
-	WORD $0xf38ce476 // vsri.8 q7, q11, #4
-	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
-	WORD $0xf3ce8050 // vshr.u8 q12, q0, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3cea052 // vshr.u8 q13, q1, #2
-	WORD $0xf33001fc // vbif q0, q8, q14
-	WORD $0xf32841fc // vbit q2, q12, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
-	WORD $0xf32a61fc // vbit q3, q13, q14
-	WORD $0xf2ca455c // vshl.s8 q10, q6, #2
-	WORD $0xf3ce0058 // vshr.u8 q8, q4, #2
-	WORD $0xf2ca655e // vshl.s8 q11, q7, #2
-	WORD $0xf3ce205a // vshr.u8 q9, q5, #2
-	WORD $0xf33481fc // vbif q4, q10, q14
-	WORD $0xf320c1fc // vbit q6, q8, q14
-	WORD $0xf336a1fc // vbif q5, q11, q14
-	WORD $0xf322e1fc // vbit q7, q9, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf3cf8050 // vshr.u8 q12, q0, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cfa054 // vshr.u8 q13, q2, #1
-	WORD $0xf33001fe // vbif q0, q8, q15
-	WORD $0xf32821fe // vbit q1, q12, q15
-	WORD $0xf33241fe // vbif q2, q9, q15
-	WORD $0xf32a61fe // vbit q3, q13, q15
-	WORD $0xf2c9455a // vshl.s8 q10, q5, #1
-	WORD $0xf3cf0058 // vshr.u8 q8, q4, #1
-	WORD $0xf2c9655e // vshl.s8 q11, q7, #1
-	WORD $0xf3cf205c // vshr.u8 q9, q6, #1
-	WORD $0xf33481fe // vbif q4, q10, q15
-	WORD $0xf320a1fe // vbit q5, q8, q15
-	WORD $0xf336c1fe // vbif q6, q11, q15
-	WORD $0xf322e1fe // vbit q7, q9, q15
+	WORD $0xf42102ee // vld1.64 {d0-d3}, [r1 :128], lr
+	WORD $0xf42182ee // vld1.64 {d8-d11}, [r1 :128], lr
+	WORD $0xf42142ee // vld1.64 {d4-d7}, [r1 :128], lr
+	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
+	WORD $0xf3b200c4 // vtrn.8 q0, q2
+	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b600c8 // vtrn.16 q0, q4
+	WORD $0xf3b640cc // vtrn.16 q2, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
+	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xf3b620ca // vtrn.16 q1, q5
+	WORD $0xf3b660ce // vtrn.16 q3, q7
 	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9

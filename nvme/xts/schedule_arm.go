@@ -24,9 +24,6 @@ func (s *schedule) expand(key []byte) {
 		for slot, row := range rowAt {
 			for bit := range 8 {
 				n := r*32 + slot*8 + bit
-				if r == s.rounds {
-					n = r*32 + bit*4 + slot
-				}
 				for col := range 4 {
 					b := rk[r][row+4*col]
 					if r > 0 {

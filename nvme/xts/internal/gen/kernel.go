@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"nitro/internal/neon"
 )
@@ -22,7 +23,7 @@ var slotOf = [4]int{0, 2, 1, 3}
 // The scratch memory on the stack, in bytes from a base aligned to 64.
 const (
 	sumsAt   = 0    // 8 registers that MixColumns keeps aside
-	rowsAt   = 128  // 32 registers by rows, [slot][bit]; also [group][block or bit]
+	rowsAt   = 128  // 32 registers by rows, [slot][bit], or before and after [slot][block]
 	bitsAt   = 640  // 32 registers by bits, [bit][slot]
 	tweaksAt = 1152 // the tweaks of 32 blocks
 	slotsAt  = 1664 // what the S-box keeps aside
@@ -39,6 +40,7 @@ const (
 	rBits   = neon.R2
 	rStep   = neon.R3  // 64: the distance of bits
 	rRounds = neon.R4  // rounds to go
+	rKey    = rRounds  // another round key, in the rounds that are not counted
 	rSpill  = neon.R5  // and the four after it: addresses of slots
 	rBase   = neon.R12 // the scratch memory
 	rStride = neon.R14 // 128: the distance of rows
@@ -136,51 +138,56 @@ func load(k *kernel, r neon.R, advance bool, first neon.Q, count int) {
 }
 
 // transpose transposes the 8 by 8 matrices of bits that are byte n of each of
-// q0 to q7. It uses q8 to q13, and the masks that it sets in q14 and q15.
-func (k *kernel) transpose() {
-	k.VMOVI8(neon.Q(14), 0x33)
-	k.VMOVI8(neon.Q(15), 0x55)
+// x, which are eight registers in any order. It uses all the others.
+func (k *kernel) transpose(x [8]neon.Q) {
+	var free []neon.Q
+	for q := range neon.Q(neon.NumQ) {
+		if !slices.Contains(x[:], q) {
+			free = append(free, q)
+		}
+	}
+	pairs, quads := free[6], free[7]
+	k.VMOVI8(pairs, 0x33)
+	k.VMOVI8(quads, 0x55)
 	for i := range 4 {
-		a, b, t := neon.Q(i), neon.Q(i+4), neon.Q(8+i)
+		a, b, t := x[i], x[i+4], free[i]
 		k.VMOV(t, a)
 		k.VSLI(8, a, b, 4)
 		k.VSRI(8, b, t, 4)
 	}
-	for _, stage := range []struct {
-		by   int
-		low  neon.Q
-		from [4]int
-	}{{2, 14, [4]int{0, 1, 4, 5}}, {1, 15, [4]int{0, 2, 4, 6}}} {
-		for n := 0; n < 4; n += 2 {
-			// Two exchanges at a time, so that none waits for the other.
-			var a, b, t, u [2]neon.Q
-			for i := range 2 {
-				a[i] = neon.Q(stage.from[n+i])
-				b[i], t[i], u[i] = a[i]+neon.Q(stage.by), neon.Q(8+n+i), neon.Q(12-n+i)
-				if n > 0 {
-					u[i] = neon.Q(8 + i)
-				}
-			}
-			for i := range 2 {
-				k.VSHL(8, t[i], b[i], stage.by)
-				k.VSHRU(8, u[i], a[i], stage.by)
-			}
-			for i := range 2 {
-				k.VBIF(a[i], t[i], stage.low)
-				k.VBIT(b[i], u[i], stage.low)
-			}
-		}
+	for _, i := range [...]int{0, 4} {
+		k.exchangeBits(2, pairs, x[i], x[i+2], x[i+1], x[i+3], free)
+	}
+	for _, i := range [...]int{0, 4} {
+		k.exchangeBits(1, quads, x[i], x[i+1], x[i+2], x[i+3], free)
 	}
 }
 
-// blocksIn reads the blocks from src, adds their tweaks, and transposes the
-// bits of each group of eight: what was [group][block] becomes [group][bit].
+// exchangeBits exchanges the bits of b at mask low with those of a by places
+// higher up, and so for d and c. The two take turns, so that none waits for
+// the result before it.
+func (k *kernel) exchangeBits(by int, low, a, b, c, d neon.Q, free []neon.Q) {
+	k.VSHL(8, free[0], b, by)
+	k.VSHL(8, free[1], d, by)
+	k.VSHRU(8, free[2], a, by)
+	k.VSHRU(8, free[3], c, by)
+	k.VBIF(a, free[0], low)
+	k.VBIF(c, free[1], low)
+	k.VBIT(b, free[2], low)
+	k.VBIT(d, free[3], low)
+}
+
+// blocksIn reads the blocks from src, adds their tweaks, and brings rows
+// together: two bits of the number of a block change places with the two of
+// the row, which are the low bits of the number of a byte (FIPS 197, 3.4).
+// What was [block] becomes [slot][8 blocks].
 func (k *kernel) blocksIn() {
-	k.Comment("Blocks to bits.")
+	k.Comment("Blocks to rows.")
 	k.Go("MOVW src+12(FP), R%d", rPlanes)
 	k.add(rBits, rBase, tweaksAt)
 	k.add(rRows, rBase, rowsAt)
-	for range 4 {
+	k.Go("MOVW $128, R%d", rStride)
+	for n := range 4 {
 		for i := range 4 {
 			k.VLD1(8, neon.D(4*i), 4, neon.At(rPlanes).Then(neon.Advance))
 		}
@@ -188,20 +195,32 @@ func (k *kernel) blocksIn() {
 		for i := range neon.Q(8) {
 			k.VEOR(i, i, 8+i)
 		}
-		k.transpose()
-		k.VSTM(rRows, true, 0, 16)
+		k.exchange(0, 2, 4, 6)
+		k.exchange(1, 3, 5, 7)
+		for _, row := range rowAt {
+			k.VST1(64, neon.D(4*row), 4, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
+		}
+		if n < 3 {
+			k.add(rRows, rRows, 32-4*128)
+		}
 	}
 }
 
 // blocksOut is the inverse of blocksIn, to dst.
 func (k *kernel) blocksOut() {
-	k.Comment("Bits to blocks.")
+	k.Comment("Rows to blocks.")
 	k.Go("MOVW dst+8(FP), R%d", rPlanes)
 	k.add(rBits, rBase, tweaksAt)
 	k.add(rRows, rBase, rowsAt)
-	for range 4 {
-		load(k, rRows, true, 0, 8)
-		k.transpose()
+	for n := range 4 {
+		for _, row := range rowAt {
+			k.VLD1(64, neon.D(4*row), 4, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
+		}
+		if n < 3 {
+			k.add(rRows, rRows, 32-4*128)
+		}
+		k.exchange(0, 2, 4, 6)
+		k.exchange(1, 3, 5, 7)
 		load(k, rBits, true, 8, 8)
 		for i := range neon.Q(8) {
 			k.VEOR(i, i, 8+i)
@@ -212,97 +231,13 @@ func (k *kernel) blocksOut() {
 	}
 }
 
-// exchange swaps the two bits of the group with the two of the row, which are
-// the low bits of the number of a byte, in four registers.
-func (k *kernel) exchange(q [4]neon.Q) {
-	k.VTRN(8, q[0], q[1])
-	k.VTRN(8, q[2], q[3])
-	k.VTRN(16, q[0], q[2])
-	k.VTRN(16, q[1], q[3])
-}
-
-// shiftRow turns row row by its number of columns: to the left for ShiftRows,
-// to the right for its inverse (FIPS 197, 5.1.2 and 5.3.1).
-func (k *kernel) shiftRow(q neon.Q, row int, inverse bool) {
-	by := row
-	if inverse {
-		by = (4 - row) % 4
-	}
-	if by > 0 {
-		k.VEXT(q, q, q, 4*by)
-	}
-}
-
-// rowsIn brings the state from [group][bit] to rows, in place. The inverse
-// cipher begins with the last round key, which is by bits, and with the inverse
-// of ShiftRows.
-func (k *kernel) rowsIn(inverse bool) {
-	k.Comment("Groups to rows.")
-	if inverse {
-		k.lastKey()
-	}
-	for g := range neon.R(4) {
-		k.add(rSpill+g, rBase, rowsAt+128*int(g))
-	}
-	for bit := 0; bit < 8; bit += 2 {
-		for g := range neon.R(4) {
-			k.VLD1(64, neon.D(4*g), 4, neon.At(rSpill+g).Aligned(128))
-		}
-		// Groups, and then rows, of one bit are the even registers, and of
-		// the next bit the odd ones.
-		k.exchange([4]neon.Q{0, 2, 4, 6})
-		k.exchange([4]neon.Q{1, 3, 5, 7})
-		if inverse {
-			load(k, rPlanes, true, 8, 8)
-			for i := range neon.Q(8) {
-				k.VEOR(i, i, 8+neon.Q(slotOf[i/2])+i%2*4)
-				k.shiftRow(i, int(i/2), true)
-			}
-		}
-		for slot, row := range rowAt {
-			at := neon.At(rSpill + neon.R(slot)).Then(neon.Advance).Aligned(128)
-			k.VST1(64, neon.D(4*row), 4, at)
-		}
-	}
-}
-
-// rowsOut brings the state from bits to [group][bit]. The cipher ends with
-// ShiftRows and the last round key, which is by bits as well.
-func (k *kernel) rowsOut(inverse bool) {
-	k.Comment("Rows to groups.")
-	if !inverse {
-		k.lastKey()
-	}
-	k.add(rBits, rBase, bitsAt)
-	k.add(rRows, rBase, rowsAt)
-	for bit := 0; bit < 8; bit += 2 {
-		load(k, rBits, true, 0, 8)
-		if !inverse {
-			load(k, rPlanes, true, 8, 8)
-			for i := range neon.Q(8) {
-				k.shiftRow(i, rowAt[i%4], false)
-				k.VEOR(i, i, 8+i)
-			}
-		}
-		for _, first := range [2]neon.Q{0, 4} {
-			k.exchange([4]neon.Q{first, first + 2, first + 1, first + 3})
-		}
-		for i := range 8 {
-			q := neon.Q(slotOf[i%4] + i/4*4)
-			k.VST1(64, q.Lo(), 2, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
-			if i == 3 {
-				k.add(rRows, rRows, 16-4*128)
-			}
-		}
-		k.add(rRows, rRows, 16-4*128)
-	}
-}
-
-// lastKey points rPlanes to the last round key.
-func (k *kernel) lastKey() {
-	k.Go("MOVW planes+0(FP), R%d", rPlanes)
-	k.Go("MOVW rounds+4(FP), R%d", rRounds)
-	k.Go("ADD R%d<<9, R%d", rRounds, rPlanes)
+// exchange exchanges the number of a register among four with the two low bits
+// of the number of a byte. It is its own inverse.
+func (k *kernel) exchange(a, b, c, d neon.Q) {
+	k.VTRN(8, a, b)
+	k.VTRN(8, c, d)
+	k.VTRN(16, a, c)
+	k.VTRN(16, b, d)
 }
 
 // wipe clears the scratch memory, which has held plaintext and tweaks.

@@ -19,12 +19,12 @@ func spills() []neon.Mem {
 	return m
 }
 
-// box applies a circuit to q0 to q7 and returns where the eight bits are,
-// below q8 all of them if low is set.
-func (k *kernel) box(circuit []neon.Line, low bool) (out [8]neon.Q) {
+// box applies a circuit to the eight bits in x and returns where they are then:
+// below q8, all of them, if low is set.
+func (k *kernel) box(circuit []neon.Line, x [8]neon.Q, low bool) (out [8]neon.Q) {
 	in := map[string]neon.Q{}
 	for i, v := range values("x") {
-		in[v] = neon.Q(i)
+		in[v] = x[i]
 	}
 	names := values("s")
 	s := neon.Straight{Lines: circuit, In: in, Out: names[:], Slots: spills()}
@@ -38,10 +38,17 @@ func (k *kernel) box(circuit []neon.Line, low bool) (out [8]neon.Q) {
 	return out
 }
 
+// eight are the eight registers from first on.
+func eight(first neon.Q) (q [8]neon.Q) {
+	for i := range q {
+		q[i] = first + neon.Q(i)
+	}
+	return q
+}
+
 // pointers sets the core registers that the rounds use.
 func (k *kernel) pointers() {
 	k.Go("MOVW $64, R%d", rStep)
-	k.Go("MOVW $128, R%d", rStride)
 	for i := range neon.R(slots) {
 		k.add(rSpill+i, rBase, slotsAt+16*int(i))
 	}
@@ -52,29 +59,116 @@ func (k *kernel) store(q neon.Q) {
 	k.VST1(64, q.Lo(), 2, neon.At(rBits).Then(neon.By(rStep)).Aligned(128))
 }
 
-// subRows adds the round key to the rows and applies the S-box, from rows to
-// bits.
-func (k *kernel) subRows() {
-	k.Comment("Round key and S-box, row by row.")
-	k.add(rRows, rBase, rowsAt)
-	k.add(rBits, rBase, bitsAt)
-	for slot := range 4 {
-		load(k, rRows, true, 0, 8)
+// keyThenShift adds the next round key to a row in q0 to q7 and then applies
+// ShiftRows to it (FIPS 197, 5.1.2): row n turns to the left by n columns. The
+// two halves of row 2 change places as they are added.
+func (k *kernel) keyThenShift(row int) (x [8]neon.Q) {
+	x = eight(0)
+	if row != 2 {
 		load(k, rPlanes, true, 8, 8)
-		for i := range neon.Q(8) {
-			k.VEOR(i, i, 8+i)
+		for i, q := range x {
+			k.VEOR(q, q, neon.Q(8+i))
 		}
-		for _, q := range k.box(k.forward, false) {
-			k.store(q)
+		for _, q := range x {
+			if row != 0 {
+				k.VEXT(q, q, q, 4*row)
+			}
 		}
-		if slot < 3 {
-			k.add(rBits, rBits, 16-8*64)
+		return x
+	}
+	// Each sum goes where an operand of the one before it was.
+	to := neon.Q(12)
+	for i := range neon.Q(8) {
+		if i%4 == 0 {
+			load(k, rPlanes, true, 8, 4)
 		}
+		key := 8 + i%4
+		k.VEOR(to.Lo(), i.Hi(), key.Hi())
+		k.VEOR(to.Hi(), i.Lo(), key.Lo())
+		x[i], to = to, i
+	}
+	return x
+}
+
+// shiftThenKey applies the inverse of ShiftRows (FIPS 197, 5.3.1) to a row in
+// x, which are below q8, and then adds the next round key. It returns where the
+// sums are: the same place or, for row 2, q8 to q15.
+func (k *kernel) shiftThenKey(row int, x [8]neon.Q) [8]neon.Q {
+	load(k, rPlanes, true, 8, 8)
+	if row == 2 {
+		for i, key := range eight(8) {
+			k.VEOR(key.Lo(), key.Lo(), x[i].Hi())
+			k.VEOR(key.Hi(), key.Hi(), x[i].Lo())
+		}
+		return eight(8)
+	}
+	for _, q := range x {
+		if row != 0 {
+			k.VEXT(q, q, q, 16-4*row)
+		}
+	}
+	for i, q := range x {
+		k.VEOR(q, q, neon.Q(8+i))
+	}
+	return x
+}
+
+// place tells which round a row is in: the first begins with blocks and the
+// last ends with them.
+type place int
+
+const (
+	first place = iota
+	middle
+	last
+)
+
+// toBits stores a row by bits and goes on to the next slot.
+func (k *kernel) toBits(x [8]neon.Q) {
+	for _, q := range x {
+		k.store(q)
+	}
+	k.add(rBits, rBits, 16-8*64)
+}
+
+// toBlocks transposes a row back to blocks and stores it in its place, from
+// where it has been read.
+func (k *kernel) toBlocks(x [8]neon.Q) {
+	k.transpose(x)
+	k.add(rRows, rRows, -128)
+	for _, q := range x {
+		k.VST1(64, q.Lo(), 2, neon.At(rRows).Then(neon.Advance).Aligned(128))
 	}
 }
 
-// mixColumns is MixColumns, from bits to rows, with ShiftRows before it or,
-// in the inverse cipher, its inverse after it. With a, a', a”, a”' the four
+// subRows adds the round key to the rows and applies ShiftRows, which may as
+// well come first, and the S-box, from rows to bits.
+func (k *kernel) subRows(p place) {
+	k.Comment("Round key, ShiftRows and S-box, row by row.")
+	k.add(rRows, rBase, rowsAt)
+	k.add(rBits, rBase, bitsAt)
+	if p == last {
+		k.add(rKey, rPlanes, 512)
+	}
+	for _, row := range rowAt {
+		load(k, rRows, true, 0, 8)
+		if p == first {
+			k.transpose(eight(0))
+		}
+		x := k.box(k.forward, k.keyThenShift(row), p == last)
+		if p != last {
+			k.toBits(x)
+			continue
+		}
+		load(k, rKey, true, 8, 8)
+		for i, q := range x {
+			k.VEOR(q, q, neon.Q(8+i))
+		}
+		k.toBlocks(x)
+	}
+}
+
+// mixColumns is MixColumns, from bits to rows. With a, a', a”, a”' the four
 // rows from one on, and t = a + a', each row becomes
 //
 //	2t + a' + t”
@@ -82,21 +176,14 @@ func (k *kernel) subRows() {
 // (FIPS 197, 5.1.3). Doubling takes bit i of t to bit i+1, and bit 7 to bits
 // 0, 1, 3 and 4. Bit 7 is read first, therefore; t and a' + t” of it are kept
 // in memory. Bits come in pairs, which share stores.
-func (k *kernel) mixColumns(inverse bool) {
+func (k *kernel) mixColumns() {
 	k.Comment("MixColumns.")
 	k.add(rBits, rBase, bitsAt+7*64)
 	a := func(row int) neon.Q { return neon.Q(slotOf[row&3]) }    // q0 to q3
 	t := func(row int) neon.Q { return neon.Q(4 + row&3) }        // q4 to q7
 	even := func(row int) neon.Q { return neon.Q(8 + 2*(row&3)) } // and the odd
 	odd := func(row int) neon.Q { return even(row) + 1 }
-	read := func() {
-		load(k, rBits, true, 0, 4)
-		for row := range 4 {
-			if !inverse {
-				k.shiftRow(a(row), row, false)
-			}
-		}
-	}
+	read := func() { load(k, rBits, true, 0, 4) }
 	rows := func(f func(row int)) {
 		for row := range 4 {
 			f(row)
@@ -128,20 +215,14 @@ func (k *kernel) mixColumns(inverse bool) {
 			rows(func(r int) { k.VEOR(y(r), y(r), next(r+2)) })
 		}
 		if bit%2 == 1 {
-			k.pairs(bit, inverse)
+			k.pairs(bit)
 		}
 	}
 }
 
 // pairs stores bits bit-1 and bit of every row, which MixColumns leaves in
 // even and odd registers from q8 on.
-func (k *kernel) pairs(bit int, inverse bool) {
-	if inverse {
-		for row := range 4 {
-			k.shiftRow(neon.Q(8+2*row), row, true)
-			k.shiftRow(neon.Q(9+2*row), row, true)
-		}
-	}
+func (k *kernel) pairs(bit int) {
 	for _, row := range rowAt {
 		k.VST1(64, neon.Q(8+2*row).Lo(), 4, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
 	}
@@ -150,35 +231,39 @@ func (k *kernel) pairs(bit int, inverse bool) {
 	}
 }
 
-// invSubRows applies the inverse S-box to the rows and adds the round key,
-// from rows to bits. Unless it is the last round it makes of MixColumns, which
-// comes next, its inverse: the inverse is MixColumns after adding to each row
-// four times the sum of that row and the one two rows on.
-func (k *kernel) invSubRows(last bool) {
-	k.Comment("Inverse S-box and round key, row by row.")
+// invSubRows applies the inverse S-box and the inverse of ShiftRows to the
+// rows and adds the round key, from rows to bits. Unless it is the last round
+// it makes of MixColumns, which comes next, its inverse: the inverse is
+// MixColumns after adding to each row four times the sum of that row and the
+// one two rows on.
+func (k *kernel) invSubRows(p place) {
+	k.Comment("Inverse S-box, inverse ShiftRows and round key, row by row.")
 	k.add(rRows, rBase, rowsAt)
 	k.add(rBits, rBase, bitsAt)
-	for slot := range 4 {
+	if p == first {
+		k.add(rKey, rPlanes, 512)
+	}
+	for slot, row := range rowAt {
 		load(k, rRows, true, 0, 8)
-		out := k.box(k.inverse, true)
-		load(k, rPlanes, true, 8, 8)
-		for i, q := range out {
-			k.VEOR(q, q, neon.Q(8+i))
-		}
-		switch {
-		case last:
-			for _, q := range out {
-				k.store(q)
+		if p == first {
+			k.transpose(eight(0))
+			load(k, rKey, true, 8, 8)
+			for i := range neon.Q(8) {
+				k.VEOR(i, i, 8+i)
 			}
-			k.add(rBits, rBits, 16-8*64)
+		}
+		x := k.shiftThenKey(row, k.box(k.inverse, eight(0), true))
+		switch {
+		case p == last:
+			k.toBlocks(x)
 		case slot%2 == 0:
 			// Aside, to where the row came from.
 			k.add(rRows, rRows, -128)
-			for _, q := range out {
+			for _, q := range x {
 				k.VST1(64, q.Lo(), 2, neon.At(rRows).Then(neon.Advance).Aligned(128))
 			}
 		default:
-			k.addFourfold(out)
+			k.addFourfold(x)
 		}
 	}
 	k.add(rPlanes, rPlanes, -2*512)
@@ -189,48 +274,45 @@ func (k *kernel) invSubRows(last bool) {
 // places on; what leaves comes back as x^8 = x^4 + x^3 + x + 1 and x^9 =
 // x^5 + x^4 + x^2 + x.
 func (k *kernel) addFourfold(p [8]neon.Q) {
+	a := eight(8)
+	if p == a {
+		a = eight(0)
+	}
 	k.add(rRows, rRows, -256)
-	load(k, rRows, true, 8, 8)
+	load(k, rRows, true, a[0], 8)
 	k.add(rRows, rRows, 128)
-	a := func(i int) neon.Q { return neon.Q(8 + i) }
 	for i := range 8 {
-		k.VEOR(p[i], p[i], a(i))
+		k.VEOR(p[i], p[i], a[i])
 	}
 	for i := range 6 {
-		k.VEOR(a(i+2), a(i+2), p[i])
+		k.VEOR(a[i+2], a[i+2], p[i])
 	}
 	for _, back := range [][2]int{{0, 6}, {1, 6}, {2, 7}, {3, 6}, {4, 6}, {5, 7}, {1, 7}, {4, 7}} {
-		k.VEOR(a(back[0]), a(back[0]), p[back[1]])
+		k.VEOR(a[back[0]], a[back[0]], p[back[1]])
 	}
 	for i := range 8 {
-		k.VEOR(p[i], p[i], a(i))
+		k.VEOR(p[i], p[i], a[i])
 	}
-	for i := range 8 {
-		k.store(a(i))
-	}
-	k.add(rBits, rBits, 16-8*64)
-	for i := range 8 {
-		k.store(p[i])
-	}
-	k.add(rBits, rBits, 16-8*64)
+	k.toBits(a)
+	k.toBits(p)
 }
 
 // encrypt emits encrypt32.
 func (k *kernel) encrypt() {
 	k.prologue("encrypt32")
 	k.blocksIn()
-	k.rowsIn(false)
 	k.pointers()
 	k.Go("MOVW planes+0(FP), R%d", rPlanes)
 	k.Go("MOVW rounds+4(FP), R%d", rRounds)
+	k.Go("SUB $2, R%d", rRounds)
+	k.subRows(first)
 	k.Label("round")
-	k.subRows()
+	k.mixColumns()
+	k.subRows(middle)
 	k.Go("SUB.S $1, R%d", rRounds)
-	k.Go("BEQ last")
-	k.mixColumns(false)
-	k.Go("B round")
-	k.Label("last")
-	k.rowsOut(false)
+	k.Go("BNE round")
+	k.mixColumns()
+	k.subRows(last)
 	k.blocksOut()
 	k.wipe()
 }
@@ -239,17 +321,22 @@ func (k *kernel) encrypt() {
 func (k *kernel) decrypt() {
 	k.prologue("decrypt32")
 	k.blocksIn()
-	k.rowsIn(true)
 	k.pointers()
-	k.add(rPlanes, rPlanes, -2*512)
+	k.Go("MOVW planes+0(FP), R%d", rPlanes)
+	k.Go("MOVW rounds+4(FP), R%d", rRounds)
+	k.Go("SUB $1, R%d", rRounds)
+	k.Go("ADD R%d<<9, R%d", rRounds, rPlanes)
+	k.invSubRows(first)
+	k.Go("MOVW rounds+4(FP), R%d", rRounds)
 	k.Go("SUB $1, R%d", rRounds)
 	k.Label("round")
-	k.invSubRows(false)
-	k.mixColumns(true)
+	k.mixColumns()
 	k.Go("SUB.S $1, R%d", rRounds)
-	k.Go("BNE round")
-	k.invSubRows(true)
-	k.rowsOut(true)
+	k.Go("BEQ last")
+	k.invSubRows(middle)
+	k.Go("B round")
+	k.Label("last")
+	k.invSubRows(last)
 	k.blocksOut()
 	k.wipe()
 }
