@@ -1044,18 +1044,18 @@ round:
 
 	// MixColumns.
 	ADD $1088, R12, R2
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	SUB $512, R2, R2
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf344015c // veor q8, q2, q6
-	WORD $0xf342215e // veor q9, q1, q7
-	WORD $0xf3464158 // veor q10, q3, q4
-	WORD $0xf340615a // veor q11, q0, q5
-	WORD $0xec8c8b20 // vstmia ip, {d8-d23}
 	ADD $128, R12, R1
+	WORD $0xec920b10 // vldmia r2, {d0-d7}
+	SUB $448, R2, R2
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf3480156 // veor q8, q4, q3
+	WORD $0xf34a2150 // veor q9, q5, q0
+	WORD $0xf34c4154 // veor q10, q6, q2
+	WORD $0xf34e6152 // veor q11, q7, q1
+	WORD $0xeccc0b10 // vstmia ip, {d16-d23}
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
@@ -1069,124 +1069,122 @@ round:
 	WORD $0xf34441fe // veor q10, q10, q15
 	WORD $0xf34881f2 // veor q12, q12, q9
 	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
 	WORD $0xf34221d4 // veor q9, q9, q2
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d6 // veor q13, q13, q3
 	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34aa1d8 // veor q13, q13, q4
-	WORD $0xf34ee1da // veor q15, q15, q5
+	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf3022156 // veor q1, q1, q3
+	WORD $0xf3006154 // veor q3, q0, q2
+	WORD $0xf3066152 // veor q3, q3, q1
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34aa1d0 // veor q13, q13, q0
+	WORD $0xf34ee1d4 // veor q15, q15, q2
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xecf20b10 // vldmia r2!, {d16-d23}
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf344c172 // veor q14, q2, q9
+	WORD $0xf3020176 // veor q0, q1, q11
+	WORD $0xf3064170 // veor q2, q3, q8
+	WORD $0xf340a1f4 // veor q13, q8, q10
+	WORD $0xf344e1f2 // veor q15, q10, q9
+	WORD $0xf30221f6 // veor q1, q9, q11
+	WORD $0xf30661f0 // veor q3, q11, q8
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf302215c // veor q1, q1, q6
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xecf20b10 // vldmia r2!, {d16-d23}
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf34ee1f2 // veor q15, q15, q9
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf34221f6 // veor q9, q9, q11
+	WORD $0xf34061f4 // veor q11, q8, q10
+	WORD $0xf34661f2 // veor q11, q11, q9
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ee1f6 // veor q15, q15, q11
+	WORD $0xf3022170 // veor q1, q1, q8
+	WORD $0xf3066174 // veor q3, q3, q10
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecbc0b10 // vldmia ip!, {d0-d7}
-	WORD $0xf3088150 // veor q4, q4, q0
-	WORD $0xf30aa152 // veor q5, q5, q1
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30ee156 // veor q7, q7, q3
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf34001d8 // veor q8, q8, q4
+	WORD $0xf34441da // veor q10, q10, q5
 	WORD $0xf34221dc // veor q9, q9, q6
 	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34081dc // veor q12, q8, q6
+	WORD $0xf344c1da // veor q14, q10, q5
+	WORD $0xf30201de // veor q0, q9, q7
+	WORD $0xf30641d8 // veor q2, q11, q4
+	WORD $0xf348a15c // veor q13, q4, q6
+	WORD $0xf34ce15a // veor q15, q6, q5
+	WORD $0xf30a215e // veor q1, q5, q7
+	WORD $0xf30e6158 // veor q3, q7, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf348015c // veor q8, q4, q6
+	WORD $0xf34c215a // veor q9, q6, q5
+	WORD $0xf34a415e // veor q10, q5, q7
+	WORD $0xf34e6158 // veor q11, q7, q4
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf34ee1f6 // veor q15, q15, q11
+	WORD $0xf3022170 // veor q1, q1, q8
+	WORD $0xf3066172 // veor q3, q3, q9
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	SUB $64, R12, R12
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34081dc // veor q12, q8, q6
+	WORD $0xf342c1da // veor q14, q9, q5
+	WORD $0xf30401de // veor q0, q10, q7
+	WORD $0xf30641d8 // veor q2, q11, q4
+	WORD $0xf348a15c // veor q13, q4, q6
+	WORD $0xf34ce15a // veor q15, q6, q5
+	WORD $0xf30a215e // veor q1, q5, q7
+	WORD $0xf30e6158 // veor q3, q7, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xec9c8b10 // vldmia ip, {d8-d15}
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf306615a // veor q3, q3, q5
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 
 	// Round key, ShiftRows and S-box, row by row.
 	ADD $128, R12, R1
@@ -1769,18 +1767,18 @@ round:
 
 	// MixColumns.
 	ADD $1088, R12, R2
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	SUB $512, R2, R2
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf344015c // veor q8, q2, q6
-	WORD $0xf342215e // veor q9, q1, q7
-	WORD $0xf3464158 // veor q10, q3, q4
-	WORD $0xf340615a // veor q11, q0, q5
-	WORD $0xec8c8b20 // vstmia ip, {d8-d23}
 	ADD $128, R12, R1
+	WORD $0xec920b10 // vldmia r2, {d0-d7}
+	SUB $448, R2, R2
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf3480156 // veor q8, q4, q3
+	WORD $0xf34a2150 // veor q9, q5, q0
+	WORD $0xf34c4154 // veor q10, q6, q2
+	WORD $0xf34e6152 // veor q11, q7, q1
+	WORD $0xeccc0b10 // vstmia ip, {d16-d23}
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
@@ -1794,124 +1792,122 @@ round:
 	WORD $0xf34441fe // veor q10, q10, q15
 	WORD $0xf34881f2 // veor q12, q12, q9
 	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
 	WORD $0xf34221d4 // veor q9, q9, q2
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d6 // veor q13, q13, q3
 	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34aa1d8 // veor q13, q13, q4
-	WORD $0xf34ee1da // veor q15, q15, q5
+	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf3022156 // veor q1, q1, q3
+	WORD $0xf3006154 // veor q3, q0, q2
+	WORD $0xf3066152 // veor q3, q3, q1
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34aa1d0 // veor q13, q13, q0
+	WORD $0xf34ee1d4 // veor q15, q15, q2
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xecf20b10 // vldmia r2!, {d16-d23}
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf344c172 // veor q14, q2, q9
+	WORD $0xf3020176 // veor q0, q1, q11
+	WORD $0xf3064170 // veor q2, q3, q8
+	WORD $0xf340a1f4 // veor q13, q8, q10
+	WORD $0xf344e1f2 // veor q15, q10, q9
+	WORD $0xf30221f6 // veor q1, q9, q11
+	WORD $0xf30661f0 // veor q3, q11, q8
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf302215c // veor q1, q1, q6
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xecf20b10 // vldmia r2!, {d16-d23}
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf34ee1f2 // veor q15, q15, q9
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf34221f6 // veor q9, q9, q11
+	WORD $0xf34061f4 // veor q11, q8, q10
+	WORD $0xf34661f2 // veor q11, q11, q9
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ee1f6 // veor q15, q15, q11
+	WORD $0xf3022170 // veor q1, q1, q8
+	WORD $0xf3066174 // veor q3, q3, q10
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecbc0b10 // vldmia ip!, {d0-d7}
-	WORD $0xf3088150 // veor q4, q4, q0
-	WORD $0xf30aa152 // veor q5, q5, q1
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30ee156 // veor q7, q7, q3
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf34001d8 // veor q8, q8, q4
+	WORD $0xf34441da // veor q10, q10, q5
 	WORD $0xf34221dc // veor q9, q9, q6
 	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34081dc // veor q12, q8, q6
+	WORD $0xf344c1da // veor q14, q10, q5
+	WORD $0xf30201de // veor q0, q9, q7
+	WORD $0xf30641d8 // veor q2, q11, q4
+	WORD $0xf348a15c // veor q13, q4, q6
+	WORD $0xf34ce15a // veor q15, q6, q5
+	WORD $0xf30a215e // veor q1, q5, q7
+	WORD $0xf30e6158 // veor q3, q7, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf348015c // veor q8, q4, q6
+	WORD $0xf34c215a // veor q9, q6, q5
+	WORD $0xf34a415e // veor q10, q5, q7
+	WORD $0xf34e6158 // veor q11, q7, q4
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf34ee1f6 // veor q15, q15, q11
+	WORD $0xf3022170 // veor q1, q1, q8
+	WORD $0xf3066172 // veor q3, q3, q9
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	SUB $64, R12, R12
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34081dc // veor q12, q8, q6
+	WORD $0xf342c1da // veor q14, q9, q5
+	WORD $0xf30401de // veor q0, q10, q7
+	WORD $0xf30641d8 // veor q2, q11, q4
+	WORD $0xf348a15c // veor q13, q4, q6
+	WORD $0xf34ce15a // veor q15, q6, q5
+	WORD $0xf30a215e // veor q1, q5, q7
+	WORD $0xf30e6158 // veor q3, q7, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xec9c8b10 // vldmia ip, {d8-d15}
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf306615a // veor q3, q3, q5
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 
 	// Round key, ShiftRows and S-box, row by row.
 	ADD $128, R12, R1
@@ -4005,18 +4001,18 @@ round:
 
 	// MixColumns.
 	ADD $1088, R12, R2
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	SUB $512, R2, R2
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf344015c // veor q8, q2, q6
-	WORD $0xf342215e // veor q9, q1, q7
-	WORD $0xf3464158 // veor q10, q3, q4
-	WORD $0xf340615a // veor q11, q0, q5
-	WORD $0xec8c8b20 // vstmia ip, {d8-d23}
 	ADD $128, R12, R1
+	WORD $0xec920b10 // vldmia r2, {d0-d7}
+	SUB $448, R2, R2
+	WORD $0xf3008154 // veor q4, q0, q2
+	WORD $0xf304a152 // veor q5, q2, q1
+	WORD $0xf302c156 // veor q6, q1, q3
+	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf3480156 // veor q8, q4, q3
+	WORD $0xf34a2150 // veor q9, q5, q0
+	WORD $0xf34c4154 // veor q10, q6, q2
+	WORD $0xf34e6152 // veor q11, q7, q1
+	WORD $0xeccc0b10 // vstmia ip, {d16-d23}
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
 	WORD $0xf3480154 // veor q8, q4, q2
 	WORD $0xf34a4152 // veor q10, q5, q1
@@ -4030,124 +4026,122 @@ round:
 	WORD $0xf34441fe // veor q10, q10, q15
 	WORD $0xf34881f2 // veor q12, q12, q9
 	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
 	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
 	WORD $0xf34221d4 // veor q9, q9, q2
 	WORD $0xf34661d2 // veor q11, q11, q1
 	WORD $0xf34aa1d6 // veor q13, q13, q3
 	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34aa1d8 // veor q13, q13, q4
-	WORD $0xf34ee1da // veor q15, q15, q5
+	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf3022156 // veor q1, q1, q3
+	WORD $0xf3006154 // veor q3, q0, q2
+	WORD $0xf3066152 // veor q3, q3, q1
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34aa1d0 // veor q13, q13, q0
+	WORD $0xf34ee1d4 // veor q15, q15, q2
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
-	WORD $0xf34221dc // veor q9, q9, q6
-	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xecf20b10 // vldmia r2!, {d16-d23}
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf344c172 // veor q14, q2, q9
+	WORD $0xf3020176 // veor q0, q1, q11
+	WORD $0xf3064170 // veor q2, q3, q8
+	WORD $0xf340a1f4 // veor q13, q8, q10
+	WORD $0xf344e1f2 // veor q15, q10, q9
+	WORD $0xf30221f6 // veor q1, q9, q11
+	WORD $0xf30661f0 // veor q3, q11, q8
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf302215c // veor q1, q1, q6
+	WORD $0xf306615e // veor q3, q3, q7
+	WORD $0xecf20b10 // vldmia r2!, {d16-d23}
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf34ee1f2 // veor q15, q15, q9
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf34001f4 // veor q8, q8, q10
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf34221f6 // veor q9, q9, q11
+	WORD $0xf34061f4 // veor q11, q8, q10
+	WORD $0xf34661f2 // veor q11, q11, q9
+	WORD $0xf34aa1f2 // veor q13, q13, q9
+	WORD $0xf34ee1f6 // veor q15, q15, q11
+	WORD $0xf3022170 // veor q1, q1, q8
+	WORD $0xf3066174 // veor q3, q3, q10
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecbc0b10 // vldmia ip!, {d0-d7}
-	WORD $0xf3088150 // veor q4, q4, q0
-	WORD $0xf30aa152 // veor q5, q5, q1
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30ee156 // veor q7, q7, q3
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf34ee1d0 // veor q15, q15, q0
-	WORD $0xf3008154 // veor q4, q0, q2
-	WORD $0xf304a152 // veor q5, q2, q1
-	WORD $0xf302c156 // veor q6, q1, q3
-	WORD $0xf306e150 // veor q7, q3, q0
+	WORD $0xf34001d8 // veor q8, q8, q4
+	WORD $0xf34441da // veor q10, q10, q5
 	WORD $0xf34221dc // veor q9, q9, q6
 	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34081dc // veor q12, q8, q6
+	WORD $0xf344c1da // veor q14, q10, q5
+	WORD $0xf30201de // veor q0, q9, q7
+	WORD $0xf30641d8 // veor q2, q11, q4
+	WORD $0xf348a15c // veor q13, q4, q6
+	WORD $0xf34ce15a // veor q15, q6, q5
+	WORD $0xf30a215e // veor q1, q5, q7
+	WORD $0xf30e6158 // veor q3, q7, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3066158 // veor q3, q3, q4
+	WORD $0xf348015c // veor q8, q4, q6
+	WORD $0xf34c215a // veor q9, q6, q5
+	WORD $0xf34a415e // veor q10, q5, q7
+	WORD $0xf34e6158 // veor q11, q7, q4
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf34ee1f6 // veor q15, q15, q11
+	WORD $0xf3022170 // veor q1, q1, q8
+	WORD $0xf3066172 // veor q3, q3, q9
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB $480, R1, R1
-	WORD $0xecb20b10 // vldmia r2!, {d0-d7}
-	WORD $0xf3480154 // veor q8, q4, q2
-	WORD $0xf34a4152 // veor q10, q5, q1
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf34ec150 // veor q14, q7, q0
-	WORD $0xf3402154 // veor q9, q0, q2
-	WORD $0xf3446152 // veor q11, q2, q1
-	WORD $0xf342a156 // veor q13, q1, q3
-	WORD $0xf346e150 // veor q15, q3, q0
-	WORD $0xf34001fa // veor q8, q8, q13
-	WORD $0xf34441fe // veor q10, q10, q15
-	WORD $0xf34881f2 // veor q12, q12, q9
-	WORD $0xf34cc1f6 // veor q14, q14, q11
-	WORD $0xec9c0b10 // vldmia ip, {d0-d7}
-	SUB $64, R12, R12
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf34661d2 // veor q11, q11, q1
-	WORD $0xf34aa1d4 // veor q13, q13, q2
-	WORD $0xf34ee1d6 // veor q15, q15, q3
-	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
+	WORD $0xecb28b10 // vldmia r2!, {d8-d15}
+	WORD $0xf34081dc // veor q12, q8, q6
+	WORD $0xf342c1da // veor q14, q9, q5
+	WORD $0xf30401de // veor q0, q10, q7
+	WORD $0xf30641d8 // veor q2, q11, q4
+	WORD $0xf348a15c // veor q13, q4, q6
+	WORD $0xf34ce15a // veor q15, q6, q5
+	WORD $0xf30a215e // veor q1, q5, q7
+	WORD $0xf30e6158 // veor q3, q7, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf300017a // veor q0, q0, q13
+	WORD $0xf304417e // veor q2, q2, q15
+	WORD $0xec9c8b10 // vldmia ip, {d8-d15}
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf3022158 // veor q1, q1, q4
+	WORD $0xf306615a // veor q3, q3, q5
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
-	WORD $0xf44142ee // vst1.64 {d20-d23}, [r1 :128], lr
+	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
 	WORD $0xf441c2ee // vst1.64 {d28-d31}, [r1 :128], lr
+	WORD $0xf40142ee // vst1.64 {d4-d7}, [r1 :128], lr
 	SUB.S $1, R4
 	BEQ last
 

@@ -22,7 +22,7 @@ var slotOf = [4]int{0, 2, 1, 3}
 
 // The scratch memory on the stack, in bytes from a base aligned to 64.
 const (
-	sumsAt   = 0    // 8 registers that MixColumns keeps aside
+	sumsAt   = 0    // 4 registers that MixColumns keeps aside
 	rowsAt   = 128  // 32 registers by rows, [slot][bit], or before and after [slot][block]
 	bitsAt   = 640  // 32 registers by bits, [bit][slot]
 	tweaksAt = 1152 // the tweaks of 32 blocks

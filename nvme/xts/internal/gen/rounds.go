@@ -168,66 +168,109 @@ func (k *kernel) subRows(p place) {
 	}
 }
 
+// column is a bit of the four rows, row by row.
+type column [4]neon.Q
+
+// consecutive is the column that load leaves from first on: slots are not in
+// the order of rows.
+func consecutive(first neon.Q) (c column) {
+	for row := range c {
+		c[row] = first + neon.Q(slotOf[row])
+	}
+	return c
+}
+
+// at is row n, counted on from the last to the first.
+func (c column) at(n int) neon.Q { return c[n%4] }
+
+// sum sets each row of d to the sum of a and, some rows on, b.
+func (k *kernel) sum(d, a, b column, on int) {
+	for row := range d {
+		k.VEOR(d[row], a[row], b.at(row+on))
+	}
+}
+
+// neighbours sets t to a + a', the sums of rows and the next. In place the
+// last of the four comes from the other three, with an operation more.
+func (k *kernel) neighbours(t, a column) {
+	if t != a {
+		k.sum(t, a, a, 1)
+		return
+	}
+	for row := range 3 {
+		k.VEOR(t[row], a[row], a[row+1])
+	}
+	k.VEOR(t[3], t[0], t[1])
+	k.VEOR(t[3], t[3], t[2])
+}
+
+// step is what MixColumns does with one bit: it adds the bit of the rows,
+// which load puts at a, to x in y, and leaves the bit of t at next.
+type step struct {
+	x, y, next column
+	a          neon.Q
+	feedback   bool // bit 7 of t comes back here
+}
+
+// The registers of mixColumns, bit by bit. Bit 7 of t stays in q4 to q7 until
+// it is not needed any more. The results of an even bit and of the odd one
+// after it are in neighbouring registers, which share a store.
+var (
+	top   = column{4, 5, 6, 7}
+	even  = column{12, 14, 0, 2}
+	odd   = column{13, 15, 1, 3}
+	above = column{8, 9, 10, 11}
+	steps = [7]step{
+		{top, column{8, 10, 12, 14}, column{9, 11, 13, 15}, 0, false},
+		{column{9, 11, 13, 15}, column{9, 11, 13, 15}, consecutive(0), 0, true},
+		{consecutive(0), even, odd, 8, false},
+		{odd, odd, consecutive(8), 8, true},
+		{consecutive(8), even, odd, 4, true},
+		{odd, odd, above, 4, false},
+		{above, even, odd, 4, false},
+	}
+)
+
 // mixColumns is MixColumns, from bits to rows. With a, a', a”, a”' the four
 // rows from one on, and t = a + a', each row becomes
 //
 //	2t + a' + t”
 //
 // (FIPS 197, 5.1.3). Doubling takes bit i of t to bit i+1, and bit 7 to bits
-// 0, 1, 3 and 4. Bit 7 is read first, therefore; t and a' + t” of it are kept
-// in memory. Bits come in pairs, which share stores.
+// 0, 1, 3 and 4. Bit 7 is read first, therefore; its a' + t” waits in memory.
 func (k *kernel) mixColumns() {
 	k.Comment("MixColumns.")
 	k.add(rBits, rBase, bitsAt+7*64)
-	a := func(row int) neon.Q { return neon.Q(slotOf[row&3]) }    // q0 to q3
-	t := func(row int) neon.Q { return neon.Q(4 + row&3) }        // q4 to q7
-	even := func(row int) neon.Q { return neon.Q(8 + 2*(row&3)) } // and the odd
-	odd := func(row int) neon.Q { return even(row) + 1 }
-	read := func() { load(k, rBits, true, 0, 4) }
-	rows := func(f func(row int)) {
-		for row := range 4 {
-			f(row)
-		}
-	}
-	read()
-	k.add(rBits, rBits, -8*64)
-	rows(func(r int) { k.VEOR(t(r), a(r), a(r+1)) })
-	rows(func(r int) { k.VEOR(neon.Q(8+r), a(r+1), t(r+2)) })
-	k.VSTM(rBase, false, t(0).Lo(), 16)
 	k.add(rRows, rBase, rowsAt)
-	for bit := range 8 {
-		x, y, next := t, even, odd
-		if bit%2 == 1 {
-			x, y, next = odd, odd, t
+	load(k, rBits, false, 0, 4)
+	k.add(rBits, rBits, -7*64)
+	k.neighbours(top, consecutive(0))
+	k.sum(above, top, consecutive(0), 3)
+	k.VSTM(rBase, false, above[0].Lo(), 8)
+	for bit, s := range steps {
+		if s.feedback {
+			k.sum(s.x, s.x, top, 0)
 		}
-		if bit == 7 {
-			load(k, rBase, false, 0, 4)
-			k.add(rBase, rBase, -64)
-			rows(func(r int) { k.VEOR(y(r), x(r), neon.Q(r)) })
-		} else {
-			if bit == 1 || bit == 3 || bit == 4 {
-				load(k, rBase, bit == 4, 0, 4)
-				rows(func(r int) { k.VEOR(x(r), x(r), neon.Q(r)) })
-			}
-			read()
-			rows(func(r int) { k.VEOR(y(r), x(r), a(r+1)) })
-			rows(func(r int) { k.VEOR(next(r), a(r), a(r+1)) })
-			rows(func(r int) { k.VEOR(y(r), y(r), next(r+2)) })
-		}
+		load(k, rBits, true, s.a, 4)
+		a := consecutive(s.a)
+		k.sum(s.y, s.x, a, 1)
+		k.neighbours(s.next, a)
+		k.sum(s.y, s.y, s.next, 2)
 		if bit%2 == 1 {
-			k.pairs(bit)
+			k.pairs(steps[bit-1].y)
+			k.add(rRows, rRows, 32-4*128)
 		}
 	}
+	load(k, rBase, false, 4, 4)
+	k.sum(odd, odd, column{6, 7, 4, 5}, 0)
+	k.pairs(even)
 }
 
-// pairs stores bits bit-1 and bit of every row, which MixColumns leaves in
-// even and odd registers from q8 on.
-func (k *kernel) pairs(bit int) {
+// pairs stores two bits of every row, in the registers of c and the ones
+// after them.
+func (k *kernel) pairs(c column) {
 	for _, row := range rowAt {
-		k.VST1(64, neon.Q(8+2*row).Lo(), 4, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
-	}
-	if bit < 7 {
-		k.add(rRows, rRows, 32-4*128)
+		k.VST1(64, c[row].Lo(), 4, neon.At(rRows).Then(neon.By(rStride)).Aligned(128))
 	}
 }
 
