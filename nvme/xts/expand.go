@@ -38,13 +38,27 @@ func (rk *roundKeys) expandKey(key []byte) (rounds int) {
 // subWord applies the S-box to four bytes.
 func subWord(w [4]byte) [4]byte {
 	var blocks [4 * BlockSize]byte
-	copy(blocks[:], w[:])
+	for i := range w {
+		blocks[i] = w[i] ^ subIn
+	}
 	var x state
 	x.pack(&blocks)
 	x.subBytes()
 	x.unpack(&blocks)
 	for i := range w {
-		w[i] = blocks[i] ^ subConstant
+		w[i] = blocks[i] ^ subOut
 	}
 	return w
+}
+
+// maskKey returns what to add to each byte of round key r, for the bit-sliced
+// S-boxes: MixColumns and its inverse leave four equal bytes as they are.
+func maskKey(r, rounds int) byte {
+	switch r {
+	case 0:
+		return subIn
+	case rounds:
+		return subOut
+	}
+	return subIn ^ subOut
 }

@@ -15,10 +15,6 @@ import (
 // its neighbours there. Every fourth round all is in place again.
 type state [8]uint64
 
-// subConstant is the constant of the S-box's affine map (FIPS 197, 5.1.1).
-// subBytes leaves it out; the round keys bring it in.
-const subConstant = 0x63
-
 // swapMove exchanges the bits of b at mask with those of a at mask<<n.
 func swapMove(a, b *uint64, n int, mask uint64) {
 	t := (*a>>n ^ *b) & mask
@@ -168,11 +164,7 @@ func (s *fixsliced) expand(key []byte) {
 		for i := range blocks {
 			// ShiftRows as often as it has been left out, backwards.
 			row, col := i%4, i/4%4
-			b := rk[r][row+4*((col+(4-row)*r)%4)]
-			if r > 0 {
-				b ^= subConstant
-			}
-			blocks[i] = b
+			blocks[i] = rk[r][row+4*((col+(4-row)*r)%4)] ^ maskKey(r, s.rounds)
 		}
 		s.keys[r].pack(&blocks)
 	}

@@ -2,7 +2,16 @@
 
 package xts
 
-// subBytes is the S-box of FIPS 197, 5.1.1, without subConstant.
+// The bit-sliced S-boxes leave out complements. Bytes that go into subBytes,
+// and come out of invSubBytes, have subIn added; bytes that come out of
+// subBytes, and go into invSubBytes, have subOut added. The round keys bring
+// both in: see maskKey.
+const (
+	subIn  = 0x00
+	subOut = 0x63
+)
+
+// subBytes takes x + subIn to S(x) + subOut, S being the S-box of FIPS 197, 5.1.1.
 func (x *state) subBytes() {
 	x0, x1, x2, x3, x4, x5, x6, x7 := x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
 	u0 := x4 ^ x7

@@ -25,10 +25,7 @@ func (s *schedule) expand(key []byte) {
 			for bit := range 8 {
 				n := r*32 + slot*8 + bit
 				for col := range 4 {
-					b := rk[r][row+4*col]
-					if r > 0 {
-						b ^= subConstant
-					}
+					b := rk[r][row+4*col] ^ maskKey(r, s.rounds)
 					ones := -(b >> bit & 1)
 					for i := range 4 {
 						s.planes[n*16+col*4+i] = ones
