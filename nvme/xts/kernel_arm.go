@@ -18,3 +18,9 @@ func encrypt32(planes *byte, rounds int, dst, src, tweak *byte)
 //
 //go:noescape
 func decrypt32(planes *byte, rounds int, dst, src, tweak *byte)
+
+// encrypt8 encrypts eight blocks in place, each by itself. planes is planes8 of a
+// tweakSchedule. It takes a quarter of the time of encrypt32.
+//
+//go:noescape
+func encrypt8(planes *byte, rounds int, blocks *byte)

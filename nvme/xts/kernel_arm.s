@@ -5646,3 +5646,335 @@ last:
 	WORD $0xeca20b20 // vstmia r2!, {d0-d15}
 	WORD $0xeca20b14 // vstmia r2!, {d0-d9}
 	RET
+
+// func encrypt8(planes *byte, rounds int, blocks *byte)
+TEXT ·encrypt8(SB), 0, $96-12
+	ADD $(4+15), R13, R12
+	BIC $15, R12
+	ADD $0, R12, R5
+	ADD $16, R12, R6
+	ADD $32, R12, R7
+	ADD $48, R12, R8
+	ADD $64, R12, R9
+	MOVW planes+0(FP), R2
+	ADD $16, R2, R0
+	MOVW rounds+4(FP), R4
+	MOVW blocks+8(FP), R1
+	WORD $0xf461020d // vld1.8 {d16-d19}, [r1]!
+	WORD $0xf461420d // vld1.8 {d20-d23}, [r1]!
+	WORD $0xf461820d // vld1.8 {d24-d27}, [r1]!
+	WORD $0xf461c20d // vld1.8 {d28-d31}, [r1]!
+	WORD $0xf283ce53 // vmov.i8 q6, #51
+	WORD $0xf285ee55 // vmov.i8 q7, #85
+	WORD $0xf22001f0 // vorr q0, q8, q8
+	WORD $0xf3cc0578 // vsli.8 q8, q12, #4
+	WORD $0xf3cc8450 // vsri.8 q12, q0, #4
+	WORD $0xf22221f2 // vorr q1, q9, q9
+	WORD $0xf3cc257a // vsli.8 q9, q13, #4
+	WORD $0xf3cca452 // vsri.8 q13, q1, #4
+	WORD $0xf22441f4 // vorr q2, q10, q10
+	WORD $0xf3cc457c // vsli.8 q10, q14, #4
+	WORD $0xf3ccc454 // vsri.8 q14, q2, #4
+	WORD $0xf22661f6 // vorr q3, q11, q11
+	WORD $0xf3cc657e // vsli.8 q11, q15, #4
+	WORD $0xf3cce456 // vsri.8 q15, q3, #4
+	WORD $0xf28a0574 // vshl.s8 q0, q10, #2
+	WORD $0xf28a2576 // vshl.s8 q1, q11, #2
+	WORD $0xf38e4070 // vshr.u8 q2, q8, #2
+	WORD $0xf38e6072 // vshr.u8 q3, q9, #2
+	WORD $0xf370015c // vbif q8, q0, q6
+	WORD $0xf372215c // vbif q9, q1, q6
+	WORD $0xf364415c // vbit q10, q2, q6
+	WORD $0xf366615c // vbit q11, q3, q6
+	WORD $0xf28a057c // vshl.s8 q0, q14, #2
+	WORD $0xf28a257e // vshl.s8 q1, q15, #2
+	WORD $0xf38e4078 // vshr.u8 q2, q12, #2
+	WORD $0xf38e607a // vshr.u8 q3, q13, #2
+	WORD $0xf370815c // vbif q12, q0, q6
+	WORD $0xf372a15c // vbif q13, q1, q6
+	WORD $0xf364c15c // vbit q14, q2, q6
+	WORD $0xf366e15c // vbit q15, q3, q6
+	WORD $0xf2890572 // vshl.s8 q0, q9, #1
+	WORD $0xf2892576 // vshl.s8 q1, q11, #1
+	WORD $0xf38f4070 // vshr.u8 q2, q8, #1
+	WORD $0xf38f6074 // vshr.u8 q3, q10, #1
+	WORD $0xf370015e // vbif q8, q0, q7
+	WORD $0xf372415e // vbif q10, q1, q7
+	WORD $0xf364215e // vbit q9, q2, q7
+	WORD $0xf366615e // vbit q11, q3, q7
+	WORD $0xf289057a // vshl.s8 q0, q13, #1
+	WORD $0xf289257e // vshl.s8 q1, q15, #1
+	WORD $0xf38f4078 // vshr.u8 q2, q12, #1
+	WORD $0xf38f607c // vshr.u8 q3, q14, #1
+	WORD $0xf370815e // vbif q12, q0, q7
+	WORD $0xf372c15e // vbif q14, q1, q7
+	WORD $0xf364a15e // vbit q13, q2, q7
+	WORD $0xf366e15e // vbit q15, q3, q7
+round:
+	WORD $0xecb00b20 // vldmia r0!, {d0-d15}
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf34221d2 // veor q9, q9, q1
+	WORD $0xf34441d4 // veor q10, q10, q2
+	WORD $0xf34661d6 // veor q11, q11, q3
+	WORD $0xf34881d8 // veor q12, q12, q4
+	WORD $0xf34aa1da // veor q13, q13, q5
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf422ea0f // vld1.8 {d14-d15}, [r2]
+	WORD $0xf3b0098e // vtbl.8 d0, {d16-d17}, d14
+	WORD $0xf3b0198f // vtbl.8 d1, {d16-d17}, d15
+	WORD $0xf3b2298e // vtbl.8 d2, {d18-d19}, d14
+	WORD $0xf3b2398f // vtbl.8 d3, {d18-d19}, d15
+	WORD $0xf3b4498e // vtbl.8 d4, {d20-d21}, d14
+	WORD $0xf3b4598f // vtbl.8 d5, {d20-d21}, d15
+	WORD $0xf3b6698e // vtbl.8 d6, {d22-d23}, d14
+	WORD $0xf3b6798f // vtbl.8 d7, {d22-d23}, d15
+	WORD $0xf3b8898e // vtbl.8 d8, {d24-d25}, d14
+	WORD $0xf3b8998f // vtbl.8 d9, {d24-d25}, d15
+	WORD $0xf3baa98e // vtbl.8 d10, {d26-d27}, d14
+	WORD $0xf3bab98f // vtbl.8 d11, {d26-d27}, d15
+	WORD $0xf3bcc98e // vtbl.8 d12, {d28-d29}, d14
+	WORD $0xf3bcd98f // vtbl.8 d13, {d28-d29}, d15
+	WORD $0xf3fe098e // vtbl.8 d16, {d30-d31}, d14
+	WORD $0xf3fe198f // vtbl.8 d17, {d30-d31}, d15
+	WORD $0xf3442156 // veor q9, q2, q3
+	WORD $0xf34a415c // veor q10, q5, q6
+	WORD $0xf3426172 // veor q11, q1, q9
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf348a174 // veor q13, q4, q10
+	WORD $0xf34ac176 // veor q14, q5, q11
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf25ce1fa // vbic q15, q14, q13
+	WORD $0xf30841fc // veor q2, q12, q14
+	WORD $0xf27661d0 // vorn q11, q11, q0
+	WORD $0xf3028170 // veor q4, q1, q8
+	WORD $0xf30aa1d8 // veor q5, q13, q4
+	WORD $0xf30ac1f2 // veor q6, q13, q9
+	WORD $0xf306615a // veor q3, q3, q5
+	WORD $0xf445caef // vst1.64 {d28-d29}, [r5 :128]
+	WORD $0xf340c156 // veor q14, q0, q3
+	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
+	WORD $0xf348a1d6 // veor q13, q12, q3
+	WORD $0xf22201f8 // vorr q0, q9, q12
+	WORD $0xf4072aef // vst1.64 {d2-d3}, [r7 :128]
+	WORD $0xf21c21d2 // vbic q1, q14, q1
+	WORD $0xf21ce154 // vbic q7, q6, q2
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf24281f8 // vand q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf34c2170 // veor q9, q6, q8
+	WORD $0xf300e15e // veor q7, q0, q7
+	WORD $0xf344c17c // veor q14, q2, q14
+	WORD $0xf3046156 // veor q3, q2, q3
+	WORD $0xf34e81f8 // veor q12, q15, q12
+	WORD $0xf34e6176 // veor q11, q7, q11
+	WORD $0xf34ee1d0 // veor q15, q15, q0
+	WORD $0xf200e1fa // vand q7, q8, q13
+	WORD $0xf300015e // veor q0, q0, q7
+	WORD $0xf23ce154 // vorn q7, q6, q2
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf300015e // veor q0, q0, q7
+	WORD $0xf22ae156 // vorr q7, q5, q3
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf21221fc // vbic q1, q9, q14
+	WORD $0xf34ee1de // veor q15, q15, q7
+	WORD $0xf20ae156 // vand q7, q5, q3
+	WORD $0xf34ee1d2 // veor q15, q15, q1
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf21421d8 // vbic q1, q10, q4
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf2002176 // vand q1, q0, q11
+	WORD $0xf228e1fe // vorr q7, q12, q15
+	WORD $0xf30e2152 // veor q1, q7, q1
+	WORD $0xf218e1f6 // vbic q7, q12, q11
+	WORD $0xf330e152 // vbif q7, q0, q1
+	WORD $0xf3508152 // vbsl q12, q0, q1
+	WORD $0xf21e01d0 // vbic q0, q15, q0
+	WORD $0xf33601d2 // vbif q0, q11, q1
+	WORD $0xf356e1d2 // vbsl q15, q11, q1
+	WORD $0xf34e61d0 // veor q11, q15, q0
+	WORD $0xf30421fa // veor q1, q10, q13
+	WORD $0xf23e21d2 // vorn q1, q15, q1
+	WORD $0xf246a1fa // vand q13, q11, q13
+	WORD $0xf25661d8 // vbic q11, q11, q4
+	WORD $0xf30a8172 // veor q4, q5, q9
+	WORD $0xf23e8158 // vorn q4, q7, q4
+	WORD $0xf25441d0 // vbic q10, q10, q0
+	WORD $0xf25221f8 // vbic q9, q9, q12
+	WORD $0xf25001fe // vbic q8, q8, q15
+	WORD $0xf34aa1f4 // veor q13, q13, q10
+	WORD $0xf30421d2 // veor q1, q10, q1
+	WORD $0xf34e41f8 // veor q10, q15, q12
+	WORD $0xf346e17c // veor q15, q3, q14
+	WORD $0xf26ee17e // vorr q15, q7, q15
+	WORD $0xf268c1fc // vorr q14, q12, q14
+	WORD $0xf34881de // veor q12, q12, q7
+	WORD $0xf20861d6 // vand q3, q12, q3
+	WORD $0xf24881da // vand q12, q12, q5
+	WORD $0xf204a1dc // vand q5, q10, q6
+	WORD $0xf300c15e // veor q6, q0, q7
+	WORD $0xf427eaef // vld1.64 {d14-d15}, [r7 :128]
+	WORD $0xf220015e // vorr q0, q0, q7
+	WORD $0xf308e1f6 // veor q7, q12, q11
+	WORD $0xf3408178 // veor q12, q0, q12
+	WORD $0xf30e0170 // veor q0, q7, q8
+	WORD $0xf2344174 // vorn q2, q2, q10
+	WORD $0xf30ee1fa // veor q7, q15, q13
+	WORD $0xf3022154 // veor q1, q1, q2
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf346e150 // veor q15, q3, q0
+	WORD $0xf3086178 // veor q3, q4, q12
+	WORD $0xf34c81fe // veor q12, q14, q15
+	WORD $0xf469caef // vld1.64 {d28-d29}, [r9 :128]
+	WORD $0xf25cc17c // vbic q14, q6, q14
+	WORD $0xf34441dc // veor q10, q10, q6
+	WORD $0xf4288aef // vld1.64 {d8-d9}, [r8 :128]
+	WORD $0xf21c8158 // vbic q4, q6, q4
+	WORD $0xf34881d8 // veor q12, q12, q4
+	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
+	WORD $0xf214c1dc // vbic q6, q10, q6
+	WORD $0xf302a1da // veor q5, q9, q5
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf34001d2 // veor q8, q8, q1
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf3482154 // veor q9, q4, q2
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf24441fc // vand q10, q10, q14
+	WORD $0xf34221fa // veor q9, q9, q13
+	WORD $0xf34441f8 // veor q10, q10, q12
+	WORD $0xf34c8170 // veor q12, q6, q8
+	WORD $0xf3064174 // veor q2, q3, q10
+	WORD $0xf30a6170 // veor q3, q5, q8
+	WORD $0xf30e817e // veor q4, q7, q15
+	WORD $0xf304a1f2 // veor q5, q10, q9
+	WORD $0xf306c1d8 // veor q6, q11, q4
+	WORD $0xf306e172 // veor q7, q3, q9
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf3044178 // veor q2, q2, q12
+	SUB.S $1, R4
+	BEQ last
+	WORD $0xf3f8e05a // vshr.u32 q15, q5, #8
+	WORD $0xf3f8e55a // vsli.32 q15, q5, #24
+	WORD $0xf30aa17e // veor q5, q5, q15
+	WORD $0xf3f80056 // vshr.u32 q8, q3, #8
+	WORD $0xf3f80556 // vsli.32 q8, q3, #24
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf3f4c0c6 // vrev32.16 q14, q3
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf34001da // veor q8, q8, q5
+	WORD $0xf3f8205e // vshr.u32 q9, q7, #8
+	WORD $0xf3f8255e // vsli.32 q9, q7, #24
+	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3f4c0ce // vrev32.16 q14, q7
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf34221da // veor q9, q9, q5
+	WORD $0xf3f84054 // vshr.u32 q10, q2, #8
+	WORD $0xf3f84554 // vsli.32 q10, q2, #24
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3f4c0c4 // vrev32.16 q14, q2
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf3f86052 // vshr.u32 q11, q1, #8
+	WORD $0xf3f86552 // vsli.32 q11, q1, #24
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf3f4c0c2 // vrev32.16 q14, q1
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf34661d4 // veor q11, q11, q2
+	WORD $0xf34661da // veor q11, q11, q5
+	WORD $0xf3f88058 // vshr.u32 q12, q4, #8
+	WORD $0xf3f88558 // vsli.32 q12, q4, #24
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf3f4c0c8 // vrev32.16 q14, q4
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf34881da // veor q12, q12, q5
+	WORD $0xf3f8a05c // vshr.u32 q13, q6, #8
+	WORD $0xf3f8a55c // vsli.32 q13, q6, #24
+	WORD $0xf30cc17a // veor q6, q6, q13
+	WORD $0xf3f4c0cc // vrev32.16 q14, q6
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf3f8c050 // vshr.u32 q14, q0, #8
+	WORD $0xf3f8c550 // vsli.32 q14, q0, #24
+	WORD $0xf300017c // veor q0, q0, q14
+	WORD $0xf3b460c0 // vrev32.16 q3, q0
+	WORD $0xf34cc1d6 // veor q14, q14, q3
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf3b460ca // vrev32.16 q3, q5
+	WORD $0xf34ee1d6 // veor q15, q15, q3
+	WORD $0xf34ee1d0 // veor q15, q15, q0
+	B round
+last:
+	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
+	WORD $0xf3066170 // veor q3, q3, q8
+	WORD $0xf30ee172 // veor q7, q7, q9
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf30cc17a // veor q6, q6, q13
+	WORD $0xf300017c // veor q0, q0, q14
+	WORD $0xf30aa17e // veor q5, q5, q15
+	WORD $0xf2c3ce53 // vmov.i8 q14, #51
+	WORD $0xf2c5ee55 // vmov.i8 q15, #85
+	WORD $0xf2660156 // vorr q8, q3, q3
+	WORD $0xf38c6558 // vsli.8 q3, q4, #4
+	WORD $0xf38c8470 // vsri.8 q4, q8, #4
+	WORD $0xf26e215e // vorr q9, q7, q7
+	WORD $0xf38ce55c // vsli.8 q7, q6, #4
+	WORD $0xf38cc472 // vsri.8 q6, q9, #4
+	WORD $0xf2644154 // vorr q10, q2, q2
+	WORD $0xf38c4550 // vsli.8 q2, q0, #4
+	WORD $0xf38c0474 // vsri.8 q0, q10, #4
+	WORD $0xf2626152 // vorr q11, q1, q1
+	WORD $0xf38c255a // vsli.8 q1, q5, #4
+	WORD $0xf38ca476 // vsri.8 q5, q11, #4
+	WORD $0xf2ca0554 // vshl.s8 q8, q2, #2
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4056 // vshr.u8 q10, q3, #2
+	WORD $0xf3ce605e // vshr.u8 q11, q7, #2
+	WORD $0xf33061fc // vbif q3, q8, q14
+	WORD $0xf332e1fc // vbif q7, q9, q14
+	WORD $0xf32441fc // vbit q2, q10, q14
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2ca0550 // vshl.s8 q8, q0, #2
+	WORD $0xf2ca255a // vshl.s8 q9, q5, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605c // vshr.u8 q11, q6, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332c1fc // vbif q6, q9, q14
+	WORD $0xf32401fc // vbit q0, q10, q14
+	WORD $0xf326a1fc // vbit q5, q11, q14
+	WORD $0xf2c9055e // vshl.s8 q8, q7, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4056 // vshr.u8 q10, q3, #1
+	WORD $0xf3cf6054 // vshr.u8 q11, q2, #1
+	WORD $0xf33061fe // vbif q3, q8, q15
+	WORD $0xf33241fe // vbif q2, q9, q15
+	WORD $0xf324e1fe // vbit q7, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	WORD $0xf2c9055c // vshl.s8 q8, q6, #1
+	WORD $0xf2c9255a // vshl.s8 q9, q5, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
+	WORD $0xf3cf6050 // vshr.u8 q11, q0, #1
+	WORD $0xf33081fe // vbif q4, q8, q15
+	WORD $0xf33201fe // vbif q0, q9, q15
+	WORD $0xf324c1fe // vbit q6, q10, q15
+	WORD $0xf326a1fe // vbit q5, q11, q15
+	SUB $128, R1, R1
+	WORD $0xf4016a0d // vst1.8 {d6-d7}, [r1]!
+	WORD $0xf401ea0d // vst1.8 {d14-d15}, [r1]!
+	WORD $0xf4014a0d // vst1.8 {d4-d5}, [r1]!
+	WORD $0xf4012a0d // vst1.8 {d2-d3}, [r1]!
+	WORD $0xf4018a0d // vst1.8 {d8-d9}, [r1]!
+	WORD $0xf401ca0d // vst1.8 {d12-d13}, [r1]!
+	WORD $0xf4010a0d // vst1.8 {d0-d1}, [r1]!
+	WORD $0xf401aa0d // vst1.8 {d10-d11}, [r1]!
+	WORD $0xf2800e50 // vmov.i8 q0, #0
+	WORD $0xf40c0aed // vst1.64 {d0-d1}, [ip :128]!
+	WORD $0xf40c0aed // vst1.64 {d0-d1}, [ip :128]!
+	WORD $0xf40c0aed // vst1.64 {d0-d1}, [ip :128]!
+	WORD $0xf40c0aed // vst1.64 {d0-d1}, [ip :128]!
+	WORD $0xf40c0aed // vst1.64 {d0-d1}, [ip :128]!
+	RET

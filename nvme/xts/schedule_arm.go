@@ -62,8 +62,36 @@ func (s *schedule) batch(dst, src *byte, tweak *[BlockSize]byte, dir direction) 
 	}
 }
 
-// encryptBlocks encrypts each block by itself: XTS whose tweaks are all zero.
-func (s *schedule) encryptBlocks(blocks [][BlockSize]byte) {
+// tweakSchedule is a key schedule for tweaks. It can encrypt eight at a time
+// as well, and has the round keys in a second form for that: a plane is one
+// bit of all sixteen bytes, and before them are the indices of ShiftRows.
+type tweakSchedule struct {
+	schedule
+	planes8 [16 + (maxRounds+1)*8*16]byte
+}
+
+// expand fills the schedule from an AES key of 32 or 16 bytes.
+func (s *tweakSchedule) expand(key []byte) {
+	s.schedule.expand(key)
+	var rk roundKeys
+	rk.expandKey(key)
+	for i := range 16 {
+		// Row n of column m is byte n+4m and comes from column m+n.
+		s.planes8[i] = byte((i + 4*(i%4)) % 16)
+	}
+	for r := range s.rounds + 1 {
+		for bit := range 8 {
+			for i, b := range rk[r] {
+				s.planes8[16+(r*8+bit)*16+i] = -((b ^ maskKey(r, s.rounds)) >> bit & 1)
+			}
+		}
+	}
+	clear(rk[:])
+}
+
+// encryptBlocks encrypts each block by itself: eight at a time, or 32 if there
+// are enough, which then is XTS whose tweaks are all zero.
+func (s *tweakSchedule) encryptBlocks(blocks [][BlockSize]byte) {
 	var buf [batch]byte
 	var zero [BlockSize]byte
 	for len(blocks) > 0 {
@@ -71,7 +99,13 @@ func (s *schedule) encryptBlocks(blocks [][BlockSize]byte) {
 		for i := range n {
 			copy(buf[BlockSize*i:], blocks[i][:])
 		}
-		s.batch(&buf[0], &buf[0], &zero, encrypt)
+		if n <= 24 {
+			for i := 0; i < n; i += 8 {
+				encrypt8(&s.planes8[0], s.rounds, &buf[BlockSize*i])
+			}
+		} else {
+			s.batch(&buf[0], &buf[0], &zero, encrypt)
+		}
 		for i := range n {
 			copy(blocks[i][:], buf[BlockSize*i:])
 		}

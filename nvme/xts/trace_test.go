@@ -69,23 +69,27 @@ func TestConstantTime(t *testing.T) {
 	plugin := filepath.Join(dir, "trace.so")
 	source := filepath.Join("..", "..", "internal", "insncount", "user", "trace.c")
 	command(t, nil, "gcc", "-O2", "-shared", "-fPIC", "-o", plugin, source)
+	own := []string{"nitro/nvme/xts."}
+	tables := []string{"golang.org/x/crypto/xts.", "crypto/aes.", "crypto/internal/fips140/aes."}
 	neon, portable := subject(t, dir, "xts_neon"), subject(t, dir, "xts_portable")
 	for _, c := range []struct {
 		name, file, implementation string
+		sectors                    string // size and count
 		prefixes                   []string
 		constant                   bool
 	}{
-		{"neon", neon, "nitro", []string{"nitro/nvme/xts."}, true},
-		{"portable", portable, "nitro", []string{"nitro/nvme/xts."}, true},
-		{"tables", neon, "x", []string{"golang.org/x/crypto/xts.", "crypto/aes.", "crypto/internal/fips140/aes."}, false},
+		{"neon", neon, "nitro", "528 3", own, true},
+		{"neon, many tweaks", neon, "nitro", "32 35", own, true},
+		{"portable", portable, "nitro", "528 3", own, true},
+		{"tables", neon, "x", "528 3", tables, false},
 	} {
 		watch := ranges(t, c.file, c.prefixes...)
 		for _, direction := range []string{"enc", "dec"} {
 			trace := func(seed int) string {
-				out := filepath.Join(dir, "out")
+				out, sectors := filepath.Join(dir, "out"), strings.Fields(c.sectors)
 				command(t, []string{"GODEBUG=asyncpreemptoff=1", "GOMAXPROCS=1"}, "qemu-arm", "-cpu", "cortex-a7",
 					"-plugin", fmt.Sprintf("%s,out=%s,ranges=%s", plugin, out, watch),
-					c.file, c.implementation, direction, "528", "3", "1", fmt.Sprint(seed))
+					c.file, c.implementation, direction, sectors[0], sectors[1], "1", fmt.Sprint(seed))
 				text, err := os.ReadFile(out)
 				if err != nil {
 					t.Fatal(err)

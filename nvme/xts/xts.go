@@ -71,8 +71,9 @@ var (
 // Methods other than Init and Zero may run at the same time. The zero Key is
 // valid and holds no key.
 type Key struct {
-	data, tweak schedule
-	ready       bool
+	data  schedule
+	tweak tweakSchedule
+	ready bool
 }
 
 // Init expands key, of KeySize256 or KeySize128 bytes. After an error, which

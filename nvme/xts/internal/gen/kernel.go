@@ -58,6 +58,7 @@ func kernels(forward, inverse []neon.Line) ([]byte, error) {
 	k.Constrain("!xts_portable")
 	k.encrypt()
 	k.decrypt()
+	k.encrypt8()
 	return k.File(generator)
 }
 
