@@ -204,21 +204,11 @@ func (s *fixsliced) decrypt(p *[4 * BlockSize]byte) {
 	x.unpack(p)
 }
 
-// encryptBlocks encrypts each block by itself.
-func (s *fixsliced) encryptBlocks(blocks [][BlockSize]byte) {
-	var p [4 * BlockSize]byte
-	for len(blocks) > 0 {
-		n := min(len(blocks), 4)
-		for i := range n {
-			copy(p[BlockSize*i:], blocks[i][:])
-		}
-		s.encrypt(&p)
-		for i := range n {
-			copy(blocks[i][:], p[BlockSize*i:])
-		}
-		blocks = blocks[n:]
+// encryptTweaks encrypts the first n of t, and perhaps more.
+func (s *fixsliced) encryptTweaks(t *tweaks, n int) {
+	for i := 0; i < n; i += 4 {
+		s.encrypt((*[4 * BlockSize]byte)(t[BlockSize*i : BlockSize*(i+4)]))
 	}
-	clear(p[:])
 }
 
 // double multiplies a tweak by x in GF(2^128), bytes in little-endian order

@@ -89,27 +89,15 @@ func (s *tweakSchedule) expand(key []byte) {
 	clear(rk[:])
 }
 
-// encryptBlocks encrypts each block by itself: eight at a time, or 32 if there
-// are enough, which then is XTS whose tweaks are all zero.
-func (s *tweakSchedule) encryptBlocks(blocks [][BlockSize]byte) {
-	var buf [batch]byte
-	var zero [BlockSize]byte
-	for len(blocks) > 0 {
-		n := min(len(blocks), batch/BlockSize)
-		for i := range n {
-			copy(buf[BlockSize*i:], blocks[i][:])
-		}
-		if n <= 24 {
-			for i := 0; i < n; i += 8 {
-				encrypt8(&s.planes8[0], s.rounds, &buf[BlockSize*i])
-			}
-		} else {
-			s.batch(&buf[0], &buf[0], &zero, encrypt)
-		}
-		for i := range n {
-			copy(blocks[i][:], buf[BlockSize*i:])
-		}
-		blocks = blocks[n:]
+// encryptTweaks encrypts the first n of t, and perhaps more: eight at a time
+// or, if there are many, all 32, which is XTS whose tweaks are zero.
+func (s *tweakSchedule) encryptTweaks(t *tweaks, n int) {
+	if n > 24 {
+		var zero [BlockSize]byte
+		s.batch(&t[0], &t[0], &zero, encrypt)
+		return
 	}
-	clear(buf[:])
+	for i := 0; i < n; i += 8 {
+		encrypt8(&s.planes8[0], s.rounds, &t[BlockSize*i])
+	}
 }

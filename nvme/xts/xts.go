@@ -146,8 +146,16 @@ func (k *Key) check(dst, src []byte, unit int) error {
 	return nil
 }
 
-// tweakBatch is how many tweaks are encrypted at once.
+// tweakBatch is how many tweaks are encrypted together.
 const tweakBatch = 32
+
+// tweaks is room for so many.
+type tweaks [tweakBatch * BlockSize]byte
+
+// at is tweak i.
+func (t *tweaks) at(i int) *[BlockSize]byte {
+	return (*[BlockSize]byte)(t[BlockSize*i : BlockSize*(i+1)])
+}
 
 // sectors runs over sectors in batches, each of which has its tweaks
 // encrypted together.
@@ -159,21 +167,21 @@ func (k *Key) sectors(dst, src []byte, size int, first uint64, dir direction) er
 	if count > 0 && uint64(count-1) > math.MaxUint64-first {
 		return ErrRange
 	}
-	var tweaks [tweakBatch][BlockSize]byte
+	var t tweaks
 	for done := 0; done < count; {
 		n := min(count-done, tweakBatch)
-		for i := range tweaks[:n] {
-			binary.LittleEndian.PutUint64(tweaks[i][:8], first+uint64(done+i))
-			binary.LittleEndian.PutUint64(tweaks[i][8:], 0)
+		for i := range n {
+			binary.LittleEndian.PutUint64(t.at(i)[:8], first+uint64(done+i))
+			binary.LittleEndian.PutUint64(t.at(i)[8:], 0)
 		}
-		k.tweak.encryptBlocks(tweaks[:n])
-		for i := range tweaks[:n] {
+		k.tweak.encryptTweaks(&t, n)
+		for i := range n {
 			at := (done + i) * size
-			k.data.crypt(dst[at:at+size], src[at:at+size], &tweaks[i], dir)
+			k.data.crypt(dst[at:at+size], src[at:at+size], t.at(i), dir)
 		}
 		done += n
 	}
-	clear(tweaks[:])
+	clear(t[:])
 	return nil
 }
 
@@ -182,9 +190,10 @@ func (k *Key) unit(dst, src []byte, tweak *[BlockSize]byte, dir direction) error
 	if err := k.check(dst, src, len(src)); err != nil {
 		return err
 	}
-	tweaks := [1][BlockSize]byte{*tweak}
-	k.tweak.encryptBlocks(tweaks[:])
-	k.data.crypt(dst[:len(src)], src, &tweaks[0], dir)
-	clear(tweaks[:])
+	var t tweaks
+	*t.at(0) = *tweak
+	k.tweak.encryptTweaks(&t, 1)
+	k.data.crypt(dst[:len(src)], src, t.at(0), dir)
+	clear(t[:])
 	return nil
 }

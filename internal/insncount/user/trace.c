@@ -40,10 +40,13 @@ static void mix(uint64_t v)
  * asks for the thread, which is a matter of time and not of data, the function
  * calls the runtime and then starts again: it jumps back to its first
  * instruction, as nothing else does. What came of the first start is forgotten.
+ * (A call of the same function by code that is not watched would look the same:
+ * ranges have to hold callers as well.)
  */
-static void begun(uint64_t pc)
+static void begun(size_t range)
 {
-	if (entry == pc && last > pc && last - pc < 1 << 16)
+	uint64_t pc = ranges[range].from;
+	if (entry == pc && last > pc && last < ranges[range].to)
 		now = at_entry;
 	at_entry = now;
 	entry = pc;
@@ -54,7 +57,7 @@ static void executed(unsigned int vcpu, void *udata)
 	uint64_t pc = (uintptr_t)udata;
 	for (size_t i = 0; i < n_ranges; i++)
 		if (ranges[i].from == pc)
-			begun(pc);
+			begun(i);
 	if (vcpu < VCPUS)
 		current[vcpu] = pc;
 	last = pc;
