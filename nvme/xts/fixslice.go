@@ -207,7 +207,7 @@ func (s *fixsliced) decrypt(p *[4 * BlockSize]byte) {
 // encryptTweaks encrypts the first n of t, and perhaps more.
 func (s *fixsliced) encryptTweaks(t *tweaks, n int) {
 	for i := 0; i < n; i += 4 {
-		s.encrypt((*[4 * BlockSize]byte)(t[BlockSize*i : BlockSize*(i+4)]))
+		s.encrypt((*[4 * BlockSize]byte)(t.bytes[BlockSize*i : BlockSize*(i+4)]))
 	}
 }
 

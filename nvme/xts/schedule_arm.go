@@ -94,10 +94,10 @@ func (s *tweakSchedule) expand(key []byte) {
 func (s *tweakSchedule) encryptTweaks(t *tweaks, n int) {
 	if n > 24 {
 		var zero [BlockSize]byte
-		s.batch(&t[0], &t[0], &zero, encrypt)
+		s.batch(&t.bytes[0], &t.bytes[0], &zero, encrypt)
 		return
 	}
 	for i := 0; i < n; i += 8 {
-		encrypt8(&s.planes8[0], s.rounds, &t[BlockSize*i])
+		encrypt8(&s.planes8[0], s.rounds, &t.bytes[BlockSize*i])
 	}
 }
