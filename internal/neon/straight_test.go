@@ -118,6 +118,7 @@ func TestStraight(t *testing.T) {
 		if a.Err() != nil {
 			t.Fatalf("%v\n%s", a.Err(), text)
 		}
+		a.Spread(8) // which must not change what comes out
 		for _, i := range a.Insts() {
 			m.run(t, i)
 		}
@@ -157,6 +158,70 @@ func TestStraightRefusals(t *testing.T) {
 	for _, text := range []string{"a = b", "a = b + c", "store", "load a b", "again a = b & c", "a = b ? c", "again a b c ^ d"} {
 		if _, err := ParseLines(text); err == nil {
 			t.Errorf("%q was read", text)
+		}
+	}
+}
+
+// TestSpread looks at what moves and what must not.
+func TestSpread(t *testing.T) {
+	for _, c := range []struct {
+		why  string
+		do   func(*Asm)
+		want string
+	}{
+		{"an independent one fills the gap", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.VEOR(Q(4), Q(1), Q(2))
+		}, "q0 q4 q3"},
+		{"it needs the same result", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.VEOR(Q(4), Q(0), Q(1))
+		}, "q0 q3 q4"},
+		{"it writes what is read before it", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.VEOR(Q(2), Q(1), Q(5))
+		}, "q0 q3 q2"},
+		{"it writes half of what is read before it", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.VEOR(D(5), D(2), D(10))
+		}, "q0 q3 d5"},
+		{"it selects in place", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.VBSL(Q(3), Q(1), Q(5))
+		}, "q0 q3 q3"},
+		{"a line of Go's assembler stays", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.Go("NOP")
+			a.VEOR(Q(4), Q(1), Q(2))
+		}, "q0 q3 q4"},
+		{"loads and stores keep their order", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VST1(8, Q(0).Lo(), 2, At(R0))
+			a.VLD1(8, Q(4).Lo(), 2, At(R1))
+		}, "q0 {d0-d1} {d8-d9}"},
+		{"a swap writes both of its registers", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.VSWP(Q(5), Q(2))
+		}, "q0 q3 q5"},
+	} {
+		var a Asm
+		c.do(&a)
+		a.Spread(4)
+		var got []string
+		for _, i := range a.Insts() {
+			_, operands, _ := strings.Cut(i.Text, "\t")
+			first, _, _ := strings.Cut(operands, ", ")
+			got = append(got, first)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, want %s", c.why, got, c.want)
 		}
 	}
 }

@@ -17,11 +17,11 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xec443b3f // vmov d31, r3, r4
 	WORD $0xf421070d // vld1.8 {d0}, [r1]!
 	WORD $0xf421470f // vld1.8 {d4}, [r1]
-	WORD $0xf3d00094 // vshr.u64 d16, d4, #48
 	WORD $0xf2901590 // vshl.s64 d1, d0, #16
+	WORD $0xf3d00094 // vshr.u64 d16, d4, #48
 	WORD $0xf2905594 // vshl.s64 d5, d4, #16
-	WORD $0xf3905490 // vsri.64 d5, d0, #48
 	WORD $0xf3011130 // veor d1, d1, d16
+	WORD $0xf3905490 // vsri.64 d5, d0, #48
 	WORD $0xf2c115b0 // vshl.s64 d17, d16, #1
 	WORD $0xf2c225b0 // vshl.s64 d18, d16, #2
 	WORD $0xf2c735b0 // vshl.s64 d19, d16, #7
@@ -44,9 +44,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -60,9 +60,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf38144da // vsri.64 q2, q5, #63
 	WORD $0xf3000172 // veor q0, q0, q9
 	WORD $0xf3b2b00e // vswp d11, d14
+	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf40282ed // vst1.64 {d8-d11}, [r2 :128]!
 	WORD $0xf400c2ed // vst1.64 {d12-d15}, [r0 :128]!
-	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf28125d0 // vshl.s64 q1, q0, #1
 	WORD $0xf28165d4 // vshl.s64 q3, q2, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -76,9 +76,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -92,9 +92,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf38144da // vsri.64 q2, q5, #63
 	WORD $0xf3000172 // veor q0, q0, q9
 	WORD $0xf3b2b00e // vswp d11, d14
+	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf40282ed // vst1.64 {d8-d11}, [r2 :128]!
 	WORD $0xf400c2ed // vst1.64 {d12-d15}, [r0 :128]!
-	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf28125d0 // vshl.s64 q1, q0, #1
 	WORD $0xf28165d4 // vshl.s64 q3, q2, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -108,9 +108,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -124,9 +124,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf38144da // vsri.64 q2, q5, #63
 	WORD $0xf3000172 // veor q0, q0, q9
 	WORD $0xf3b2b00e // vswp d11, d14
+	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf40282ed // vst1.64 {d8-d11}, [r2 :128]!
 	WORD $0xf400c2ed // vst1.64 {d12-d15}, [r0 :128]!
-	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf28125d0 // vshl.s64 q1, q0, #1
 	WORD $0xf28165d4 // vshl.s64 q3, q2, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -140,9 +140,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -182,9 +182,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -208,9 +208,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -234,9 +234,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -260,9 +260,9 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -339,129 +339,129 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf30aa17a // veor q5, q5, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
 	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
 	WORD $0xf346015e // veor q8, q3, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf34a2152 // veor q9, q5, q1
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf25041f2 // vbic q10, q8, q9
-	WORD $0xf27061f2 // vorn q11, q8, q9
+	WORD $0xf34a4150 // veor q10, q5, q0
 	WORD $0xf3044172 // veor q2, q2, q9
-	WORD $0xf3440170 // veor q8, q2, q8
-	WORD $0xf2648150 // vorr q12, q2, q0
-	WORD $0xf34aa150 // veor q13, q5, q0
-	WORD $0xf3088170 // veor q4, q4, q8
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27c817a // vorn q12, q6, q13
-	WORD $0xf34cc170 // veor q14, q6, q8
-	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc17a // vbic q6, q6, q13
+	WORD $0xf27c6174 // vorn q11, q6, q10
+	WORD $0xf3448170 // veor q12, q2, q8
+	WORD $0xf25ca174 // vbic q13, q6, q10
+	WORD $0xf250c1f2 // vbic q14, q8, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf27001f2 // vorn q8, q8, q9
 	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf306617a // veor q3, q3, q13
-	WORD $0xf30ee17a // veor q7, q7, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf25aa156 // vbic q13, q5, q3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304c1dc // veor q6, q10, q6
-	WORD $0xf34c41de // veor q10, q14, q7
-	WORD $0xf4472aef // vst1.64 {d18-d19}, [r7 :128]
-	WORD $0xf27221f0 // vorn q9, q9, q8
-	WORD $0xf4480aef // vst1.64 {d16-d17}, [r8 :128]
-	WORD $0xf262015e // vorr q8, q1, q7
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf25421d8 // vbic q9, q10, q4
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf3400158 // veor q8, q0, q4
-	WORD $0xf344a174 // veor q13, q2, q10
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf250c1fa // vbic q14, q8, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf264e150 // vorr q15, q2, q0
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf26c4174 // vorr q10, q6, q10
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf242215e // vand q9, q1, q7
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a158 // veor q13, q0, q4
 	WORD $0xf34c21f2 // veor q9, q14, q9
-	WORD $0xf242c1dc // vand q14, q9, q6
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f2 // vbic q15, q12, q9
-	WORD $0xf35c817c // vbsl q12, q6, q14
-	WORD $0xf37ce17c // vbif q15, q6, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216c1dc // vbic q6, q11, q6
-	WORD $0xf22e41d4 // vorr q2, q15, q2
-	WORD $0xf35261fc // vbsl q11, q9, q14
-	WORD $0xf35cc172 // vbsl q14, q6, q9
-	WORD $0xf308c1fe // veor q6, q12, q15
-	WORD $0xf34021d2 // veor q9, q8, q1
-	WORD $0xf26621f2 // vorr q9, q11, q9
-	WORD $0xf21c0150 // vbic q0, q6, q0
-	WORD $0xf21cc17a // vbic q6, q6, q13
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ee156 // veor q15, q7, q3
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf25001f8 // vbic q8, q8, q12
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30441d4 // veor q2, q10, q2
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf34a8152 // veor q12, q5, q1
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214e1de // vbic q7, q10, q7
-	WORD $0xf20aa1da // vand q5, q13, q5
-	WORD $0xf34001da // veor q8, q8, q5
-	WORD $0xf21a61d6 // vbic q3, q13, q3
-	WORD $0xf21421d2 // vbic q1, q10, q1
-	WORD $0xf3404170 // veor q10, q0, q8
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3046156 // veor q3, q2, q3
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf30a41d4 // veor q2, q13, q2
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf34801d6 // veor q8, q12, q3
-	WORD $0xf34441f0 // veor q10, q10, q8
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ee1de // veor q7, q15, q7
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf34821fa // veor q9, q12, q13
-	WORD $0xf30cc152 // veor q6, q6, q1
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf4670aef // vld1.64 {d16-d17}, [r7 :128]
-	WORD $0xf25001fc // vbic q8, q8, q14
+	WORD $0xf25ac156 // vbic q14, q5, q3
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf25ce158 // vbic q15, q6, q4
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf260c1f4 // vorr q14, q8, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf250c1f6 // vbic q14, q8, q11
+	WORD $0xf35201f8 // vbsl q8, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d2 // veor q11, q13, q1
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21cc174 // vbic q6, q6, q10
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf26061f6 // vorr q11, q8, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22881d8 // vorr q4, q12, q4
+	WORD $0xf22841d4 // vorr q2, q12, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34ae152 // veor q15, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30241d4 // veor q2, q9, q2
+	WORD $0xf34421f0 // veor q9, q10, q8
+	WORD $0xf346415e // veor q10, q3, q7
+	WORD $0xf21221d2 // vbic q1, q9, q1
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212e1de // vbic q7, q9, q7
+	WORD $0xf208a1da // vand q5, q12, q5
+	WORD $0xf21861d6 // vbic q3, q12, q3
+	WORD $0xf34a81da // veor q12, q13, q5
+	WORD $0xf30e6156 // veor q3, q7, q3
+	WORD $0xf340a1fc // veor q13, q8, q14
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf3404178 // veor q10, q0, q12
+	WORD $0xf34e61d6 // veor q11, q15, q3
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf26001f8 // vorr q8, q8, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
+	WORD $0xf3044178 // veor q2, q2, q12
+	WORD $0xf30cc176 // veor q6, q6, q11
 	WORD $0xf300015a // veor q0, q0, q5
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf346215c // veor q9, q3, q6
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf3460154 // veor q8, q3, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30081d0 // veor q4, q8, q0
+	WORD $0xf34201dc // veor q8, q9, q6
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf30021da // veor q1, q8, q5
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
@@ -528,129 +528,129 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf30cb134 // veor d11, d12, d20
 	WORD $0xf30fc137 // veor d12, d15, d23
 	WORD $0xf30ed136 // veor d13, d14, d22
+	WORD $0xf405aaef // vst1.64 {d10-d11}, [r5 :128]
 	WORD $0xf306c15c // veor q6, q3, q6
-	WORD $0xf300015c // veor q0, q0, q6
 	WORD $0xf3048158 // veor q4, q2, q4
 	WORD $0xf304e15c // veor q7, q2, q6
-	WORD $0xf3480150 // veor q8, q4, q0
-	WORD $0xf34821de // veor q9, q12, q7
-	WORD $0xf25e4170 // vbic q10, q7, q8
-	WORD $0xf27e6170 // vorn q11, q7, q8
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf302e15e // veor q7, q1, q7
-	WORD $0xf2628172 // vorr q12, q1, q9
-	WORD $0xf348a172 // veor q13, q4, q9
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27a817a // vorn q12, q5, q13
-	WORD $0xf34ac15e // veor q14, q5, q7
-	WORD $0xf405aaef // vst1.64 {d10-d11}, [r5 :128]
-	WORD $0xf21aa17a // vbic q5, q5, q13
-	WORD $0xf34001d6 // veor q8, q8, q3
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f0 // veor q13, q13, q8
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc17a // veor q6, q6, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf240e15c // vand q15, q0, q6
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf258a154 // vbic q13, q4, q2
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304a1da // veor q5, q10, q5
-	WORD $0xf34c41dc // veor q10, q14, q6
-	WORD $0xf4470aef // vst1.64 {d16-d17}, [r7 :128]
-	WORD $0xf27001de // vorn q8, q8, q7
-	WORD $0xf408eaef // vst1.64 {d14-d15}, [r8 :128]
-	WORD $0xf220e15c // vorr q7, q0, q6
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30aa170 // veor q5, q5, q8
-	WORD $0xf25401d6 // vbic q8, q10, q3
-	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf302e1d6 // veor q7, q9, q3
-	WORD $0xf342a174 // veor q13, q1, q10
-	WORD $0xf34661f0 // veor q11, q11, q8
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf25ec17a // vbic q14, q7, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
-	WORD $0xf34c01f0 // veor q8, q14, q8
-	WORD $0xf240c1da // vand q14, q8, q5
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f0 // vbic q15, q12, q8
-	WORD $0xf35a817c // vbsl q12, q5, q14
-	WORD $0xf37ae17c // vbif q15, q5, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216a1da // vbic q5, q11, q5
-	WORD $0xf22e21d2 // vorr q1, q15, q1
-	WORD $0xf35061fc // vbsl q11, q8, q14
-	WORD $0xf35ac170 // vbsl q14, q5, q8
-	WORD $0xf308a1fe // veor q5, q12, q15
-	WORD $0xf34e0150 // veor q8, q7, q0
-	WORD $0xf26601f0 // vorr q8, q11, q8
-	WORD $0xf25a2172 // vbic q9, q5, q9
-	WORD $0xf21aa17a // vbic q5, q5, q13
-	WORD $0xf22e61d6 // vorr q3, q15, q3
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ce154 // veor q15, q6, q2
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf21ee178 // vbic q7, q7, q12
-	WORD $0xf30aa152 // veor q5, q5, q1
-	WORD $0xf30421d2 // veor q1, q10, q1
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf3488150 // veor q12, q4, q0
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214c1dc // vbic q6, q10, q6
-	WORD $0xf20a81d8 // vand q4, q13, q4
-	WORD $0xf30ee158 // veor q7, q7, q4
-	WORD $0xf21a41d4 // vbic q2, q13, q2
-	WORD $0xf21401d0 // vbic q0, q10, q0
-	WORD $0xf34241de // veor q10, q9, q7
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3024154 // veor q2, q1, q2
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf34801de // veor q8, q12, q7
+	WORD $0xf3482150 // veor q9, q4, q0
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf27a6174 // vorn q11, q5, q10
+	WORD $0xf342815e // veor q12, q1, q7
+	WORD $0xf25aa174 // vbic q13, q5, q10
+	WORD $0xf25ec172 // vbic q14, q7, q9
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf23ee172 // vorn q7, q7, q9
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf262e170 // vorr q15, q1, q8
+	WORD $0xf30cc174 // veor q6, q6, q10
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf26a4174 // vorr q10, q5, q10
+	WORD $0xf407aaef // vst1.64 {d10-d11}, [r7 :128]
+	WORD $0xf30aa15c // veor q5, q5, q6
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf240215c // vand q9, q0, q6
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a1d6 // veor q13, q8, q3
+	WORD $0xf34c21f2 // veor q9, q14, q9
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf304415c // veor q2, q2, q6
-	WORD $0xf30a21d2 // veor q1, q13, q1
-	WORD $0xf300015e // veor q0, q0, q7
-	WORD $0xf308e1d4 // veor q7, q12, q2
-	WORD $0xf34441de // veor q10, q10, q7
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ec1dc // veor q6, q15, q6
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf300e1de // veor q7, q8, q7
-	WORD $0xf34801fa // veor q8, q12, q13
-	WORD $0xf30aa150 // veor q5, q5, q0
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf30e8158 // veor q4, q7, q4
-	WORD $0xf302217a // veor q1, q1, q13
-	WORD $0xf30aa170 // veor q5, q5, q8
-	WORD $0xf427eaef // vld1.64 {d14-d15}, [r7 :128]
-	WORD $0xf21ee17c // vbic q7, q7, q14
+	WORD $0xf258c154 // vbic q14, q4, q2
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf25ae156 // vbic q15, q5, q3
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf260615c // vorr q11, q0, q6
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf342e15a // veor q15, q1, q5
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf26ec174 // vorr q14, q7, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf25ec176 // vbic q14, q7, q11
+	WORD $0xf312e1f8 // vbsl q7, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d0 // veor q11, q13, q0
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21aa174 // vbic q5, q5, q10
+	WORD $0xf25201f0 // vbic q8, q9, q8
+	WORD $0xf26e6176 // vorr q11, q7, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22861d6 // vorr q3, q12, q3
+	WORD $0xf22821d2 // vorr q1, q12, q1
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf348e150 // veor q15, q4, q0
+	WORD $0xf30aa152 // veor q5, q5, q1
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30221d2 // veor q1, q9, q1
+	WORD $0xf34421de // veor q9, q10, q7
+	WORD $0xf344415c // veor q10, q2, q6
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212c1dc // vbic q6, q9, q6
+	WORD $0xf20881d8 // vand q4, q12, q4
+	WORD $0xf21841d4 // vbic q2, q12, q2
+	WORD $0xf34a81d8 // veor q12, q13, q4
+	WORD $0xf30c4154 // veor q2, q6, q2
+	WORD $0xf34ea17c // veor q13, q7, q14
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3088176 // veor q4, q4, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304c1dc // veor q6, q10, q6
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf34041f8 // veor q10, q8, q12
+	WORD $0xf34e61d4 // veor q11, q15, q2
+	WORD $0xf3000178 // veor q0, q0, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf3088176 // veor q4, q4, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf22ee178 // vorr q7, q7, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf34001f2 // veor q8, q8, q9
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30aa15e // veor q5, q5, q7
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf302e1de // veor q7, q9, q7
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
-	WORD $0xf30ee158 // veor q7, q7, q4
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf344215a // veor q9, q2, q5
-	WORD $0xf30081d8 // veor q4, q8, q4
-	WORD $0xf306615a // veor q3, q3, q5
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf300e1d8 // veor q7, q8, q4
+	WORD $0xf3440152 // veor q8, q2, q1
+	WORD $0xf3062152 // veor q1, q3, q1
+	WORD $0xf30061de // veor q3, q8, q7
+	WORD $0xf34201da // veor q8, q9, q5
 	WORD $0xf30e0150 // veor q0, q7, q0
-	WORD $0xf302a1de // veor q5, q9, q7
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf30081d8 // veor q4, q8, q4
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
 	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
 	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
 	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
 	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
@@ -716,129 +716,129 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
 	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
 	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
 	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
 	WORD $0xf346015e // veor q8, q3, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf34a2152 // veor q9, q5, q1
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf25041f2 // vbic q10, q8, q9
-	WORD $0xf27061f2 // vorn q11, q8, q9
+	WORD $0xf34a4150 // veor q10, q5, q0
 	WORD $0xf3044172 // veor q2, q2, q9
-	WORD $0xf3440170 // veor q8, q2, q8
-	WORD $0xf2648150 // vorr q12, q2, q0
-	WORD $0xf34aa150 // veor q13, q5, q0
-	WORD $0xf3088170 // veor q4, q4, q8
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27c817a // vorn q12, q6, q13
-	WORD $0xf34cc170 // veor q14, q6, q8
-	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc17a // vbic q6, q6, q13
+	WORD $0xf27c6174 // vorn q11, q6, q10
+	WORD $0xf3448170 // veor q12, q2, q8
+	WORD $0xf25ca174 // vbic q13, q6, q10
+	WORD $0xf250c1f2 // vbic q14, q8, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf27001f2 // vorn q8, q8, q9
 	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf306617a // veor q3, q3, q13
-	WORD $0xf30ee17a // veor q7, q7, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf25aa156 // vbic q13, q5, q3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304c1dc // veor q6, q10, q6
-	WORD $0xf34c41de // veor q10, q14, q7
-	WORD $0xf4472aef // vst1.64 {d18-d19}, [r7 :128]
-	WORD $0xf27221f0 // vorn q9, q9, q8
-	WORD $0xf4480aef // vst1.64 {d16-d17}, [r8 :128]
-	WORD $0xf262015e // vorr q8, q1, q7
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf25421d8 // vbic q9, q10, q4
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf3400158 // veor q8, q0, q4
-	WORD $0xf344a174 // veor q13, q2, q10
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf250c1fa // vbic q14, q8, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf264e150 // vorr q15, q2, q0
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf26c4174 // vorr q10, q6, q10
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf242215e // vand q9, q1, q7
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a158 // veor q13, q0, q4
 	WORD $0xf34c21f2 // veor q9, q14, q9
-	WORD $0xf242c1dc // vand q14, q9, q6
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f2 // vbic q15, q12, q9
-	WORD $0xf35c817c // vbsl q12, q6, q14
-	WORD $0xf37ce17c // vbif q15, q6, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216c1dc // vbic q6, q11, q6
-	WORD $0xf22e41d4 // vorr q2, q15, q2
-	WORD $0xf35261fc // vbsl q11, q9, q14
-	WORD $0xf35cc172 // vbsl q14, q6, q9
-	WORD $0xf308c1fe // veor q6, q12, q15
-	WORD $0xf34021d2 // veor q9, q8, q1
-	WORD $0xf26621f2 // vorr q9, q11, q9
-	WORD $0xf21c0150 // vbic q0, q6, q0
-	WORD $0xf21cc17a // vbic q6, q6, q13
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ee156 // veor q15, q7, q3
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf25001f8 // vbic q8, q8, q12
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30441d4 // veor q2, q10, q2
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf34a8152 // veor q12, q5, q1
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214e1de // vbic q7, q10, q7
-	WORD $0xf20aa1da // vand q5, q13, q5
-	WORD $0xf34001da // veor q8, q8, q5
-	WORD $0xf21a61d6 // vbic q3, q13, q3
-	WORD $0xf21421d2 // vbic q1, q10, q1
-	WORD $0xf3404170 // veor q10, q0, q8
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3046156 // veor q3, q2, q3
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf30a41d4 // veor q2, q13, q2
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf34801d6 // veor q8, q12, q3
-	WORD $0xf34441f0 // veor q10, q10, q8
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ee1de // veor q7, q15, q7
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf34821fa // veor q9, q12, q13
-	WORD $0xf30cc152 // veor q6, q6, q1
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf4670aef // vld1.64 {d16-d17}, [r7 :128]
-	WORD $0xf25001fc // vbic q8, q8, q14
+	WORD $0xf25ac156 // vbic q14, q5, q3
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf25ce158 // vbic q15, q6, q4
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf260c1f4 // vorr q14, q8, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf250c1f6 // vbic q14, q8, q11
+	WORD $0xf35201f8 // vbsl q8, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d2 // veor q11, q13, q1
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21cc174 // vbic q6, q6, q10
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf26061f6 // vorr q11, q8, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22881d8 // vorr q4, q12, q4
+	WORD $0xf22841d4 // vorr q2, q12, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34ae152 // veor q15, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30241d4 // veor q2, q9, q2
+	WORD $0xf34421f0 // veor q9, q10, q8
+	WORD $0xf346415e // veor q10, q3, q7
+	WORD $0xf21221d2 // vbic q1, q9, q1
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212e1de // vbic q7, q9, q7
+	WORD $0xf208a1da // vand q5, q12, q5
+	WORD $0xf21861d6 // vbic q3, q12, q3
+	WORD $0xf34a81da // veor q12, q13, q5
+	WORD $0xf30e6156 // veor q3, q7, q3
+	WORD $0xf340a1fc // veor q13, q8, q14
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf3404178 // veor q10, q0, q12
+	WORD $0xf34e61d6 // veor q11, q15, q3
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf26001f8 // vorr q8, q8, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
+	WORD $0xf3044178 // veor q2, q2, q12
+	WORD $0xf30cc176 // veor q6, q6, q11
 	WORD $0xf300015a // veor q0, q0, q5
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf346215c // veor q9, q3, q6
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf3460154 // veor q8, q3, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30081d0 // veor q4, q8, q0
+	WORD $0xf34201dc // veor q8, q9, q6
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf30021da // veor q1, q8, q5
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
@@ -904,129 +904,129 @@ TEXT ·encrypt32(SB), 0, $1808-20
 	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
 	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
 	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
+	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
 	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
 	WORD $0xf346015e // veor q8, q3, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf34a2152 // veor q9, q5, q1
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf25041f2 // vbic q10, q8, q9
-	WORD $0xf27061f2 // vorn q11, q8, q9
+	WORD $0xf34a4150 // veor q10, q5, q0
 	WORD $0xf3044172 // veor q2, q2, q9
-	WORD $0xf3440170 // veor q8, q2, q8
-	WORD $0xf2648150 // vorr q12, q2, q0
-	WORD $0xf34aa150 // veor q13, q5, q0
-	WORD $0xf3088170 // veor q4, q4, q8
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27c817a // vorn q12, q6, q13
-	WORD $0xf34cc170 // veor q14, q6, q8
-	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc17a // vbic q6, q6, q13
+	WORD $0xf27c6174 // vorn q11, q6, q10
+	WORD $0xf3448170 // veor q12, q2, q8
+	WORD $0xf25ca174 // vbic q13, q6, q10
+	WORD $0xf250c1f2 // vbic q14, q8, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf27001f2 // vorn q8, q8, q9
 	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf306617a // veor q3, q3, q13
-	WORD $0xf30ee17a // veor q7, q7, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf25aa156 // vbic q13, q5, q3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304c1dc // veor q6, q10, q6
-	WORD $0xf34c41de // veor q10, q14, q7
-	WORD $0xf4472aef // vst1.64 {d18-d19}, [r7 :128]
-	WORD $0xf27221f0 // vorn q9, q9, q8
-	WORD $0xf4480aef // vst1.64 {d16-d17}, [r8 :128]
-	WORD $0xf262015e // vorr q8, q1, q7
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf25421d8 // vbic q9, q10, q4
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf3400158 // veor q8, q0, q4
-	WORD $0xf344a174 // veor q13, q2, q10
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf250c1fa // vbic q14, q8, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf264e150 // vorr q15, q2, q0
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf26c4174 // vorr q10, q6, q10
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf242215e // vand q9, q1, q7
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a158 // veor q13, q0, q4
 	WORD $0xf34c21f2 // veor q9, q14, q9
-	WORD $0xf242c1dc // vand q14, q9, q6
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f2 // vbic q15, q12, q9
-	WORD $0xf35c817c // vbsl q12, q6, q14
-	WORD $0xf37ce17c // vbif q15, q6, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216c1dc // vbic q6, q11, q6
-	WORD $0xf22e41d4 // vorr q2, q15, q2
-	WORD $0xf35261fc // vbsl q11, q9, q14
-	WORD $0xf35cc172 // vbsl q14, q6, q9
-	WORD $0xf308c1fe // veor q6, q12, q15
-	WORD $0xf34021d2 // veor q9, q8, q1
-	WORD $0xf26621f2 // vorr q9, q11, q9
-	WORD $0xf21c0150 // vbic q0, q6, q0
-	WORD $0xf21cc17a // vbic q6, q6, q13
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ee156 // veor q15, q7, q3
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf25001f8 // vbic q8, q8, q12
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30441d4 // veor q2, q10, q2
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf34a8152 // veor q12, q5, q1
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214e1de // vbic q7, q10, q7
-	WORD $0xf20aa1da // vand q5, q13, q5
-	WORD $0xf34001da // veor q8, q8, q5
-	WORD $0xf21a61d6 // vbic q3, q13, q3
-	WORD $0xf21421d2 // vbic q1, q10, q1
-	WORD $0xf3404170 // veor q10, q0, q8
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3046156 // veor q3, q2, q3
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf30a41d4 // veor q2, q13, q2
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf34801d6 // veor q8, q12, q3
-	WORD $0xf34441f0 // veor q10, q10, q8
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ee1de // veor q7, q15, q7
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf34821fa // veor q9, q12, q13
-	WORD $0xf30cc152 // veor q6, q6, q1
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf4670aef // vld1.64 {d16-d17}, [r7 :128]
-	WORD $0xf25001fc // vbic q8, q8, q14
+	WORD $0xf25ac156 // vbic q14, q5, q3
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf25ce158 // vbic q15, q6, q4
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf260c1f4 // vorr q14, q8, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf250c1f6 // vbic q14, q8, q11
+	WORD $0xf35201f8 // vbsl q8, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d2 // veor q11, q13, q1
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21cc174 // vbic q6, q6, q10
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf26061f6 // vorr q11, q8, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22881d8 // vorr q4, q12, q4
+	WORD $0xf22841d4 // vorr q2, q12, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34ae152 // veor q15, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30241d4 // veor q2, q9, q2
+	WORD $0xf34421f0 // veor q9, q10, q8
+	WORD $0xf346415e // veor q10, q3, q7
+	WORD $0xf21221d2 // vbic q1, q9, q1
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212e1de // vbic q7, q9, q7
+	WORD $0xf208a1da // vand q5, q12, q5
+	WORD $0xf21861d6 // vbic q3, q12, q3
+	WORD $0xf34a81da // veor q12, q13, q5
+	WORD $0xf30e6156 // veor q3, q7, q3
+	WORD $0xf340a1fc // veor q13, q8, q14
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf3404178 // veor q10, q0, q12
+	WORD $0xf34e61d6 // veor q11, q15, q3
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf26001f8 // vorr q8, q8, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
+	WORD $0xf3044178 // veor q2, q2, q12
+	WORD $0xf30cc176 // veor q6, q6, q11
 	WORD $0xf300015a // veor q0, q0, q5
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf346215c // veor q9, q3, q6
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf3460154 // veor q8, q3, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30081d0 // veor q4, q8, q0
+	WORD $0xf34201dc // veor q8, q9, q6
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf30021da // veor q1, q8, q5
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
 	SUB $496, R2, R2
 round:
 
@@ -1070,10 +1070,10 @@ round:
 	WORD $0xf3044152 // veor q2, q2, q1
 	WORD $0xf3022156 // veor q1, q1, q3
 	WORD $0xf3006154 // veor q3, q0, q2
+	WORD $0xf34aa1d0 // veor q13, q13, q0
 	WORD $0xf3066152 // veor q3, q3, q1
 	WORD $0xf34221d2 // veor q9, q9, q1
 	WORD $0xf34661d6 // veor q11, q11, q3
-	WORD $0xf34aa1d0 // veor q13, q13, q0
 	WORD $0xf34ee1d4 // veor q15, q15, q2
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
@@ -1106,10 +1106,10 @@ round:
 	WORD $0xf34441f2 // veor q10, q10, q9
 	WORD $0xf34221f6 // veor q9, q9, q11
 	WORD $0xf34061f4 // veor q11, q8, q10
+	WORD $0xf3022170 // veor q1, q1, q8
 	WORD $0xf34661f2 // veor q11, q11, q9
 	WORD $0xf34aa1f2 // veor q13, q13, q9
 	WORD $0xf34ee1f6 // veor q15, q15, q11
-	WORD $0xf3022170 // veor q1, q1, q8
 	WORD $0xf3066174 // veor q3, q3, q10
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
@@ -1187,129 +1187,129 @@ round:
 	WORD $0xf30aa17a // veor q5, q5, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
 	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
 	WORD $0xf346015e // veor q8, q3, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf34a2152 // veor q9, q5, q1
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf25041f2 // vbic q10, q8, q9
-	WORD $0xf27061f2 // vorn q11, q8, q9
+	WORD $0xf34a4150 // veor q10, q5, q0
 	WORD $0xf3044172 // veor q2, q2, q9
-	WORD $0xf3440170 // veor q8, q2, q8
-	WORD $0xf2648150 // vorr q12, q2, q0
-	WORD $0xf34aa150 // veor q13, q5, q0
-	WORD $0xf3088170 // veor q4, q4, q8
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27c817a // vorn q12, q6, q13
-	WORD $0xf34cc170 // veor q14, q6, q8
-	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc17a // vbic q6, q6, q13
+	WORD $0xf27c6174 // vorn q11, q6, q10
+	WORD $0xf3448170 // veor q12, q2, q8
+	WORD $0xf25ca174 // vbic q13, q6, q10
+	WORD $0xf250c1f2 // vbic q14, q8, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf27001f2 // vorn q8, q8, q9
 	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf306617a // veor q3, q3, q13
-	WORD $0xf30ee17a // veor q7, q7, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf25aa156 // vbic q13, q5, q3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304c1dc // veor q6, q10, q6
-	WORD $0xf34c41de // veor q10, q14, q7
-	WORD $0xf4472aef // vst1.64 {d18-d19}, [r7 :128]
-	WORD $0xf27221f0 // vorn q9, q9, q8
-	WORD $0xf4480aef // vst1.64 {d16-d17}, [r8 :128]
-	WORD $0xf262015e // vorr q8, q1, q7
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf25421d8 // vbic q9, q10, q4
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf3400158 // veor q8, q0, q4
-	WORD $0xf344a174 // veor q13, q2, q10
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf250c1fa // vbic q14, q8, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf264e150 // vorr q15, q2, q0
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf26c4174 // vorr q10, q6, q10
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf242215e // vand q9, q1, q7
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a158 // veor q13, q0, q4
 	WORD $0xf34c21f2 // veor q9, q14, q9
-	WORD $0xf242c1dc // vand q14, q9, q6
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f2 // vbic q15, q12, q9
-	WORD $0xf35c817c // vbsl q12, q6, q14
-	WORD $0xf37ce17c // vbif q15, q6, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216c1dc // vbic q6, q11, q6
-	WORD $0xf22e41d4 // vorr q2, q15, q2
-	WORD $0xf35261fc // vbsl q11, q9, q14
-	WORD $0xf35cc172 // vbsl q14, q6, q9
-	WORD $0xf308c1fe // veor q6, q12, q15
-	WORD $0xf34021d2 // veor q9, q8, q1
-	WORD $0xf26621f2 // vorr q9, q11, q9
-	WORD $0xf21c0150 // vbic q0, q6, q0
-	WORD $0xf21cc17a // vbic q6, q6, q13
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ee156 // veor q15, q7, q3
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf25001f8 // vbic q8, q8, q12
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30441d4 // veor q2, q10, q2
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf34a8152 // veor q12, q5, q1
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214e1de // vbic q7, q10, q7
-	WORD $0xf20aa1da // vand q5, q13, q5
-	WORD $0xf34001da // veor q8, q8, q5
-	WORD $0xf21a61d6 // vbic q3, q13, q3
-	WORD $0xf21421d2 // vbic q1, q10, q1
-	WORD $0xf3404170 // veor q10, q0, q8
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3046156 // veor q3, q2, q3
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf30a41d4 // veor q2, q13, q2
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf34801d6 // veor q8, q12, q3
-	WORD $0xf34441f0 // veor q10, q10, q8
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ee1de // veor q7, q15, q7
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf34821fa // veor q9, q12, q13
-	WORD $0xf30cc152 // veor q6, q6, q1
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf4670aef // vld1.64 {d16-d17}, [r7 :128]
-	WORD $0xf25001fc // vbic q8, q8, q14
+	WORD $0xf25ac156 // vbic q14, q5, q3
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf25ce158 // vbic q15, q6, q4
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf260c1f4 // vorr q14, q8, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf250c1f6 // vbic q14, q8, q11
+	WORD $0xf35201f8 // vbsl q8, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d2 // veor q11, q13, q1
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21cc174 // vbic q6, q6, q10
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf26061f6 // vorr q11, q8, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22881d8 // vorr q4, q12, q4
+	WORD $0xf22841d4 // vorr q2, q12, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34ae152 // veor q15, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30241d4 // veor q2, q9, q2
+	WORD $0xf34421f0 // veor q9, q10, q8
+	WORD $0xf346415e // veor q10, q3, q7
+	WORD $0xf21221d2 // vbic q1, q9, q1
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212e1de // vbic q7, q9, q7
+	WORD $0xf208a1da // vand q5, q12, q5
+	WORD $0xf21861d6 // vbic q3, q12, q3
+	WORD $0xf34a81da // veor q12, q13, q5
+	WORD $0xf30e6156 // veor q3, q7, q3
+	WORD $0xf340a1fc // veor q13, q8, q14
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf3404178 // veor q10, q0, q12
+	WORD $0xf34e61d6 // veor q11, q15, q3
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf26001f8 // vorr q8, q8, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
+	WORD $0xf3044178 // veor q2, q2, q12
+	WORD $0xf30cc176 // veor q6, q6, q11
 	WORD $0xf300015a // veor q0, q0, q5
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf346215c // veor q9, q3, q6
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf3460154 // veor q8, q3, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30081d0 // veor q4, q8, q0
+	WORD $0xf34201dc // veor q8, q9, q6
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf30021da // veor q1, q8, q5
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
@@ -1330,129 +1330,129 @@ round:
 	WORD $0xf30cb134 // veor d11, d12, d20
 	WORD $0xf30fc137 // veor d12, d15, d23
 	WORD $0xf30ed136 // veor d13, d14, d22
+	WORD $0xf405aaef // vst1.64 {d10-d11}, [r5 :128]
 	WORD $0xf306c15c // veor q6, q3, q6
-	WORD $0xf300015c // veor q0, q0, q6
 	WORD $0xf3048158 // veor q4, q2, q4
 	WORD $0xf304e15c // veor q7, q2, q6
-	WORD $0xf3480150 // veor q8, q4, q0
-	WORD $0xf34821de // veor q9, q12, q7
-	WORD $0xf25e4170 // vbic q10, q7, q8
-	WORD $0xf27e6170 // vorn q11, q7, q8
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf302e15e // veor q7, q1, q7
-	WORD $0xf2628172 // vorr q12, q1, q9
-	WORD $0xf348a172 // veor q13, q4, q9
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27a817a // vorn q12, q5, q13
-	WORD $0xf34ac15e // veor q14, q5, q7
-	WORD $0xf405aaef // vst1.64 {d10-d11}, [r5 :128]
-	WORD $0xf21aa17a // vbic q5, q5, q13
-	WORD $0xf34001d6 // veor q8, q8, q3
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f0 // veor q13, q13, q8
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc17a // veor q6, q6, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf240e15c // vand q15, q0, q6
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf258a154 // vbic q13, q4, q2
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304a1da // veor q5, q10, q5
-	WORD $0xf34c41dc // veor q10, q14, q6
-	WORD $0xf4470aef // vst1.64 {d16-d17}, [r7 :128]
-	WORD $0xf27001de // vorn q8, q8, q7
-	WORD $0xf408eaef // vst1.64 {d14-d15}, [r8 :128]
-	WORD $0xf220e15c // vorr q7, q0, q6
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30aa170 // veor q5, q5, q8
-	WORD $0xf25401d6 // vbic q8, q10, q3
-	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf302e1d6 // veor q7, q9, q3
-	WORD $0xf342a174 // veor q13, q1, q10
-	WORD $0xf34661f0 // veor q11, q11, q8
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf25ec17a // vbic q14, q7, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
-	WORD $0xf34c01f0 // veor q8, q14, q8
-	WORD $0xf240c1da // vand q14, q8, q5
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f0 // vbic q15, q12, q8
-	WORD $0xf35a817c // vbsl q12, q5, q14
-	WORD $0xf37ae17c // vbif q15, q5, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216a1da // vbic q5, q11, q5
-	WORD $0xf22e21d2 // vorr q1, q15, q1
-	WORD $0xf35061fc // vbsl q11, q8, q14
-	WORD $0xf35ac170 // vbsl q14, q5, q8
-	WORD $0xf308a1fe // veor q5, q12, q15
-	WORD $0xf34e0150 // veor q8, q7, q0
-	WORD $0xf26601f0 // vorr q8, q11, q8
-	WORD $0xf25a2172 // vbic q9, q5, q9
-	WORD $0xf21aa17a // vbic q5, q5, q13
-	WORD $0xf22e61d6 // vorr q3, q15, q3
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ce154 // veor q15, q6, q2
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf21ee178 // vbic q7, q7, q12
-	WORD $0xf30aa152 // veor q5, q5, q1
-	WORD $0xf30421d2 // veor q1, q10, q1
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf3488150 // veor q12, q4, q0
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214c1dc // vbic q6, q10, q6
-	WORD $0xf20a81d8 // vand q4, q13, q4
-	WORD $0xf30ee158 // veor q7, q7, q4
-	WORD $0xf21a41d4 // vbic q2, q13, q2
-	WORD $0xf21401d0 // vbic q0, q10, q0
-	WORD $0xf34241de // veor q10, q9, q7
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3024154 // veor q2, q1, q2
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf34801de // veor q8, q12, q7
+	WORD $0xf3482150 // veor q9, q4, q0
+	WORD $0xf3484170 // veor q10, q4, q8
+	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf27a6174 // vorn q11, q5, q10
+	WORD $0xf342815e // veor q12, q1, q7
+	WORD $0xf25aa174 // vbic q13, q5, q10
+	WORD $0xf25ec172 // vbic q14, q7, q9
+	WORD $0xf3066178 // veor q3, q3, q12
+	WORD $0xf23ee172 // vorn q7, q7, q9
+	WORD $0xf34221d6 // veor q9, q9, q3
+	WORD $0xf30aa178 // veor q5, q5, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf262e170 // vorr q15, q1, q8
+	WORD $0xf30cc174 // veor q6, q6, q10
+	WORD $0xf3044174 // veor q2, q2, q10
+	WORD $0xf26a4174 // vorr q10, q5, q10
+	WORD $0xf407aaef // vst1.64 {d10-d11}, [r7 :128]
+	WORD $0xf30aa15c // veor q5, q5, q6
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf240215c // vand q9, q0, q6
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a1d6 // veor q13, q8, q3
+	WORD $0xf34c21f2 // veor q9, q14, q9
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf304415c // veor q2, q2, q6
-	WORD $0xf30a21d2 // veor q1, q13, q1
-	WORD $0xf300015e // veor q0, q0, q7
-	WORD $0xf308e1d4 // veor q7, q12, q2
-	WORD $0xf34441de // veor q10, q10, q7
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ec1dc // veor q6, q15, q6
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf300e1de // veor q7, q8, q7
-	WORD $0xf34801fa // veor q8, q12, q13
-	WORD $0xf30aa150 // veor q5, q5, q0
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf30e8158 // veor q4, q7, q4
-	WORD $0xf302217a // veor q1, q1, q13
-	WORD $0xf30aa170 // veor q5, q5, q8
-	WORD $0xf427eaef // vld1.64 {d14-d15}, [r7 :128]
-	WORD $0xf21ee17c // vbic q7, q7, q14
+	WORD $0xf258c154 // vbic q14, q4, q2
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf25ae156 // vbic q15, q5, q3
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf260615c // vorr q11, q0, q6
+	WORD $0xf30ee17e // veor q7, q7, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf342e15a // veor q15, q1, q5
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf30ee17c // veor q7, q7, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf26ec174 // vorr q14, q7, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf25ec176 // vbic q14, q7, q11
+	WORD $0xf312e1f8 // vbsl q7, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d0 // veor q11, q13, q0
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21aa174 // vbic q5, q5, q10
+	WORD $0xf25201f0 // vbic q8, q9, q8
+	WORD $0xf26e6176 // vorr q11, q7, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22861d6 // vorr q3, q12, q3
+	WORD $0xf22821d2 // vorr q1, q12, q1
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf348e150 // veor q15, q4, q0
+	WORD $0xf30aa152 // veor q5, q5, q1
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30221d2 // veor q1, q9, q1
+	WORD $0xf34421de // veor q9, q10, q7
+	WORD $0xf344415c // veor q10, q2, q6
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212c1dc // vbic q6, q9, q6
+	WORD $0xf20881d8 // vand q4, q12, q4
+	WORD $0xf21841d4 // vbic q2, q12, q2
+	WORD $0xf34a81d8 // veor q12, q13, q4
+	WORD $0xf30c4154 // veor q2, q6, q2
+	WORD $0xf34ea17c // veor q13, q7, q14
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf3088176 // veor q4, q4, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304c1dc // veor q6, q10, q6
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf34041f8 // veor q10, q8, q12
+	WORD $0xf34e61d4 // veor q11, q15, q2
+	WORD $0xf3000178 // veor q0, q0, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf3088176 // veor q4, q4, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf22ee178 // vorr q7, q7, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf34001f2 // veor q8, q8, q9
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30aa15e // veor q5, q5, q7
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf302e1de // veor q7, q9, q7
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
-	WORD $0xf30ee158 // veor q7, q7, q4
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf344215a // veor q9, q2, q5
-	WORD $0xf30081d8 // veor q4, q8, q4
-	WORD $0xf306615a // veor q3, q3, q5
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf300e1d8 // veor q7, q8, q4
+	WORD $0xf3440152 // veor q8, q2, q1
+	WORD $0xf3062152 // veor q1, q3, q1
+	WORD $0xf30061de // veor q3, q8, q7
+	WORD $0xf34201da // veor q8, q9, q5
 	WORD $0xf30e0150 // veor q0, q7, q0
-	WORD $0xf302a1de // veor q5, q9, q7
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf30081d8 // veor q4, q8, q4
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
 	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
 	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
 	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
 	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
@@ -1472,129 +1472,129 @@ round:
 	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
 	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
 	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
+	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
 	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
 	WORD $0xf346015e // veor q8, q3, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf34a2152 // veor q9, q5, q1
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf25041f2 // vbic q10, q8, q9
-	WORD $0xf27061f2 // vorn q11, q8, q9
+	WORD $0xf34a4150 // veor q10, q5, q0
 	WORD $0xf3044172 // veor q2, q2, q9
-	WORD $0xf3440170 // veor q8, q2, q8
-	WORD $0xf2648150 // vorr q12, q2, q0
-	WORD $0xf34aa150 // veor q13, q5, q0
-	WORD $0xf3088170 // veor q4, q4, q8
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27c817a // vorn q12, q6, q13
-	WORD $0xf34cc170 // veor q14, q6, q8
-	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc17a // vbic q6, q6, q13
+	WORD $0xf27c6174 // vorn q11, q6, q10
+	WORD $0xf3448170 // veor q12, q2, q8
+	WORD $0xf25ca174 // vbic q13, q6, q10
+	WORD $0xf250c1f2 // vbic q14, q8, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf27001f2 // vorn q8, q8, q9
 	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf306617a // veor q3, q3, q13
-	WORD $0xf30ee17a // veor q7, q7, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf25aa156 // vbic q13, q5, q3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304c1dc // veor q6, q10, q6
-	WORD $0xf34c41de // veor q10, q14, q7
-	WORD $0xf4472aef // vst1.64 {d18-d19}, [r7 :128]
-	WORD $0xf27221f0 // vorn q9, q9, q8
-	WORD $0xf4480aef // vst1.64 {d16-d17}, [r8 :128]
-	WORD $0xf262015e // vorr q8, q1, q7
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf25421d8 // vbic q9, q10, q4
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf3400158 // veor q8, q0, q4
-	WORD $0xf344a174 // veor q13, q2, q10
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf250c1fa // vbic q14, q8, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf264e150 // vorr q15, q2, q0
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf26c4174 // vorr q10, q6, q10
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf242215e // vand q9, q1, q7
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a158 // veor q13, q0, q4
 	WORD $0xf34c21f2 // veor q9, q14, q9
-	WORD $0xf242c1dc // vand q14, q9, q6
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f2 // vbic q15, q12, q9
-	WORD $0xf35c817c // vbsl q12, q6, q14
-	WORD $0xf37ce17c // vbif q15, q6, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216c1dc // vbic q6, q11, q6
-	WORD $0xf22e41d4 // vorr q2, q15, q2
-	WORD $0xf35261fc // vbsl q11, q9, q14
-	WORD $0xf35cc172 // vbsl q14, q6, q9
-	WORD $0xf308c1fe // veor q6, q12, q15
-	WORD $0xf34021d2 // veor q9, q8, q1
-	WORD $0xf26621f2 // vorr q9, q11, q9
-	WORD $0xf21c0150 // vbic q0, q6, q0
-	WORD $0xf21cc17a // vbic q6, q6, q13
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ee156 // veor q15, q7, q3
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf25001f8 // vbic q8, q8, q12
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30441d4 // veor q2, q10, q2
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf34a8152 // veor q12, q5, q1
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214e1de // vbic q7, q10, q7
-	WORD $0xf20aa1da // vand q5, q13, q5
-	WORD $0xf34001da // veor q8, q8, q5
-	WORD $0xf21a61d6 // vbic q3, q13, q3
-	WORD $0xf21421d2 // vbic q1, q10, q1
-	WORD $0xf3404170 // veor q10, q0, q8
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3046156 // veor q3, q2, q3
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf30a41d4 // veor q2, q13, q2
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf34801d6 // veor q8, q12, q3
-	WORD $0xf34441f0 // veor q10, q10, q8
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ee1de // veor q7, q15, q7
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf34821fa // veor q9, q12, q13
-	WORD $0xf30cc152 // veor q6, q6, q1
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf4670aef // vld1.64 {d16-d17}, [r7 :128]
-	WORD $0xf25001fc // vbic q8, q8, q14
+	WORD $0xf25ac156 // vbic q14, q5, q3
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf25ce158 // vbic q15, q6, q4
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf260c1f4 // vorr q14, q8, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf250c1f6 // vbic q14, q8, q11
+	WORD $0xf35201f8 // vbsl q8, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d2 // veor q11, q13, q1
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21cc174 // vbic q6, q6, q10
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf26061f6 // vorr q11, q8, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22881d8 // vorr q4, q12, q4
+	WORD $0xf22841d4 // vorr q2, q12, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34ae152 // veor q15, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30241d4 // veor q2, q9, q2
+	WORD $0xf34421f0 // veor q9, q10, q8
+	WORD $0xf346415e // veor q10, q3, q7
+	WORD $0xf21221d2 // vbic q1, q9, q1
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212e1de // vbic q7, q9, q7
+	WORD $0xf208a1da // vand q5, q12, q5
+	WORD $0xf21861d6 // vbic q3, q12, q3
+	WORD $0xf34a81da // veor q12, q13, q5
+	WORD $0xf30e6156 // veor q3, q7, q3
+	WORD $0xf340a1fc // veor q13, q8, q14
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf3404178 // veor q10, q0, q12
+	WORD $0xf34e61d6 // veor q11, q15, q3
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf26001f8 // vorr q8, q8, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
+	WORD $0xf3044178 // veor q2, q2, q12
+	WORD $0xf30cc176 // veor q6, q6, q11
 	WORD $0xf300015a // veor q0, q0, q5
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf346215c // veor q9, q3, q6
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf3460154 // veor q8, q3, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30081d0 // veor q4, q8, q0
+	WORD $0xf34201dc // veor q8, q9, q6
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf30021da // veor q1, q8, q5
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
 	SUB $496, R2, R2
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
@@ -1614,129 +1614,129 @@ round:
 	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
 	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
 	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
+	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
 	WORD $0xf308e15e // veor q7, q4, q7
-	WORD $0xf302215e // veor q1, q1, q7
 	WORD $0xf306a15a // veor q5, q3, q5
 	WORD $0xf346015e // veor q8, q3, q7
+	WORD $0xf302215e // veor q1, q1, q7
+	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf34a2152 // veor q9, q5, q1
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf25041f2 // vbic q10, q8, q9
-	WORD $0xf27061f2 // vorn q11, q8, q9
+	WORD $0xf34a4150 // veor q10, q5, q0
 	WORD $0xf3044172 // veor q2, q2, q9
-	WORD $0xf3440170 // veor q8, q2, q8
-	WORD $0xf2648150 // vorr q12, q2, q0
-	WORD $0xf34aa150 // veor q13, q5, q0
-	WORD $0xf3088170 // veor q4, q4, q8
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf27c817a // vorn q12, q6, q13
-	WORD $0xf34cc170 // veor q14, q6, q8
-	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc17a // vbic q6, q6, q13
+	WORD $0xf27c6174 // vorn q11, q6, q10
+	WORD $0xf3448170 // veor q12, q2, q8
+	WORD $0xf25ca174 // vbic q13, q6, q10
+	WORD $0xf250c1f2 // vbic q14, q8, q9
+	WORD $0xf3088178 // veor q4, q4, q12
+	WORD $0xf27001f2 // vorn q8, q8, q9
 	WORD $0xf34221d8 // veor q9, q9, q4
-	WORD $0xf446aaef // vst1.64 {d26-d27}, [r6 :128]
-	WORD $0xf34aa1f2 // veor q13, q13, q9
-	WORD $0xf306617a // veor q3, q3, q13
-	WORD $0xf30ee17a // veor q7, q7, q13
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34481f8 // veor q12, q10, q12
-	WORD $0xf242e15e // vand q15, q1, q7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf25aa156 // vbic q13, q5, q3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xf344e1fe // veor q15, q10, q15
-	WORD $0xf304c1dc // veor q6, q10, q6
-	WORD $0xf34c41de // veor q10, q14, q7
-	WORD $0xf4472aef // vst1.64 {d18-d19}, [r7 :128]
-	WORD $0xf27221f0 // vorn q9, q9, q8
-	WORD $0xf4480aef // vst1.64 {d16-d17}, [r8 :128]
-	WORD $0xf262015e // vorr q8, q1, q7
-	WORD $0xf34661fa // veor q11, q11, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf25421d8 // vbic q9, q10, q4
-	WORD $0xf30cc170 // veor q6, q6, q8
-	WORD $0xf3400158 // veor q8, q0, q4
-	WORD $0xf344a174 // veor q13, q2, q10
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf449caef // vst1.64 {d28-d29}, [r9 :128]
-	WORD $0xf250c1fa // vbic q14, q8, q13
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf266e1f8 // vorr q15, q11, q12
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34aa1fc // veor q13, q13, q14
+	WORD $0xf4464aef // vst1.64 {d20-d21}, [r6 :128]
+	WORD $0xf34441f2 // veor q10, q10, q9
+	WORD $0xf264e150 // vorr q15, q2, q0
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf26c4174 // vorr q10, q6, q10
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc15e // veor q6, q6, q7
+	WORD $0xf4488aef // vst1.64 {d24-d25}, [r8 :128]
+	WORD $0xf27281f8 // vorn q12, q9, q12
+	WORD $0xf4492aef // vst1.64 {d18-d19}, [r9 :128]
+	WORD $0xf242215e // vand q9, q1, q7
+	WORD $0xf34a81f8 // veor q12, q13, q12
+	WORD $0xf340a158 // veor q13, q0, q4
 	WORD $0xf34c21f2 // veor q9, q14, q9
-	WORD $0xf242c1dc // vand q14, q9, q6
-	WORD $0xf34ec1fc // veor q14, q15, q14
-	WORD $0xf258e1f2 // vbic q15, q12, q9
-	WORD $0xf35c817c // vbsl q12, q6, q14
-	WORD $0xf37ce17c // vbif q15, q6, q14
-	WORD $0xf25441f8 // vbic q10, q10, q12
-	WORD $0xf216c1dc // vbic q6, q11, q6
-	WORD $0xf22e41d4 // vorr q2, q15, q2
-	WORD $0xf35261fc // vbsl q11, q9, q14
-	WORD $0xf35cc172 // vbsl q14, q6, q9
-	WORD $0xf308c1fe // veor q6, q12, q15
-	WORD $0xf34021d2 // veor q9, q8, q1
-	WORD $0xf26621f2 // vorr q9, q11, q9
-	WORD $0xf21c0150 // vbic q0, q6, q0
-	WORD $0xf21cc17a // vbic q6, q6, q13
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf34ea1fc // veor q13, q15, q14
-	WORD $0xf34ee156 // veor q15, q7, q3
-	WORD $0xf24ae1fe // vand q15, q13, q15
-	WORD $0xf25001f8 // vbic q8, q8, q12
-	WORD $0xf30cc154 // veor q6, q6, q2
-	WORD $0xf30441d4 // veor q2, q10, q2
-	WORD $0xf34841f6 // veor q10, q12, q11
-	WORD $0xf34a8152 // veor q12, q5, q1
-	WORD $0xf25a81f8 // vbic q12, q13, q12
-	WORD $0xf344a1fa // veor q13, q10, q13
-	WORD $0xf214e1de // vbic q7, q10, q7
-	WORD $0xf20aa1da // vand q5, q13, q5
-	WORD $0xf34001da // veor q8, q8, q5
-	WORD $0xf21a61d6 // vbic q3, q13, q3
-	WORD $0xf21421d2 // vbic q1, q10, q1
-	WORD $0xf3404170 // veor q10, q0, q8
-	WORD $0xf469aaef // vld1.64 {d26-d27}, [r9 :128]
-	WORD $0xf266a1fa // vorr q13, q11, q13
-	WORD $0xf3046156 // veor q3, q2, q3
 	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf306615e // veor q3, q3, q7
-	WORD $0xf30a41d4 // veor q2, q13, q2
-	WORD $0xf3022170 // veor q1, q1, q8
-	WORD $0xf34801d6 // veor q8, q12, q3
-	WORD $0xf34441f0 // veor q10, q10, q8
-	WORD $0xf4658aef // vld1.64 {d24-d25}, [r5 :128]
-	WORD $0xf24681f8 // vand q12, q11, q12
-	WORD $0xf30ee1de // veor q7, q15, q7
-	WORD $0xf468aaef // vld1.64 {d26-d27}, [r8 :128]
-	WORD $0xf26ca1fa // vorr q13, q14, q13
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf34201f0 // veor q8, q9, q8
-	WORD $0xf34821fa // veor q9, q12, q13
-	WORD $0xf30cc152 // veor q6, q6, q1
-	WORD $0xf30ee172 // veor q7, q7, q9
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf304417a // veor q2, q2, q13
-	WORD $0xf30cc172 // veor q6, q6, q9
-	WORD $0xf4670aef // vld1.64 {d16-d17}, [r7 :128]
-	WORD $0xf25001fc // vbic q8, q8, q14
+	WORD $0xf25ac156 // vbic q14, q5, q3
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf25ce158 // vbic q15, q6, q4
+	WORD $0xf34641f4 // veor q10, q11, q10
+	WORD $0xf262615e // vorr q11, q1, q7
+	WORD $0xf34001fe // veor q8, q8, q15
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf34861f6 // veor q11, q12, q11
+	WORD $0xf25a81fe // vbic q12, q13, q15
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf34221f8 // veor q9, q9, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf24281f6 // vand q12, q9, q11
+	WORD $0xf260c1f4 // vorr q14, q8, q10
+	WORD $0xf34c81f8 // veor q12, q14, q12
+	WORD $0xf250c1f6 // vbic q14, q8, q11
+	WORD $0xf35201f8 // vbsl q8, q9, q12
+	WORD $0xf372c1f8 // vbif q14, q9, q12
+	WORD $0xf25421f2 // vbic q9, q10, q9
+	WORD $0xf35641f8 // vbsl q10, q11, q12
+	WORD $0xf35281f6 // vbsl q12, q9, q11
+	WORD $0xf34a61d2 // veor q11, q13, q1
+	WORD $0xf34421f8 // veor q9, q10, q12
+	WORD $0xf21cc174 // vbic q6, q6, q10
+	WORD $0xf21201d0 // vbic q0, q9, q0
+	WORD $0xf26061f6 // vorr q11, q8, q11
+	WORD $0xf25aa1f4 // vbic q13, q13, q10
+	WORD $0xf25221fe // vbic q9, q9, q15
+	WORD $0xf22881d8 // vorr q4, q12, q4
+	WORD $0xf22841d4 // vorr q2, q12, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf34ae152 // veor q15, q5, q1
+	WORD $0xf30cc154 // veor q6, q6, q2
+	WORD $0xf258e1fe // vbic q15, q12, q15
+	WORD $0xf30241d4 // veor q2, q9, q2
+	WORD $0xf34421f0 // veor q9, q10, q8
+	WORD $0xf346415e // veor q10, q3, q7
+	WORD $0xf21221d2 // vbic q1, q9, q1
+	WORD $0xf24841f4 // vand q10, q12, q10
+	WORD $0xf34281f8 // veor q12, q9, q12
+	WORD $0xf212e1de // vbic q7, q9, q7
+	WORD $0xf208a1da // vand q5, q12, q5
+	WORD $0xf21861d6 // vbic q3, q12, q3
+	WORD $0xf34a81da // veor q12, q13, q5
+	WORD $0xf30e6156 // veor q3, q7, q3
+	WORD $0xf340a1fc // veor q13, q8, q14
+	WORD $0xf306615c // veor q3, q3, q6
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf4692aef // vld1.64 {d18-d19}, [r9 :128]
+	WORD $0xf304e1de // veor q7, q10, q7
+	WORD $0xf25221fc // vbic q9, q9, q14
+	WORD $0xf3404178 // veor q10, q0, q12
+	WORD $0xf34e61d6 // veor q11, q15, q3
+	WORD $0xf3022178 // veor q1, q1, q12
+	WORD $0xf4688aef // vld1.64 {d24-d25}, [r8 :128]
+	WORD $0xf34441f6 // veor q10, q10, q11
+	WORD $0xf26c81f8 // vorr q12, q14, q12
+	WORD $0xf3044152 // veor q2, q2, q1
+	WORD $0xf465caef // vld1.64 {d28-d29}, [r5 :128]
+	WORD $0xf30aa176 // veor q5, q5, q11
+	WORD $0xf24ac1fc // vand q14, q13, q14
+	WORD $0xf34861f4 // veor q11, q12, q10
+	WORD $0xf4678aef // vld1.64 {d24-d25}, [r7 :128]
+	WORD $0xf26001f8 // vorr q8, q8, q12
+	WORD $0xf34c81f6 // veor q12, q14, q11
+	WORD $0xf3000172 // veor q0, q0, q9
+	WORD $0xf30ee178 // veor q7, q7, q12
+	WORD $0xf4662aef // vld1.64 {d18-d19}, [r6 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf27221fa // vorn q9, q9, q13
 	WORD $0xf30aa15e // veor q5, q5, q7
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf4660aef // vld1.64 {d16-d17}, [r6 :128]
-	WORD $0xf27001f6 // vorn q8, q8, q11
+	WORD $0xf3044178 // veor q2, q2, q12
+	WORD $0xf30cc176 // veor q6, q6, q11
 	WORD $0xf300015a // veor q0, q0, q5
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf346215c // veor q9, q3, q6
-	WORD $0xf300a1da // veor q5, q8, q5
-	WORD $0xf308815c // veor q4, q4, q6
-	WORD $0xf3002152 // veor q1, q0, q1
-	WORD $0xf30201d0 // veor q0, q9, q0
-	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
-	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
-	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
-	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
-	WORD $0xf402aae3 // vst1.64 {d10-d11}, [r2 :128], r3
-	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
-	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf3460154 // veor q8, q3, q2
+	WORD $0xf3084154 // veor q2, q4, q2
+	WORD $0xf30081d0 // veor q4, q8, q0
+	WORD $0xf34201dc // veor q8, q9, q6
+	WORD $0xf3000152 // veor q0, q0, q1
+	WORD $0xf30021da // veor q1, q8, q5
 	WORD $0xf4024ae3 // vst1.64 {d4-d5}, [r2 :128], r3
+	WORD $0xf4424ae3 // vst1.64 {d20-d21}, [r2 :128], r3
+	WORD $0xf4020ae3 // vst1.64 {d0-d1}, [r2 :128], r3
+	WORD $0xf4026ae3 // vst1.64 {d6-d7}, [r2 :128], r3
+	WORD $0xf4022ae3 // vst1.64 {d2-d3}, [r2 :128], r3
+	WORD $0xf402eae3 // vst1.64 {d14-d15}, [r2 :128], r3
+	WORD $0xf4028ae3 // vst1.64 {d8-d9}, [r2 :128], r3
+	WORD $0xf402cae3 // vst1.64 {d12-d13}, [r2 :128], r3
 	SUB $496, R2, R2
 	SUB.S $1, R4
 	BNE round
@@ -1781,10 +1781,10 @@ round:
 	WORD $0xf3044152 // veor q2, q2, q1
 	WORD $0xf3022156 // veor q1, q1, q3
 	WORD $0xf3006154 // veor q3, q0, q2
+	WORD $0xf34aa1d0 // veor q13, q13, q0
 	WORD $0xf3066152 // veor q3, q3, q1
 	WORD $0xf34221d2 // veor q9, q9, q1
 	WORD $0xf34661d6 // veor q11, q11, q3
-	WORD $0xf34aa1d0 // veor q13, q13, q0
 	WORD $0xf34ee1d4 // veor q15, q15, q2
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
@@ -1817,10 +1817,10 @@ round:
 	WORD $0xf34441f2 // veor q10, q10, q9
 	WORD $0xf34221f6 // veor q9, q9, q11
 	WORD $0xf34061f4 // veor q11, q8, q10
+	WORD $0xf3022170 // veor q1, q1, q8
 	WORD $0xf34661f2 // veor q11, q11, q9
 	WORD $0xf34aa1f2 // veor q13, q13, q9
 	WORD $0xf34ee1f6 // veor q15, q15, q11
-	WORD $0xf3022170 // veor q1, q1, q8
 	WORD $0xf3066174 // veor q3, q3, q10
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
@@ -1899,184 +1899,184 @@ round:
 	WORD $0xf30aa17a // veor q5, q5, q13
 	WORD $0xf30cc17c // veor q6, q6, q14
 	WORD $0xf30ee17e // veor q7, q7, q15
-	WORD $0xf348015e // veor q8, q4, q7
-	WORD $0xf3422170 // veor q9, q1, q8
-	WORD $0xf346415a // veor q10, q3, q5
-	WORD $0xf3466170 // veor q11, q3, q8
-	WORD $0xf34481f2 // veor q12, q10, q9
-	WORD $0xf340a176 // veor q13, q0, q11
-	WORD $0xf256c1f8 // vbic q14, q11, q12
-	WORD $0xf276e1f8 // vorn q15, q11, q12
-	WORD $0xf3040178 // veor q0, q2, q12
-	WORD $0xf3406176 // veor q11, q0, q11
-	WORD $0xf220217a // vorr q1, q0, q13
-	WORD $0xf30441fa // veor q2, q10, q13
-	WORD $0xf3088176 // veor q4, q4, q11
-	WORD $0xf342e17e // veor q15, q1, q15
-	WORD $0xf23c2154 // vorn q1, q6, q2
-	WORD $0xf30ca176 // veor q5, q6, q11
 	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc154 // vbic q6, q6, q2
-	WORD $0xf34881d8 // veor q12, q12, q4
-	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
-	WORD $0xf3044178 // veor q2, q2, q12
-	WORD $0xf3066154 // veor q3, q3, q2
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf348015e // veor q8, q4, q7
+	WORD $0xf346215a // veor q9, q3, q5
+	WORD $0xf3464170 // veor q10, q3, q8
+	WORD $0xf3426170 // veor q11, q1, q8
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf342a1f6 // veor q13, q9, q11
+	WORD $0xf342c1f8 // veor q14, q9, q12
+	WORD $0xf344e17a // veor q15, q2, q13
+	WORD $0xf23c017c // vorn q0, q6, q14
+	WORD $0xf30e21f4 // veor q1, q15, q10
+	WORD $0xf21c417c // vbic q2, q6, q14
+	WORD $0xf214a1fa // vbic q5, q10, q13
+	WORD $0xf3088152 // veor q4, q4, q1
+	WORD $0xf27441fa // vorn q10, q10, q13
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf446caef // vst1.64 {d28-d29}, [r6 :128]
+	WORD $0xf34cc1fa // veor q14, q14, q13
+	WORD $0xf22ee1f8 // vorr q7, q15, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf26cc17c // vorr q14, q6, q14
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf23a21d2 // vorn q1, q13, q1
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf246a1f0 // vand q13, q11, q8
+	WORD $0xf3042152 // veor q1, q2, q1
+	WORD $0xf30841d8 // veor q2, q12, q4
+	WORD $0xf34aa17a // veor q13, q5, q13
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf212a1d6 // vbic q5, q9, q3
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf21ce158 // vbic q7, q6, q4
+	WORD $0xf340c17c // veor q14, q0, q14
+	WORD $0xf22601f0 // vorr q0, q11, q8
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf34aa1de // veor q13, q13, q7
+	WORD $0xf30ee1dc // veor q7, q15, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf214215e // vbic q1, q2, q7
+	WORD $0xf34cc1da // veor q14, q14, q5
+	WORD $0xf34aa1d2 // veor q13, q13, q1
+	WORD $0xf34441da // veor q10, q10, q5
+	WORD $0xf20a21d0 // vand q1, q13, q0
+	WORD $0xf224a1fc // vorr q5, q10, q14
+	WORD $0xf30a2152 // veor q1, q5, q1
+	WORD $0xf214a1d0 // vbic q5, q10, q0
+	WORD $0xf35a41d2 // vbsl q10, q13, q1
+	WORD $0xf33aa1d2 // vbif q5, q13, q1
+	WORD $0xf25ca1fa // vbic q13, q14, q13
+	WORD $0xf350c152 // vbsl q14, q0, q1
+	WORD $0xf31a21d0 // vbsl q1, q13, q0
+	WORD $0xf34ca1d2 // veor q13, q14, q1
+	WORD $0xf21c017c // vbic q0, q6, q14
+	WORD $0xf25a81f8 // vbic q12, q13, q12
+	WORD $0xf304c176 // veor q6, q2, q11
+	WORD $0xf214417c // vbic q2, q2, q14
+	WORD $0xf224c1dc // vorr q6, q10, q6
+	WORD $0xf25aa1de // vbic q13, q13, q7
+	WORD $0xf2228158 // vorr q4, q1, q4
+	WORD $0xf262e17e // vorr q15, q1, q15
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf302e1f6 // veor q7, q9, q11
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf212e15e // vbic q7, q1, q7
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf34cc1f4 // veor q14, q14, q10
+	WORD $0xf346e170 // veor q15, q3, q8
+	WORD $0xf25c61f6 // vbic q11, q14, q11
+	WORD $0xf242e17e // vand q15, q1, q15
 	WORD $0xf30c21d2 // veor q1, q14, q1
-	WORD $0xf202e1f0 // vand q7, q9, q8
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf21441d6 // vbic q2, q10, q3
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf30ce1de // veor q7, q14, q7
-	WORD $0xf34cc1dc // veor q14, q14, q6
-	WORD $0xf30ac170 // veor q6, q5, q8
-	WORD $0xf4478aef // vst1.64 {d24-d25}, [r7 :128]
-	WORD $0xf27881f6 // vorn q12, q12, q11
-	WORD $0xf4486aef // vst1.64 {d22-d23}, [r8 :128]
-	WORD $0xf26261f0 // vorr q11, q9, q8
-	WORD $0xf34ee1d4 // veor q15, q15, q2
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf25cc158 // vbic q14, q6, q4
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf34a81d8 // veor q12, q13, q4
-	WORD $0xf300415c // veor q2, q0, q6
-	WORD $0xf34ee1fc // veor q15, q15, q14
-	WORD $0xf409aaef // vst1.64 {d10-d11}, [r9 :128]
-	WORD $0xf218a1d4 // vbic q5, q12, q2
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf22ee1d2 // vorr q7, q15, q1
-	WORD $0xf34ac17c // veor q14, q5, q14
-	WORD $0xf20ca1f6 // vand q5, q14, q11
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf212e17c // vbic q7, q1, q14
-	WORD $0xf31621da // vbsl q1, q11, q5
-	WORD $0xf336e1da // vbif q7, q11, q5
-	WORD $0xf21cc152 // vbic q6, q6, q1
-	WORD $0xf25e61f6 // vbic q11, q15, q11
-	WORD $0xf22e0150 // vorr q0, q7, q0
-	WORD $0xf35ce1da // vbsl q15, q14, q5
-	WORD $0xf316a1fc // vbsl q5, q11, q14
-	WORD $0xf342615e // veor q11, q1, q7
-	WORD $0xf348c1f2 // veor q14, q12, q9
-	WORD $0xf26ec1fc // vorr q14, q15, q14
-	WORD $0xf256a1fa // vbic q13, q11, q13
-	WORD $0xf25661d4 // vbic q11, q11, q2
-	WORD $0xf22e4158 // vorr q2, q7, q4
-	WORD $0xf30e815a // veor q4, q7, q5
-	WORD $0xf300e1d6 // veor q7, q8, q3
-	WORD $0xf208e15e // vand q7, q4, q7
-	WORD $0xf25881d2 // vbic q12, q12, q1
-	WORD $0xf34661d0 // veor q11, q11, q0
-	WORD $0xf30c0150 // veor q0, q6, q0
-	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf304c1f2 // veor q6, q10, q9
-	WORD $0xf218c15c // vbic q6, q4, q6
-	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf2520170 // vbic q8, q1, q8
-	WORD $0xf2484174 // vand q10, q4, q10
-	WORD $0xf34881f4 // veor q12, q12, q10
-	WORD $0xf2186156 // vbic q3, q4, q3
-	WORD $0xf2522172 // vbic q9, q1, q9
-	WORD $0xf30a21f8 // veor q1, q13, q12
-	WORD $0xf4298aef // vld1.64 {d8-d9}, [r9 :128]
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf3006156 // veor q3, q0, q3
-	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf3080150 // veor q0, q4, q0
-	WORD $0xf34221f8 // veor q9, q9, q12
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf4258aef // vld1.64 {d8-d9}, [r5 :128]
-	WORD $0xf20e81d8 // vand q4, q15, q4
-	WORD $0xf30ec170 // veor q6, q7, q8
-	WORD $0xf4680aef // vld1.64 {d16-d17}, [r8 :128]
-	WORD $0xf26a0170 // vorr q8, q5, q8
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf348c170 // veor q14, q4, q8
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf30c817c // veor q4, q6, q14
-	WORD $0xf34841f4 // veor q10, q12, q10
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf34601fc // veor q8, q11, q14
-	WORD $0xf4676aef // vld1.64 {d22-d23}, [r7 :128]
-	WORD $0xf25661da // vbic q11, q11, q5
-	WORD $0xf34441d8 // veor q10, q10, q4
-	WORD $0xf34a61f6 // veor q11, q13, q11
-	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
-	WORD $0xf27881fe // vorn q12, q12, q15
-	WORD $0xf34661f4 // veor q11, q11, q10
-	WORD $0xf308a1d0 // veor q5, q12, q0
-	WORD $0xf306c170 // veor q6, q3, q8
-	WORD $0xf30aa174 // veor q5, q5, q10
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf306e1f2 // veor q7, q11, q9
-	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf25c01f0 // vbic q8, q14, q8
+	WORD $0xf2422172 // vand q9, q1, q9
+	WORD $0xf2122156 // vbic q1, q1, q3
+	WORD $0xf3044172 // veor q2, q2, q9
+	WORD $0xf30021d2 // veor q1, q8, q1
+	WORD $0xf30461da // veor q3, q10, q5
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf469caef // vld1.64 {d28-d29}, [r9 :128]
+	WORD $0xf30ec1f0 // veor q6, q15, q8
+	WORD $0xf25cc1da // vbic q14, q14, q5
+	WORD $0xf34801d4 // veor q8, q12, q2
+	WORD $0xf34ee152 // veor q15, q7, q1
+	WORD $0xf34661d4 // veor q11, q11, q2
+	WORD $0xf4284aef // vld1.64 {d4-d5}, [r8 :128]
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf300a1fe // veor q5, q8, q15
+	WORD $0xf34a01f6 // veor q8, q13, q11
+	WORD $0xf465aaef // vld1.64 {d26-d27}, [r5 :128]
+	WORD $0xf344e15a // veor q15, q2, q5
+	WORD $0xf246a17a // vand q13, q3, q13
+	WORD $0xf4274aef // vld1.64 {d4-d5}, [r7 :128]
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf26441d4 // vorr q10, q10, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf30c417a // veor q2, q6, q13
+	WORD $0xf466caef // vld1.64 {d28-d29}, [r6 :128]
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf27cc1d6 // vorn q14, q14, q3
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf34841f2 // veor q10, q12, q9
+	WORD $0xf3026170 // veor q3, q1, q8
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf30cc1d0 // veor q6, q14, q0
+	WORD $0xf304e1f6 // veor q7, q10, q11
+	WORD $0xf30cc172 // veor q6, q6, q9
 	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf30aa172 // veor q5, q5, q9
 	WORD $0xf30ee174 // veor q7, q7, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf308817a // veor q4, q4, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf306617c // veor q3, q3, q14
 	WORD $0xf300017e // veor q0, q0, q15
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
 	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2640154 // vorr q8, q2, q2
-	WORD $0xf38c455a // vsli.8 q2, q5, #4
-	WORD $0xf38ca470 // vsri.8 q5, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c2558 // vsli.8 q1, q4, #4
-	WORD $0xf38c8472 // vsri.8 q4, q9, #4
+	WORD $0xf2680158 // vorr q8, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc470 // vsri.8 q6, q8, #4
+	WORD $0xf26a215a // vorr q9, q5, q5
+	WORD $0xf38ca554 // vsli.8 q5, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
 	WORD $0xf26e415e // vorr q10, q7, q7
-	WORD $0xf38ce55c // vsli.8 q7, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c6550 // vsli.8 q3, q0, #4
+	WORD $0xf38ce556 // vsli.8 q7, q3, #4
+	WORD $0xf38c6474 // vsri.8 q3, q10, #4
+	WORD $0xf2626152 // vorr q11, q1, q1
+	WORD $0xf38c2550 // vsli.8 q1, q0, #4
 	WORD $0xf38c0476 // vsri.8 q0, q11, #4
 	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
-	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
-	WORD $0xf33041fc // vbif q2, q8, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
 	WORD $0xf324e1fc // vbit q7, q10, q14
-	WORD $0xf32661fc // vbit q3, q11, q14
-	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2ca0556 // vshl.s8 q8, q3, #2
 	WORD $0xf2ca2550 // vshl.s8 q9, q0, #2
-	WORD $0xf3ce405a // vshr.u8 q10, q5, #2
-	WORD $0xf3ce6058 // vshr.u8 q11, q4, #2
-	WORD $0xf330a1fc // vbif q5, q8, q14
-	WORD $0xf33281fc // vbif q4, q9, q14
-	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf32461fc // vbit q3, q10, q14
 	WORD $0xf32601fc // vbit q0, q11, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
 	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
-	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33081fe // vbif q4, q8, q15
 	WORD $0xf332e1fe // vbif q7, q9, q15
-	WORD $0xf32421fe // vbit q1, q10, q15
-	WORD $0xf32661fe // vbit q3, q11, q15
-	WORD $0xf2c90558 // vshl.s8 q8, q4, #1
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
 	WORD $0xf2c92550 // vshl.s8 q9, q0, #1
-	WORD $0xf3cf405a // vshr.u8 q10, q5, #1
-	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
-	WORD $0xf330a1fe // vbif q5, q8, q15
-	WORD $0xf332c1fe // vbif q6, q9, q15
-	WORD $0xf32481fe // vbit q4, q10, q15
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf6056 // vshr.u8 q11, q3, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf33261fe // vbif q3, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
 	WORD $0xf32601fe // vbit q0, q11, q15
 	SUB $128, R1, R1
-	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
-	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
-	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
-	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
-	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
 	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
 	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
 	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b10 // vldmia r0!, {d16-d23}
@@ -2097,184 +2097,184 @@ round:
 	WORD $0xf30cb134 // veor d11, d12, d20
 	WORD $0xf30fc137 // veor d12, d15, d23
 	WORD $0xf30ed136 // veor d13, d14, d22
-	WORD $0xf346015c // veor q8, q3, q6
-	WORD $0xf3402170 // veor q9, q0, q8
-	WORD $0xf3444158 // veor q10, q2, q4
-	WORD $0xf3446170 // veor q11, q2, q8
-	WORD $0xf344a1f2 // veor q13, q10, q9
-	WORD $0xf34881f6 // veor q12, q12, q11
-	WORD $0xf256c1fa // vbic q14, q11, q13
-	WORD $0xf276e1fa // vorn q15, q11, q13
-	WORD $0xf302017a // veor q0, q1, q13
-	WORD $0xf3406176 // veor q11, q0, q11
-	WORD $0xf2202178 // vorr q1, q0, q12
-	WORD $0xf30481f8 // veor q4, q10, q12
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf342e17e // veor q15, q1, q15
-	WORD $0xf23a2158 // vorn q1, q5, q4
-	WORD $0xf30ac176 // veor q6, q5, q11
 	WORD $0xf405aaef // vst1.64 {d10-d11}, [r5 :128]
-	WORD $0xf21aa158 // vbic q5, q5, q4
+	WORD $0xf346015c // veor q8, q3, q6
+	WORD $0xf3442158 // veor q9, q2, q4
+	WORD $0xf3444170 // veor q10, q2, q8
+	WORD $0xf3406170 // veor q11, q0, q8
+	WORD $0xf34881f4 // veor q12, q12, q10
+	WORD $0xf342a1f6 // veor q13, q9, q11
+	WORD $0xf342c1f8 // veor q14, q9, q12
+	WORD $0xf342e17a // veor q15, q1, q13
+	WORD $0xf23a017c // vorn q0, q5, q14
+	WORD $0xf30e21f4 // veor q1, q15, q10
+	WORD $0xf21a817c // vbic q4, q5, q14
+	WORD $0xf214c1fa // vbic q6, q10, q13
+	WORD $0xf3066152 // veor q3, q3, q1
+	WORD $0xf27441fa // vorn q10, q10, q13
 	WORD $0xf34aa1d6 // veor q13, q13, q3
-	WORD $0xf4068aef // vst1.64 {d8-d9}, [r6 :128]
-	WORD $0xf308817a // veor q4, q4, q13
-	WORD $0xf3044158 // veor q2, q2, q4
-	WORD $0xf34001d8 // veor q8, q8, q4
-	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf30aa152 // veor q5, q5, q1
+	WORD $0xf308815c // veor q4, q4, q6
+	WORD $0xf446caef // vst1.64 {d28-d29}, [r6 :128]
+	WORD $0xf34cc1fa // veor q14, q14, q13
+	WORD $0xf22ee1f8 // vorr q7, q15, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf304417c // veor q2, q2, q14
+	WORD $0xf26ac17c // vorr q14, q5, q14
+	WORD $0xf407aaef // vst1.64 {d10-d11}, [r7 :128]
+	WORD $0xf30aa170 // veor q5, q5, q8
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf23a21d2 // vorn q1, q13, q1
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf246a1f0 // vand q13, q11, q8
+	WORD $0xf3082152 // veor q1, q4, q1
+	WORD $0xf30881d6 // veor q4, q12, q3
+	WORD $0xf34ca17a // veor q13, q6, q13
+	WORD $0xf300015c // veor q0, q0, q6
+	WORD $0xf212c1d4 // vbic q6, q9, q2
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf21ae156 // vbic q7, q5, q3
+	WORD $0xf340c17c // veor q14, q0, q14
+	WORD $0xf22601f0 // vorr q0, q11, q8
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf34aa1de // veor q13, q13, q7
+	WORD $0xf30ee1da // veor q7, q15, q5
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf218215e // vbic q1, q4, q7
+	WORD $0xf34cc1dc // veor q14, q14, q6
+	WORD $0xf34aa1d2 // veor q13, q13, q1
+	WORD $0xf34441dc // veor q10, q10, q6
+	WORD $0xf20a21d0 // vand q1, q13, q0
+	WORD $0xf224c1fc // vorr q6, q10, q14
+	WORD $0xf30c2152 // veor q1, q6, q1
+	WORD $0xf214c1d0 // vbic q6, q10, q0
+	WORD $0xf35a41d2 // vbsl q10, q13, q1
+	WORD $0xf33ac1d2 // vbif q6, q13, q1
+	WORD $0xf25ca1fa // vbic q13, q14, q13
+	WORD $0xf350c152 // vbsl q14, q0, q1
+	WORD $0xf31a21d0 // vbsl q1, q13, q0
+	WORD $0xf34ca1d2 // veor q13, q14, q1
+	WORD $0xf21a017c // vbic q0, q5, q14
+	WORD $0xf25a81f8 // vbic q12, q13, q12
+	WORD $0xf308a176 // veor q5, q4, q11
+	WORD $0xf218817c // vbic q4, q4, q14
+	WORD $0xf224a1da // vorr q5, q10, q5
+	WORD $0xf25aa1de // vbic q13, q13, q7
+	WORD $0xf2226156 // vorr q3, q1, q3
+	WORD $0xf262e17e // vorr q15, q1, q15
+	WORD $0xf302215c // veor q1, q1, q6
+	WORD $0xf302e1f6 // veor q7, q9, q11
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf212e15e // vbic q7, q1, q7
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf34cc1f4 // veor q14, q14, q10
+	WORD $0xf344e170 // veor q15, q2, q8
+	WORD $0xf25c61f6 // vbic q11, q14, q11
+	WORD $0xf242e17e // vand q15, q1, q15
 	WORD $0xf30c21d2 // veor q1, q14, q1
-	WORD $0xf202e1f0 // vand q7, q9, q8
-	WORD $0xf3022158 // veor q1, q1, q4
-	WORD $0xf21481d4 // vbic q4, q10, q2
-	WORD $0xf3022158 // veor q1, q1, q4
-	WORD $0xf30ce1de // veor q7, q14, q7
-	WORD $0xf34cc1da // veor q14, q14, q5
-	WORD $0xf30ca170 // veor q5, q6, q8
-	WORD $0xf447aaef // vst1.64 {d26-d27}, [r7 :128]
-	WORD $0xf27aa1f6 // vorn q13, q13, q11
-	WORD $0xf4486aef // vst1.64 {d22-d23}, [r8 :128]
-	WORD $0xf26261f0 // vorr q11, q9, q8
-	WORD $0xf34ee1d8 // veor q15, q15, q4
-	WORD $0xf34ca1fa // veor q13, q14, q13
-	WORD $0xf25ac156 // vbic q14, q5, q3
-	WORD $0xf34a61f6 // veor q11, q13, q11
-	WORD $0xf348a1d6 // veor q13, q12, q3
-	WORD $0xf300815a // veor q4, q0, q5
-	WORD $0xf34ee1fc // veor q15, q15, q14
-	WORD $0xf409caef // vst1.64 {d12-d13}, [r9 :128]
-	WORD $0xf21ac1d8 // vbic q6, q13, q4
-	WORD $0xf30ec15c // veor q6, q7, q6
-	WORD $0xf22ee1d2 // vorr q7, q15, q1
-	WORD $0xf34cc17c // veor q14, q6, q14
-	WORD $0xf20cc1f6 // vand q6, q14, q11
-	WORD $0xf30ec15c // veor q6, q7, q6
-	WORD $0xf212e17c // vbic q7, q1, q14
-	WORD $0xf31621dc // vbsl q1, q11, q6
-	WORD $0xf336e1dc // vbif q7, q11, q6
-	WORD $0xf21aa152 // vbic q5, q5, q1
-	WORD $0xf25e61f6 // vbic q11, q15, q11
-	WORD $0xf22e0150 // vorr q0, q7, q0
-	WORD $0xf35ce1dc // vbsl q15, q14, q6
-	WORD $0xf316c1fc // vbsl q6, q11, q14
-	WORD $0xf342615e // veor q11, q1, q7
-	WORD $0xf34ac1f2 // veor q14, q13, q9
-	WORD $0xf26ec1fc // vorr q14, q15, q14
-	WORD $0xf25681f8 // vbic q12, q11, q12
-	WORD $0xf25661d8 // vbic q11, q11, q4
-	WORD $0xf22e6156 // vorr q3, q7, q3
-	WORD $0xf30e815c // veor q4, q7, q6
-	WORD $0xf300e1d4 // veor q7, q8, q2
-	WORD $0xf208e15e // vand q7, q4, q7
-	WORD $0xf25aa1d2 // vbic q13, q13, q1
-	WORD $0xf34661d0 // veor q11, q11, q0
-	WORD $0xf30a0150 // veor q0, q5, q0
-	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf304a1f2 // veor q5, q10, q9
-	WORD $0xf218a15a // vbic q5, q4, q5
-	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf2520170 // vbic q8, q1, q8
-	WORD $0xf2484174 // vand q10, q4, q10
-	WORD $0xf34aa1f4 // veor q13, q13, q10
-	WORD $0xf2184154 // vbic q2, q4, q2
-	WORD $0xf2522172 // vbic q9, q1, q9
-	WORD $0xf30821fa // veor q1, q12, q13
-	WORD $0xf4298aef // vld1.64 {d8-d9}, [r9 :128]
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf3004154 // veor q2, q0, q2
-	WORD $0xf34ee1dc // veor q15, q15, q6
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3080150 // veor q0, q4, q0
-	WORD $0xf34221fa // veor q9, q9, q13
-	WORD $0xf34aa154 // veor q13, q5, q2
-	WORD $0xf302217a // veor q1, q1, q13
-	WORD $0xf4258aef // vld1.64 {d8-d9}, [r5 :128]
-	WORD $0xf20e81d8 // vand q4, q15, q4
-	WORD $0xf30ea170 // veor q5, q7, q8
-	WORD $0xf4680aef // vld1.64 {d16-d17}, [r8 :128]
-	WORD $0xf26c0170 // vorr q8, q6, q8
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf34ca1fa // veor q13, q14, q13
-	WORD $0xf348c170 // veor q14, q4, q8
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf30a817c // veor q4, q5, q14
-	WORD $0xf34a41f4 // veor q10, q13, q10
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf34601fc // veor q8, q11, q14
-	WORD $0xf4676aef // vld1.64 {d22-d23}, [r7 :128]
-	WORD $0xf25661dc // vbic q11, q11, q6
-	WORD $0xf34441d8 // veor q10, q10, q4
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
-	WORD $0xf27881fe // vorn q12, q12, q15
-	WORD $0xf34661f4 // veor q11, q11, q10
-	WORD $0xf308a1d0 // veor q5, q12, q0
-	WORD $0xf304c170 // veor q6, q2, q8
-	WORD $0xf30aa174 // veor q5, q5, q10
+	WORD $0xf25c01f0 // vbic q8, q14, q8
+	WORD $0xf2422172 // vand q9, q1, q9
+	WORD $0xf2122154 // vbic q1, q1, q2
+	WORD $0xf3084172 // veor q2, q4, q9
+	WORD $0xf30021d2 // veor q1, q8, q1
+	WORD $0xf30481dc // veor q4, q10, q6
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf34221da // veor q9, q9, q5
+	WORD $0xf469caef // vld1.64 {d28-d29}, [r9 :128]
+	WORD $0xf30ea1f0 // veor q5, q15, q8
+	WORD $0xf25cc1dc // vbic q14, q14, q6
+	WORD $0xf34801d4 // veor q8, q12, q2
+	WORD $0xf34ee152 // veor q15, q7, q1
+	WORD $0xf34661d4 // veor q11, q11, q2
+	WORD $0xf4284aef // vld1.64 {d4-d5}, [r8 :128]
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf22c4154 // vorr q2, q6, q2
+	WORD $0xf300c1fe // veor q6, q8, q15
+	WORD $0xf34a01f6 // veor q8, q13, q11
+	WORD $0xf465aaef // vld1.64 {d26-d27}, [r5 :128]
+	WORD $0xf344e15c // veor q15, q2, q6
+	WORD $0xf248a17a // vand q13, q4, q13
+	WORD $0xf4274aef // vld1.64 {d4-d5}, [r7 :128]
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf26441d4 // vorr q10, q10, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf30a417a // veor q2, q5, q13
+	WORD $0xf466caef // vld1.64 {d28-d29}, [r6 :128]
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf27cc1d8 // vorn q14, q14, q4
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf34841f2 // veor q10, q12, q9
+	WORD $0xf3028170 // veor q4, q1, q8
 	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf306e1f2 // veor q7, q11, q9
-	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf3088174 // veor q4, q4, q10
+	WORD $0xf30ca1d0 // veor q5, q14, q0
+	WORD $0xf304e1f6 // veor q7, q10, q11
+	WORD $0xf30aa172 // veor q5, q5, q9
 	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
 	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf30cc172 // veor q6, q6, q9
 	WORD $0xf30ee174 // veor q7, q7, q10
-	WORD $0xf3044176 // veor q2, q2, q11
+	WORD $0xf3022176 // veor q1, q1, q11
 	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf308817a // veor q4, q4, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf308817c // veor q4, q4, q14
 	WORD $0xf300017e // veor q0, q0, q15
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
 	WORD $0xf2c5ee55 // vmov.i8 q15, #85
 	WORD $0xf2660156 // vorr q8, q3, q3
 	WORD $0xf38c655a // vsli.8 q3, q5, #4
 	WORD $0xf38ca470 // vsri.8 q5, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c2558 // vsli.8 q1, q4, #4
-	WORD $0xf38c8472 // vsri.8 q4, q9, #4
+	WORD $0xf26c215c // vorr q9, q6, q6
+	WORD $0xf38cc554 // vsli.8 q6, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
 	WORD $0xf26e415e // vorr q10, q7, q7
-	WORD $0xf38ce55c // vsli.8 q7, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2646154 // vorr q11, q2, q2
-	WORD $0xf38c4550 // vsli.8 q2, q0, #4
+	WORD $0xf38ce558 // vsli.8 q7, q4, #4
+	WORD $0xf38c8474 // vsri.8 q4, q10, #4
+	WORD $0xf2626152 // vorr q11, q1, q1
+	WORD $0xf38c2550 // vsli.8 q1, q0, #4
 	WORD $0xf38c0476 // vsri.8 q0, q11, #4
 	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
-	WORD $0xf2ca2554 // vshl.s8 q9, q2, #2
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
 	WORD $0xf3ce4056 // vshr.u8 q10, q3, #2
-	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
+	WORD $0xf3ce605c // vshr.u8 q11, q6, #2
 	WORD $0xf33061fc // vbif q3, q8, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf332c1fc // vbif q6, q9, q14
 	WORD $0xf324e1fc // vbit q7, q10, q14
-	WORD $0xf32641fc // vbit q2, q11, q14
-	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2ca0558 // vshl.s8 q8, q4, #2
 	WORD $0xf2ca2550 // vshl.s8 q9, q0, #2
 	WORD $0xf3ce405a // vshr.u8 q10, q5, #2
-	WORD $0xf3ce6058 // vshr.u8 q11, q4, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
 	WORD $0xf330a1fc // vbif q5, q8, q14
-	WORD $0xf33281fc // vbif q4, q9, q14
-	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf32481fc // vbit q4, q10, q14
 	WORD $0xf32601fc // vbit q0, q11, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf2c92554 // vshl.s8 q9, q2, #1
+	WORD $0xf2c9055c // vshl.s8 q8, q6, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
 	WORD $0xf3cf4056 // vshr.u8 q10, q3, #1
 	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
 	WORD $0xf33061fe // vbif q3, q8, q15
 	WORD $0xf332e1fe // vbif q7, q9, q15
-	WORD $0xf32421fe // vbit q1, q10, q15
-	WORD $0xf32641fe // vbit q2, q11, q15
-	WORD $0xf2c90558 // vshl.s8 q8, q4, #1
+	WORD $0xf324c1fe // vbit q6, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
 	WORD $0xf2c92550 // vshl.s8 q9, q0, #1
 	WORD $0xf3cf405a // vshr.u8 q10, q5, #1
-	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
+	WORD $0xf3cf6058 // vshr.u8 q11, q4, #1
 	WORD $0xf330a1fe // vbif q5, q8, q15
-	WORD $0xf332c1fe // vbif q6, q9, q15
-	WORD $0xf32481fe // vbit q4, q10, q15
+	WORD $0xf33281fe // vbif q4, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
 	WORD $0xf32601fe // vbit q0, q11, q15
 	SUB $128, R1, R1
 	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
-	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
-	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
-	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
-	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
-	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
 	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
 	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
@@ -2294,184 +2294,184 @@ round:
 	WORD $0xf2baa44a // vext.8 q5, q5, q5, #4
 	WORD $0xf2bcc44c // vext.8 q6, q6, q6, #4
 	WORD $0xf2bee44e // vext.8 q7, q7, q7, #4
-	WORD $0xf348015e // veor q8, q4, q7
-	WORD $0xf3422170 // veor q9, q1, q8
-	WORD $0xf346415a // veor q10, q3, q5
-	WORD $0xf3466170 // veor q11, q3, q8
-	WORD $0xf34481f2 // veor q12, q10, q9
-	WORD $0xf340a176 // veor q13, q0, q11
-	WORD $0xf256c1f8 // vbic q14, q11, q12
-	WORD $0xf276e1f8 // vorn q15, q11, q12
-	WORD $0xf3040178 // veor q0, q2, q12
-	WORD $0xf3406176 // veor q11, q0, q11
-	WORD $0xf220217a // vorr q1, q0, q13
-	WORD $0xf30441fa // veor q2, q10, q13
-	WORD $0xf3088176 // veor q4, q4, q11
-	WORD $0xf342e17e // veor q15, q1, q15
-	WORD $0xf23c2154 // vorn q1, q6, q2
-	WORD $0xf30ca176 // veor q5, q6, q11
 	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc154 // vbic q6, q6, q2
-	WORD $0xf34881d8 // veor q12, q12, q4
-	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
-	WORD $0xf3044178 // veor q2, q2, q12
-	WORD $0xf3066154 // veor q3, q3, q2
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf348015e // veor q8, q4, q7
+	WORD $0xf346215a // veor q9, q3, q5
+	WORD $0xf3464170 // veor q10, q3, q8
+	WORD $0xf3426170 // veor q11, q1, q8
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf342a1f6 // veor q13, q9, q11
+	WORD $0xf342c1f8 // veor q14, q9, q12
+	WORD $0xf344e17a // veor q15, q2, q13
+	WORD $0xf23c017c // vorn q0, q6, q14
+	WORD $0xf30e21f4 // veor q1, q15, q10
+	WORD $0xf21c417c // vbic q2, q6, q14
+	WORD $0xf214a1fa // vbic q5, q10, q13
+	WORD $0xf3088152 // veor q4, q4, q1
+	WORD $0xf27441fa // vorn q10, q10, q13
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf446caef // vst1.64 {d28-d29}, [r6 :128]
+	WORD $0xf34cc1fa // veor q14, q14, q13
+	WORD $0xf22ee1f8 // vorr q7, q15, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf26cc17c // vorr q14, q6, q14
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf23a21d2 // vorn q1, q13, q1
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf246a1f0 // vand q13, q11, q8
+	WORD $0xf3042152 // veor q1, q2, q1
+	WORD $0xf30841d8 // veor q2, q12, q4
+	WORD $0xf34aa17a // veor q13, q5, q13
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf212a1d6 // vbic q5, q9, q3
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf21ce158 // vbic q7, q6, q4
+	WORD $0xf340c17c // veor q14, q0, q14
+	WORD $0xf22601f0 // vorr q0, q11, q8
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf34aa1de // veor q13, q13, q7
+	WORD $0xf30ee1dc // veor q7, q15, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf214215e // vbic q1, q2, q7
+	WORD $0xf34cc1da // veor q14, q14, q5
+	WORD $0xf34aa1d2 // veor q13, q13, q1
+	WORD $0xf34441da // veor q10, q10, q5
+	WORD $0xf20a21d0 // vand q1, q13, q0
+	WORD $0xf224a1fc // vorr q5, q10, q14
+	WORD $0xf30a2152 // veor q1, q5, q1
+	WORD $0xf214a1d0 // vbic q5, q10, q0
+	WORD $0xf35a41d2 // vbsl q10, q13, q1
+	WORD $0xf33aa1d2 // vbif q5, q13, q1
+	WORD $0xf25ca1fa // vbic q13, q14, q13
+	WORD $0xf350c152 // vbsl q14, q0, q1
+	WORD $0xf31a21d0 // vbsl q1, q13, q0
+	WORD $0xf34ca1d2 // veor q13, q14, q1
+	WORD $0xf21c017c // vbic q0, q6, q14
+	WORD $0xf25a81f8 // vbic q12, q13, q12
+	WORD $0xf304c176 // veor q6, q2, q11
+	WORD $0xf214417c // vbic q2, q2, q14
+	WORD $0xf224c1dc // vorr q6, q10, q6
+	WORD $0xf25aa1de // vbic q13, q13, q7
+	WORD $0xf2228158 // vorr q4, q1, q4
+	WORD $0xf262e17e // vorr q15, q1, q15
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf302e1f6 // veor q7, q9, q11
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf212e15e // vbic q7, q1, q7
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf34cc1f4 // veor q14, q14, q10
+	WORD $0xf346e170 // veor q15, q3, q8
+	WORD $0xf25c61f6 // vbic q11, q14, q11
+	WORD $0xf242e17e // vand q15, q1, q15
 	WORD $0xf30c21d2 // veor q1, q14, q1
-	WORD $0xf202e1f0 // vand q7, q9, q8
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf21441d6 // vbic q2, q10, q3
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf30ce1de // veor q7, q14, q7
-	WORD $0xf34cc1dc // veor q14, q14, q6
-	WORD $0xf30ac170 // veor q6, q5, q8
-	WORD $0xf4478aef // vst1.64 {d24-d25}, [r7 :128]
-	WORD $0xf27881f6 // vorn q12, q12, q11
-	WORD $0xf4486aef // vst1.64 {d22-d23}, [r8 :128]
-	WORD $0xf26261f0 // vorr q11, q9, q8
-	WORD $0xf34ee1d4 // veor q15, q15, q2
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf25cc158 // vbic q14, q6, q4
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf34a81d8 // veor q12, q13, q4
-	WORD $0xf300415c // veor q2, q0, q6
-	WORD $0xf34ee1fc // veor q15, q15, q14
-	WORD $0xf409aaef // vst1.64 {d10-d11}, [r9 :128]
-	WORD $0xf218a1d4 // vbic q5, q12, q2
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf22ee1d2 // vorr q7, q15, q1
-	WORD $0xf34ac17c // veor q14, q5, q14
-	WORD $0xf20ca1f6 // vand q5, q14, q11
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf212e17c // vbic q7, q1, q14
-	WORD $0xf31621da // vbsl q1, q11, q5
-	WORD $0xf336e1da // vbif q7, q11, q5
-	WORD $0xf21cc152 // vbic q6, q6, q1
-	WORD $0xf25e61f6 // vbic q11, q15, q11
-	WORD $0xf22e0150 // vorr q0, q7, q0
-	WORD $0xf35ce1da // vbsl q15, q14, q5
-	WORD $0xf316a1fc // vbsl q5, q11, q14
-	WORD $0xf342615e // veor q11, q1, q7
-	WORD $0xf348c1f2 // veor q14, q12, q9
-	WORD $0xf26ec1fc // vorr q14, q15, q14
-	WORD $0xf256a1fa // vbic q13, q11, q13
-	WORD $0xf25661d4 // vbic q11, q11, q2
-	WORD $0xf22e4158 // vorr q2, q7, q4
-	WORD $0xf30e815a // veor q4, q7, q5
-	WORD $0xf300e1d6 // veor q7, q8, q3
-	WORD $0xf208e15e // vand q7, q4, q7
-	WORD $0xf25881d2 // vbic q12, q12, q1
-	WORD $0xf34661d0 // veor q11, q11, q0
-	WORD $0xf30c0150 // veor q0, q6, q0
-	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf304c1f2 // veor q6, q10, q9
-	WORD $0xf218c15c // vbic q6, q4, q6
-	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf2520170 // vbic q8, q1, q8
-	WORD $0xf2484174 // vand q10, q4, q10
-	WORD $0xf34881f4 // veor q12, q12, q10
-	WORD $0xf2186156 // vbic q3, q4, q3
-	WORD $0xf2522172 // vbic q9, q1, q9
-	WORD $0xf30a21f8 // veor q1, q13, q12
-	WORD $0xf4298aef // vld1.64 {d8-d9}, [r9 :128]
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf3006156 // veor q3, q0, q3
-	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf3080150 // veor q0, q4, q0
-	WORD $0xf34221f8 // veor q9, q9, q12
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf4258aef // vld1.64 {d8-d9}, [r5 :128]
-	WORD $0xf20e81d8 // vand q4, q15, q4
-	WORD $0xf30ec170 // veor q6, q7, q8
-	WORD $0xf4680aef // vld1.64 {d16-d17}, [r8 :128]
-	WORD $0xf26a0170 // vorr q8, q5, q8
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf348c170 // veor q14, q4, q8
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf30c817c // veor q4, q6, q14
-	WORD $0xf34841f4 // veor q10, q12, q10
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf34601fc // veor q8, q11, q14
-	WORD $0xf4676aef // vld1.64 {d22-d23}, [r7 :128]
-	WORD $0xf25661da // vbic q11, q11, q5
-	WORD $0xf34441d8 // veor q10, q10, q4
-	WORD $0xf34a61f6 // veor q11, q13, q11
-	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
-	WORD $0xf27881fe // vorn q12, q12, q15
-	WORD $0xf34661f4 // veor q11, q11, q10
-	WORD $0xf308a1d0 // veor q5, q12, q0
-	WORD $0xf306c170 // veor q6, q3, q8
-	WORD $0xf30aa174 // veor q5, q5, q10
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf306e1f2 // veor q7, q11, q9
-	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf25c01f0 // vbic q8, q14, q8
+	WORD $0xf2422172 // vand q9, q1, q9
+	WORD $0xf2122156 // vbic q1, q1, q3
+	WORD $0xf3044172 // veor q2, q2, q9
+	WORD $0xf30021d2 // veor q1, q8, q1
+	WORD $0xf30461da // veor q3, q10, q5
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf469caef // vld1.64 {d28-d29}, [r9 :128]
+	WORD $0xf30ec1f0 // veor q6, q15, q8
+	WORD $0xf25cc1da // vbic q14, q14, q5
+	WORD $0xf34801d4 // veor q8, q12, q2
+	WORD $0xf34ee152 // veor q15, q7, q1
+	WORD $0xf34661d4 // veor q11, q11, q2
+	WORD $0xf4284aef // vld1.64 {d4-d5}, [r8 :128]
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf300a1fe // veor q5, q8, q15
+	WORD $0xf34a01f6 // veor q8, q13, q11
+	WORD $0xf465aaef // vld1.64 {d26-d27}, [r5 :128]
+	WORD $0xf344e15a // veor q15, q2, q5
+	WORD $0xf246a17a // vand q13, q3, q13
+	WORD $0xf4274aef // vld1.64 {d4-d5}, [r7 :128]
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf26441d4 // vorr q10, q10, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf30c417a // veor q2, q6, q13
+	WORD $0xf466caef // vld1.64 {d28-d29}, [r6 :128]
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf27cc1d6 // vorn q14, q14, q3
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf34841f2 // veor q10, q12, q9
+	WORD $0xf3026170 // veor q3, q1, q8
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf30cc1d0 // veor q6, q14, q0
+	WORD $0xf304e1f6 // veor q7, q10, q11
+	WORD $0xf30cc172 // veor q6, q6, q9
 	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf30aa172 // veor q5, q5, q9
 	WORD $0xf30ee174 // veor q7, q7, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf308817a // veor q4, q4, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf306617c // veor q3, q3, q14
 	WORD $0xf300017e // veor q0, q0, q15
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
 	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2640154 // vorr q8, q2, q2
-	WORD $0xf38c455a // vsli.8 q2, q5, #4
-	WORD $0xf38ca470 // vsri.8 q5, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c2558 // vsli.8 q1, q4, #4
-	WORD $0xf38c8472 // vsri.8 q4, q9, #4
+	WORD $0xf2680158 // vorr q8, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc470 // vsri.8 q6, q8, #4
+	WORD $0xf26a215a // vorr q9, q5, q5
+	WORD $0xf38ca554 // vsli.8 q5, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
 	WORD $0xf26e415e // vorr q10, q7, q7
-	WORD $0xf38ce55c // vsli.8 q7, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c6550 // vsli.8 q3, q0, #4
+	WORD $0xf38ce556 // vsli.8 q7, q3, #4
+	WORD $0xf38c6474 // vsri.8 q3, q10, #4
+	WORD $0xf2626152 // vorr q11, q1, q1
+	WORD $0xf38c2550 // vsli.8 q1, q0, #4
 	WORD $0xf38c0476 // vsri.8 q0, q11, #4
 	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
-	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
-	WORD $0xf33041fc // vbif q2, q8, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
 	WORD $0xf324e1fc // vbit q7, q10, q14
-	WORD $0xf32661fc // vbit q3, q11, q14
-	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2ca0556 // vshl.s8 q8, q3, #2
 	WORD $0xf2ca2550 // vshl.s8 q9, q0, #2
-	WORD $0xf3ce405a // vshr.u8 q10, q5, #2
-	WORD $0xf3ce6058 // vshr.u8 q11, q4, #2
-	WORD $0xf330a1fc // vbif q5, q8, q14
-	WORD $0xf33281fc // vbif q4, q9, q14
-	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf32461fc // vbit q3, q10, q14
 	WORD $0xf32601fc // vbit q0, q11, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
 	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
-	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33081fe // vbif q4, q8, q15
 	WORD $0xf332e1fe // vbif q7, q9, q15
-	WORD $0xf32421fe // vbit q1, q10, q15
-	WORD $0xf32661fe // vbit q3, q11, q15
-	WORD $0xf2c90558 // vshl.s8 q8, q4, #1
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
 	WORD $0xf2c92550 // vshl.s8 q9, q0, #1
-	WORD $0xf3cf405a // vshr.u8 q10, q5, #1
-	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
-	WORD $0xf330a1fe // vbif q5, q8, q15
-	WORD $0xf332c1fe // vbif q6, q9, q15
-	WORD $0xf32481fe // vbit q4, q10, q15
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf6056 // vshr.u8 q11, q3, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf33261fe // vbif q3, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
 	WORD $0xf32601fe // vbit q0, q11, q15
 	SUB $128, R1, R1
-	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
-	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
-	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
-	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
-	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
 	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
 	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
 	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
 	WORD $0xecb10b20 // vldmia r1!, {d0-d15}
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
@@ -2491,184 +2491,184 @@ round:
 	WORD $0xf2baac4a // vext.8 q5, q5, q5, #12
 	WORD $0xf2bccc4c // vext.8 q6, q6, q6, #12
 	WORD $0xf2beec4e // vext.8 q7, q7, q7, #12
-	WORD $0xf348015e // veor q8, q4, q7
-	WORD $0xf3422170 // veor q9, q1, q8
-	WORD $0xf346415a // veor q10, q3, q5
-	WORD $0xf3466170 // veor q11, q3, q8
-	WORD $0xf34481f2 // veor q12, q10, q9
-	WORD $0xf340a176 // veor q13, q0, q11
-	WORD $0xf256c1f8 // vbic q14, q11, q12
-	WORD $0xf276e1f8 // vorn q15, q11, q12
-	WORD $0xf3040178 // veor q0, q2, q12
-	WORD $0xf3406176 // veor q11, q0, q11
-	WORD $0xf220217a // vorr q1, q0, q13
-	WORD $0xf30441fa // veor q2, q10, q13
-	WORD $0xf3088176 // veor q4, q4, q11
-	WORD $0xf342e17e // veor q15, q1, q15
-	WORD $0xf23c2154 // vorn q1, q6, q2
-	WORD $0xf30ca176 // veor q5, q6, q11
 	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc154 // vbic q6, q6, q2
-	WORD $0xf34881d8 // veor q12, q12, q4
-	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
-	WORD $0xf3044178 // veor q2, q2, q12
-	WORD $0xf3066154 // veor q3, q3, q2
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf348015e // veor q8, q4, q7
+	WORD $0xf346215a // veor q9, q3, q5
+	WORD $0xf3464170 // veor q10, q3, q8
+	WORD $0xf3426170 // veor q11, q1, q8
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf342a1f6 // veor q13, q9, q11
+	WORD $0xf342c1f8 // veor q14, q9, q12
+	WORD $0xf344e17a // veor q15, q2, q13
+	WORD $0xf23c017c // vorn q0, q6, q14
+	WORD $0xf30e21f4 // veor q1, q15, q10
+	WORD $0xf21c417c // vbic q2, q6, q14
+	WORD $0xf214a1fa // vbic q5, q10, q13
+	WORD $0xf3088152 // veor q4, q4, q1
+	WORD $0xf27441fa // vorn q10, q10, q13
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf446caef // vst1.64 {d28-d29}, [r6 :128]
+	WORD $0xf34cc1fa // veor q14, q14, q13
+	WORD $0xf22ee1f8 // vorr q7, q15, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf26cc17c // vorr q14, q6, q14
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf23a21d2 // vorn q1, q13, q1
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf246a1f0 // vand q13, q11, q8
+	WORD $0xf3042152 // veor q1, q2, q1
+	WORD $0xf30841d8 // veor q2, q12, q4
+	WORD $0xf34aa17a // veor q13, q5, q13
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf212a1d6 // vbic q5, q9, q3
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf21ce158 // vbic q7, q6, q4
+	WORD $0xf340c17c // veor q14, q0, q14
+	WORD $0xf22601f0 // vorr q0, q11, q8
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf34aa1de // veor q13, q13, q7
+	WORD $0xf30ee1dc // veor q7, q15, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf214215e // vbic q1, q2, q7
+	WORD $0xf34cc1da // veor q14, q14, q5
+	WORD $0xf34aa1d2 // veor q13, q13, q1
+	WORD $0xf34441da // veor q10, q10, q5
+	WORD $0xf20a21d0 // vand q1, q13, q0
+	WORD $0xf224a1fc // vorr q5, q10, q14
+	WORD $0xf30a2152 // veor q1, q5, q1
+	WORD $0xf214a1d0 // vbic q5, q10, q0
+	WORD $0xf35a41d2 // vbsl q10, q13, q1
+	WORD $0xf33aa1d2 // vbif q5, q13, q1
+	WORD $0xf25ca1fa // vbic q13, q14, q13
+	WORD $0xf350c152 // vbsl q14, q0, q1
+	WORD $0xf31a21d0 // vbsl q1, q13, q0
+	WORD $0xf34ca1d2 // veor q13, q14, q1
+	WORD $0xf21c017c // vbic q0, q6, q14
+	WORD $0xf25a81f8 // vbic q12, q13, q12
+	WORD $0xf304c176 // veor q6, q2, q11
+	WORD $0xf214417c // vbic q2, q2, q14
+	WORD $0xf224c1dc // vorr q6, q10, q6
+	WORD $0xf25aa1de // vbic q13, q13, q7
+	WORD $0xf2228158 // vorr q4, q1, q4
+	WORD $0xf262e17e // vorr q15, q1, q15
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf302e1f6 // veor q7, q9, q11
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf212e15e // vbic q7, q1, q7
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf34cc1f4 // veor q14, q14, q10
+	WORD $0xf346e170 // veor q15, q3, q8
+	WORD $0xf25c61f6 // vbic q11, q14, q11
+	WORD $0xf242e17e // vand q15, q1, q15
 	WORD $0xf30c21d2 // veor q1, q14, q1
-	WORD $0xf202e1f0 // vand q7, q9, q8
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf21441d6 // vbic q2, q10, q3
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf30ce1de // veor q7, q14, q7
-	WORD $0xf34cc1dc // veor q14, q14, q6
-	WORD $0xf30ac170 // veor q6, q5, q8
-	WORD $0xf4478aef // vst1.64 {d24-d25}, [r7 :128]
-	WORD $0xf27881f6 // vorn q12, q12, q11
-	WORD $0xf4486aef // vst1.64 {d22-d23}, [r8 :128]
-	WORD $0xf26261f0 // vorr q11, q9, q8
-	WORD $0xf34ee1d4 // veor q15, q15, q2
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf25cc158 // vbic q14, q6, q4
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf34a81d8 // veor q12, q13, q4
-	WORD $0xf300415c // veor q2, q0, q6
-	WORD $0xf34ee1fc // veor q15, q15, q14
-	WORD $0xf409aaef // vst1.64 {d10-d11}, [r9 :128]
-	WORD $0xf218a1d4 // vbic q5, q12, q2
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf22ee1d2 // vorr q7, q15, q1
-	WORD $0xf34ac17c // veor q14, q5, q14
-	WORD $0xf20ca1f6 // vand q5, q14, q11
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf212e17c // vbic q7, q1, q14
-	WORD $0xf31621da // vbsl q1, q11, q5
-	WORD $0xf336e1da // vbif q7, q11, q5
-	WORD $0xf21cc152 // vbic q6, q6, q1
-	WORD $0xf25e61f6 // vbic q11, q15, q11
-	WORD $0xf22e0150 // vorr q0, q7, q0
-	WORD $0xf35ce1da // vbsl q15, q14, q5
-	WORD $0xf316a1fc // vbsl q5, q11, q14
-	WORD $0xf342615e // veor q11, q1, q7
-	WORD $0xf348c1f2 // veor q14, q12, q9
-	WORD $0xf26ec1fc // vorr q14, q15, q14
-	WORD $0xf256a1fa // vbic q13, q11, q13
-	WORD $0xf25661d4 // vbic q11, q11, q2
-	WORD $0xf22e4158 // vorr q2, q7, q4
-	WORD $0xf30e815a // veor q4, q7, q5
-	WORD $0xf300e1d6 // veor q7, q8, q3
-	WORD $0xf208e15e // vand q7, q4, q7
-	WORD $0xf25881d2 // vbic q12, q12, q1
-	WORD $0xf34661d0 // veor q11, q11, q0
-	WORD $0xf30c0150 // veor q0, q6, q0
-	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf304c1f2 // veor q6, q10, q9
-	WORD $0xf218c15c // vbic q6, q4, q6
-	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf2520170 // vbic q8, q1, q8
-	WORD $0xf2484174 // vand q10, q4, q10
-	WORD $0xf34881f4 // veor q12, q12, q10
-	WORD $0xf2186156 // vbic q3, q4, q3
-	WORD $0xf2522172 // vbic q9, q1, q9
-	WORD $0xf30a21f8 // veor q1, q13, q12
-	WORD $0xf4298aef // vld1.64 {d8-d9}, [r9 :128]
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf3006156 // veor q3, q0, q3
-	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf3080150 // veor q0, q4, q0
-	WORD $0xf34221f8 // veor q9, q9, q12
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf4258aef // vld1.64 {d8-d9}, [r5 :128]
-	WORD $0xf20e81d8 // vand q4, q15, q4
-	WORD $0xf30ec170 // veor q6, q7, q8
-	WORD $0xf4680aef // vld1.64 {d16-d17}, [r8 :128]
-	WORD $0xf26a0170 // vorr q8, q5, q8
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf348c170 // veor q14, q4, q8
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf30c817c // veor q4, q6, q14
-	WORD $0xf34841f4 // veor q10, q12, q10
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf34601fc // veor q8, q11, q14
-	WORD $0xf4676aef // vld1.64 {d22-d23}, [r7 :128]
-	WORD $0xf25661da // vbic q11, q11, q5
-	WORD $0xf34441d8 // veor q10, q10, q4
-	WORD $0xf34a61f6 // veor q11, q13, q11
-	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
-	WORD $0xf27881fe // vorn q12, q12, q15
-	WORD $0xf34661f4 // veor q11, q11, q10
-	WORD $0xf308a1d0 // veor q5, q12, q0
-	WORD $0xf306c170 // veor q6, q3, q8
-	WORD $0xf30aa174 // veor q5, q5, q10
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf306e1f2 // veor q7, q11, q9
-	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf25c01f0 // vbic q8, q14, q8
+	WORD $0xf2422172 // vand q9, q1, q9
+	WORD $0xf2122156 // vbic q1, q1, q3
+	WORD $0xf3044172 // veor q2, q2, q9
+	WORD $0xf30021d2 // veor q1, q8, q1
+	WORD $0xf30461da // veor q3, q10, q5
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf469caef // vld1.64 {d28-d29}, [r9 :128]
+	WORD $0xf30ec1f0 // veor q6, q15, q8
+	WORD $0xf25cc1da // vbic q14, q14, q5
+	WORD $0xf34801d4 // veor q8, q12, q2
+	WORD $0xf34ee152 // veor q15, q7, q1
+	WORD $0xf34661d4 // veor q11, q11, q2
+	WORD $0xf4284aef // vld1.64 {d4-d5}, [r8 :128]
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf300a1fe // veor q5, q8, q15
+	WORD $0xf34a01f6 // veor q8, q13, q11
+	WORD $0xf465aaef // vld1.64 {d26-d27}, [r5 :128]
+	WORD $0xf344e15a // veor q15, q2, q5
+	WORD $0xf246a17a // vand q13, q3, q13
+	WORD $0xf4274aef // vld1.64 {d4-d5}, [r7 :128]
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf26441d4 // vorr q10, q10, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf30c417a // veor q2, q6, q13
+	WORD $0xf466caef // vld1.64 {d28-d29}, [r6 :128]
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf27cc1d6 // vorn q14, q14, q3
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf34841f2 // veor q10, q12, q9
+	WORD $0xf3026170 // veor q3, q1, q8
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf30cc1d0 // veor q6, q14, q0
+	WORD $0xf304e1f6 // veor q7, q10, q11
+	WORD $0xf30cc172 // veor q6, q6, q9
 	WORD $0xecf40b20 // vldmia r4!, {d16-d31}
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf30aa172 // veor q5, q5, q9
 	WORD $0xf30ee174 // veor q7, q7, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf308817a // veor q4, q4, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf306617c // veor q3, q3, q14
 	WORD $0xf300017e // veor q0, q0, q15
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
 	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2640154 // vorr q8, q2, q2
-	WORD $0xf38c455a // vsli.8 q2, q5, #4
-	WORD $0xf38ca470 // vsri.8 q5, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c2558 // vsli.8 q1, q4, #4
-	WORD $0xf38c8472 // vsri.8 q4, q9, #4
+	WORD $0xf2680158 // vorr q8, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc470 // vsri.8 q6, q8, #4
+	WORD $0xf26a215a // vorr q9, q5, q5
+	WORD $0xf38ca554 // vsli.8 q5, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
 	WORD $0xf26e415e // vorr q10, q7, q7
-	WORD $0xf38ce55c // vsli.8 q7, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c6550 // vsli.8 q3, q0, #4
+	WORD $0xf38ce556 // vsli.8 q7, q3, #4
+	WORD $0xf38c6474 // vsri.8 q3, q10, #4
+	WORD $0xf2626152 // vorr q11, q1, q1
+	WORD $0xf38c2550 // vsli.8 q1, q0, #4
 	WORD $0xf38c0476 // vsri.8 q0, q11, #4
 	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
-	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
-	WORD $0xf33041fc // vbif q2, q8, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
 	WORD $0xf324e1fc // vbit q7, q10, q14
-	WORD $0xf32661fc // vbit q3, q11, q14
-	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2ca0556 // vshl.s8 q8, q3, #2
 	WORD $0xf2ca2550 // vshl.s8 q9, q0, #2
-	WORD $0xf3ce405a // vshr.u8 q10, q5, #2
-	WORD $0xf3ce6058 // vshr.u8 q11, q4, #2
-	WORD $0xf330a1fc // vbif q5, q8, q14
-	WORD $0xf33281fc // vbif q4, q9, q14
-	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf32461fc // vbit q3, q10, q14
 	WORD $0xf32601fc // vbit q0, q11, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
 	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
-	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33081fe // vbif q4, q8, q15
 	WORD $0xf332e1fe // vbif q7, q9, q15
-	WORD $0xf32421fe // vbit q1, q10, q15
-	WORD $0xf32661fe // vbit q3, q11, q15
-	WORD $0xf2c90558 // vshl.s8 q8, q4, #1
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
 	WORD $0xf2c92550 // vshl.s8 q9, q0, #1
-	WORD $0xf3cf405a // vshr.u8 q10, q5, #1
-	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
-	WORD $0xf330a1fe // vbif q5, q8, q15
-	WORD $0xf332c1fe // vbif q6, q9, q15
-	WORD $0xf32481fe // vbit q4, q10, q15
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf6056 // vshr.u8 q11, q3, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf33261fe // vbif q3, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
 	WORD $0xf32601fe // vbit q0, q11, q15
 	SUB $128, R1, R1
-	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
-	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
-	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
-	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
-	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
 	WORD $0xf4018aed // vst1.64 {d8-d9}, [r1 :128]!
+	WORD $0xf401aaed // vst1.64 {d10-d11}, [r1 :128]!
+	WORD $0xf401eaed // vst1.64 {d14-d15}, [r1 :128]!
+	WORD $0xf4012aed // vst1.64 {d2-d3}, [r1 :128]!
 	WORD $0xf401caed // vst1.64 {d12-d13}, [r1 :128]!
+	WORD $0xf4014aed // vst1.64 {d4-d5}, [r1 :128]!
+	WORD $0xf4016aed // vst1.64 {d6-d7}, [r1 :128]!
 	WORD $0xf4010aed // vst1.64 {d0-d1}, [r1 :128]!
 
 	// Rows to blocks.
@@ -2682,13 +2682,13 @@ round:
 	SUB $480, R1, R1
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -2708,13 +2708,13 @@ round:
 	SUB $480, R1, R1
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -2734,13 +2734,13 @@ round:
 	SUB $480, R1, R1
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -2759,13 +2759,13 @@ round:
 	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -2818,11 +2818,11 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xec443b3f // vmov d31, r3, r4
 	WORD $0xf421070d // vld1.8 {d0}, [r1]!
 	WORD $0xf421470f // vld1.8 {d4}, [r1]
-	WORD $0xf3d00094 // vshr.u64 d16, d4, #48
 	WORD $0xf2901590 // vshl.s64 d1, d0, #16
+	WORD $0xf3d00094 // vshr.u64 d16, d4, #48
 	WORD $0xf2905594 // vshl.s64 d5, d4, #16
-	WORD $0xf3905490 // vsri.64 d5, d0, #48
 	WORD $0xf3011130 // veor d1, d1, d16
+	WORD $0xf3905490 // vsri.64 d5, d0, #48
 	WORD $0xf2c115b0 // vshl.s64 d17, d16, #1
 	WORD $0xf2c225b0 // vshl.s64 d18, d16, #2
 	WORD $0xf2c735b0 // vshl.s64 d19, d16, #7
@@ -2845,9 +2845,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2861,9 +2861,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf38144da // vsri.64 q2, q5, #63
 	WORD $0xf3000172 // veor q0, q0, q9
 	WORD $0xf3b2b00e // vswp d11, d14
+	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf40282ed // vst1.64 {d8-d11}, [r2 :128]!
 	WORD $0xf400c2ed // vst1.64 {d12-d15}, [r0 :128]!
-	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf28125d0 // vshl.s64 q1, q0, #1
 	WORD $0xf28165d4 // vshl.s64 q3, q2, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2877,9 +2877,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2893,9 +2893,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf38144da // vsri.64 q2, q5, #63
 	WORD $0xf3000172 // veor q0, q0, q9
 	WORD $0xf3b2b00e // vswp d11, d14
+	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf40282ed // vst1.64 {d8-d11}, [r2 :128]!
 	WORD $0xf400c2ed // vst1.64 {d12-d15}, [r0 :128]!
-	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf28125d0 // vshl.s64 q1, q0, #1
 	WORD $0xf28165d4 // vshl.s64 q3, q2, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2909,9 +2909,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2925,9 +2925,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf38144da // vsri.64 q2, q5, #63
 	WORD $0xf3000172 // veor q0, q0, q9
 	WORD $0xf3b2b00e // vswp d11, d14
+	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf40282ed // vst1.64 {d8-d11}, [r2 :128]!
 	WORD $0xf400c2ed // vst1.64 {d12-d15}, [r0 :128]!
-	WORD $0xf2c100d4 // vshr.s64 q8, q2, #63
 	WORD $0xf28125d0 // vshl.s64 q1, q0, #1
 	WORD $0xf28165d4 // vshl.s64 q3, q2, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2941,9 +2941,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf381c4d2 // vsri.64 q6, q1, #63
 	WORD $0xf3088172 // veor q4, q4, q9
 	WORD $0xf3b23006 // vswp d3, d6
+	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf40202ed // vst1.64 {d0-d3}, [r2 :128]!
 	WORD $0xf40042ed // vst1.64 {d4-d7}, [r0 :128]!
-	WORD $0xf2c100dc // vshr.s64 q8, q6, #63
 	WORD $0xf281a5d8 // vshl.s64 q5, q4, #1
 	WORD $0xf281e5dc // vshl.s64 q7, q6, #1
 	WORD $0xf24001fe // vand q8, q8, q15
@@ -2983,9 +2983,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -3009,9 +3009,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -3035,9 +3035,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -3061,9 +3061,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf30ee17e // veor q7, q7, q15
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
@@ -3163,9 +3163,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -3201,37 +3201,37 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -3239,18 +3239,18 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -3351,9 +3351,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -3389,37 +3389,37 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -3427,18 +3427,18 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -3589,9 +3589,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -3627,37 +3627,37 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -3665,18 +3665,18 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -3785,9 +3785,9 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -3823,37 +3823,37 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -3861,18 +3861,18 @@ TEXT ·decrypt32(SB), 0, $1808-20
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -3991,10 +3991,10 @@ round:
 	WORD $0xf3044152 // veor q2, q2, q1
 	WORD $0xf3022156 // veor q1, q1, q3
 	WORD $0xf3006154 // veor q3, q0, q2
+	WORD $0xf34aa1d0 // veor q13, q13, q0
 	WORD $0xf3066152 // veor q3, q3, q1
 	WORD $0xf34221d2 // veor q9, q9, q1
 	WORD $0xf34661d6 // veor q11, q11, q3
-	WORD $0xf34aa1d0 // veor q13, q13, q0
 	WORD $0xf34ee1d4 // veor q15, q15, q2
 	WORD $0xf44102ee // vst1.64 {d16-d19}, [r1 :128], lr
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
@@ -4027,10 +4027,10 @@ round:
 	WORD $0xf34441f2 // veor q10, q10, q9
 	WORD $0xf34221f6 // veor q9, q9, q11
 	WORD $0xf34061f4 // veor q11, q8, q10
+	WORD $0xf3022170 // veor q1, q1, q8
 	WORD $0xf34661f2 // veor q11, q11, q9
 	WORD $0xf34aa1f2 // veor q13, q13, q9
 	WORD $0xf34ee1f6 // veor q15, q15, q11
-	WORD $0xf3022170 // veor q1, q1, q8
 	WORD $0xf3066174 // veor q3, q3, q10
 	WORD $0xf44182ee // vst1.64 {d24-d27}, [r1 :128], lr
 	WORD $0xf40102ee // vst1.64 {d0-d3}, [r1 :128], lr
@@ -4122,9 +4122,9 @@ round:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -4160,37 +4160,37 @@ round:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -4198,18 +4198,18 @@ round:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -4255,9 +4255,9 @@ round:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -4293,37 +4293,37 @@ round:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -4331,18 +4331,18 @@ round:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -4438,9 +4438,9 @@ round:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -4476,37 +4476,37 @@ round:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -4514,18 +4514,18 @@ round:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -4579,9 +4579,9 @@ round:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -4617,37 +4617,37 @@ round:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -4655,18 +4655,18 @@ round:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -4769,9 +4769,9 @@ last:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -4807,37 +4807,37 @@ last:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -4845,18 +4845,18 @@ last:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -4948,9 +4948,9 @@ last:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -4986,37 +4986,37 @@ last:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -5024,18 +5024,18 @@ last:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -5135,9 +5135,9 @@ last:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -5173,37 +5173,37 @@ last:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -5211,18 +5211,18 @@ last:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -5322,9 +5322,9 @@ last:
 	WORD $0xf22a015c // vorr q0, q5, q6
 	WORD $0xf34cc1d2 // veor q14, q14, q1
 	WORD $0xf300e1f8 // veor q7, q8, q12
+	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf238e15e // vorn q7, q4, q7
 	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf3000156 // veor q0, q0, q3
 	WORD $0xf34221de // veor q9, q9, q7
 	WORD $0xf20a615c // vand q3, q5, q6
 	WORD $0xf220e1d2 // vorr q7, q8, q1
@@ -5360,37 +5360,37 @@ last:
 	WORD $0xf230415a // vorn q2, q0, q5
 	WORD $0xf23ea172 // vorn q5, q7, q9
 	WORD $0xf302e158 // veor q7, q1, q4
-	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf22c8158 // vorr q4, q6, q4
+	WORD $0xf236e15e // vorn q7, q3, q7
 	WORD $0xf24221f4 // vand q9, q9, q10
 	WORD $0xf340417e // veor q10, q0, q15
 	WORD $0xf34aa1d8 // veor q13, q13, q4
 	WORD $0xf30001f8 // veor q0, q8, q12
-	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf25881dc // vbic q12, q12, q6
+	WORD $0xf2260150 // vorr q0, q3, q0
 	WORD $0xf30cc156 // veor q6, q6, q3
 	WORD $0xf30a8158 // veor q4, q5, q4
 	WORD $0xf302a17c // veor q5, q1, q14
+	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf204a1da // vand q5, q10, q5
 	WORD $0xf308815e // veor q4, q4, q7
 	WORD $0xf30aa17a // veor q5, q5, q13
-	WORD $0xf21c2152 // vbic q1, q6, q1
 	WORD $0xf34aa1de // veor q13, q13, q7
 	WORD $0xf300e1f6 // veor q7, q8, q11
+	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf214e1de // vbic q7, q10, q7
 	WORD $0xf34441dc // veor q10, q10, q6
-	WORD $0xf27001dc // vorn q8, q8, q6
 	WORD $0xf426caef // vld1.64 {d12-d13}, [r6 :128]
-	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf304e15e // veor q7, q2, q7
+	WORD $0xf21cc17e // vbic q6, q6, q15
 	WORD $0xf30801d0 // veor q0, q12, q0
 	WORD $0xf34aa1dc // veor q13, q13, q6
 	WORD $0xf30ee178 // veor q7, q7, q12
 	WORD $0xf24461f6 // vand q11, q10, q11
 	WORD $0xf34e81d6 // veor q12, q15, q3
 	WORD $0xf4256aef // vld1.64 {d6-d7}, [r5 :128]
-	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf26ee1d6 // vorr q15, q15, q3
 	WORD $0xf34661fa // veor q11, q11, q13
 	WORD $0xf302215c // veor q1, q1, q6
 	WORD $0xf30e6176 // veor q3, q7, q11
@@ -5398,18 +5398,18 @@ last:
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf25441fc // vbic q10, q10, q14
 	WORD $0xf4686aef // vld1.64 {d22-d23}, [r8 :128]
-	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf302c1f0 // veor q6, q9, q8
+	WORD $0xf24861f6 // vand q11, q12, q11
 	WORD $0xf34a2174 // veor q9, q5, q10
 	WORD $0xf4674aef // vld1.64 {d20-d21}, [r7 :128]
-	WORD $0xf24841f4 // vand q10, q12, q10
-	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf30ca150 // veor q5, q6, q0
+	WORD $0xf24841f4 // vand q10, q12, q10
 	WORD $0xf3000154 // veor q0, q0, q2
+	WORD $0xf34441d2 // veor q10, q10, q1
 	WORD $0xf34221d6 // veor q9, q9, q3
 	WORD $0xf34e01f0 // veor q8, q15, q8
-	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf30241f4 // veor q2, q9, q10
+	WORD $0xf34001f4 // veor q8, q8, q10
 	WORD $0xf3082152 // veor q1, q4, q1
 	WORD $0xf34001f6 // veor q8, q8, q11
 	WORD $0xf30281da // veor q4, q9, q5
@@ -5500,13 +5500,13 @@ last:
 	SUB $480, R1, R1
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -5526,13 +5526,13 @@ last:
 	SUB $480, R1, R1
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -5552,13 +5552,13 @@ last:
 	SUB $480, R1, R1
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -5577,13 +5577,13 @@ last:
 	WORD $0xf421c2ee // vld1.64 {d12-d15}, [r1 :128], lr
 	WORD $0xf3b200c4 // vtrn.8 q0, q2
 	WORD $0xf3b280cc // vtrn.8 q4, q6
+	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b600c8 // vtrn.16 q0, q4
 	WORD $0xf3b640cc // vtrn.16 q2, q6
-	WORD $0xf3b220c6 // vtrn.8 q1, q3
 	WORD $0xf3b2a0ce // vtrn.8 q5, q7
+	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3b620ca // vtrn.16 q1, q5
 	WORD $0xf3b660ce // vtrn.16 q3, q7
-	WORD $0xecf20b20 // vldmia r2!, {d16-d31}
 	WORD $0xf3000170 // veor q0, q0, q8
 	WORD $0xf3022172 // veor q1, q1, q9
 	WORD $0xf3044174 // veor q2, q2, q10
@@ -5713,239 +5713,239 @@ round:
 	WORD $0xf3bcd98f // vtbl.8 d13, {d28-d29}, d15
 	WORD $0xf3fe098e // vtbl.8 d16, {d30-d31}, d14
 	WORD $0xf3fe198f // vtbl.8 d17, {d30-d31}, d15
-	WORD $0xf3480170 // veor q8, q4, q8
-	WORD $0xf3422170 // veor q9, q1, q8
-	WORD $0xf346415a // veor q10, q3, q5
-	WORD $0xf3466170 // veor q11, q3, q8
-	WORD $0xf34481f2 // veor q12, q10, q9
-	WORD $0xf340a176 // veor q13, q0, q11
-	WORD $0xf256c1f8 // vbic q14, q11, q12
-	WORD $0xf276e1f8 // vorn q15, q11, q12
-	WORD $0xf3040178 // veor q0, q2, q12
-	WORD $0xf3406176 // veor q11, q0, q11
-	WORD $0xf220217a // vorr q1, q0, q13
-	WORD $0xf30441fa // veor q2, q10, q13
-	WORD $0xf3088176 // veor q4, q4, q11
-	WORD $0xf342e17e // veor q15, q1, q15
-	WORD $0xf23c2154 // vorn q1, q6, q2
-	WORD $0xf30ca176 // veor q5, q6, q11
 	WORD $0xf405caef // vst1.64 {d12-d13}, [r5 :128]
-	WORD $0xf21cc154 // vbic q6, q6, q2
-	WORD $0xf34881d8 // veor q12, q12, q4
-	WORD $0xf4064aef // vst1.64 {d4-d5}, [r6 :128]
-	WORD $0xf3044178 // veor q2, q2, q12
-	WORD $0xf3066154 // veor q3, q3, q2
-	WORD $0xf34001d4 // veor q8, q8, q2
-	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf3480170 // veor q8, q4, q8
+	WORD $0xf346215a // veor q9, q3, q5
+	WORD $0xf3464170 // veor q10, q3, q8
+	WORD $0xf3426170 // veor q11, q1, q8
+	WORD $0xf3408174 // veor q12, q0, q10
+	WORD $0xf342a1f6 // veor q13, q9, q11
+	WORD $0xf342c1f8 // veor q14, q9, q12
+	WORD $0xf344e17a // veor q15, q2, q13
+	WORD $0xf23c017c // vorn q0, q6, q14
+	WORD $0xf30e21f4 // veor q1, q15, q10
+	WORD $0xf21c417c // vbic q2, q6, q14
+	WORD $0xf214a1fa // vbic q5, q10, q13
+	WORD $0xf3088152 // veor q4, q4, q1
+	WORD $0xf27441fa // vorn q10, q10, q13
+	WORD $0xf34aa1d8 // veor q13, q13, q4
+	WORD $0xf30cc152 // veor q6, q6, q1
+	WORD $0xf304415a // veor q2, q2, q5
+	WORD $0xf446caef // vst1.64 {d28-d29}, [r6 :128]
+	WORD $0xf34cc1fa // veor q14, q14, q13
+	WORD $0xf22ee1f8 // vorr q7, q15, q12
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf26cc17c // vorr q14, q6, q14
+	WORD $0xf407caef // vst1.64 {d12-d13}, [r7 :128]
+	WORD $0xf30cc170 // veor q6, q6, q8
+	WORD $0xf4082aef // vst1.64 {d2-d3}, [r8 :128]
+	WORD $0xf23a21d2 // vorn q1, q13, q1
+	WORD $0xf449aaef // vst1.64 {d26-d27}, [r9 :128]
+	WORD $0xf246a1f0 // vand q13, q11, q8
+	WORD $0xf3042152 // veor q1, q2, q1
+	WORD $0xf30841d8 // veor q2, q12, q4
+	WORD $0xf34aa17a // veor q13, q5, q13
+	WORD $0xf300015a // veor q0, q0, q5
+	WORD $0xf212a1d6 // vbic q5, q9, q3
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf21ce158 // vbic q7, q6, q4
+	WORD $0xf340c17c // veor q14, q0, q14
+	WORD $0xf22601f0 // vorr q0, q11, q8
+	WORD $0xf34441de // veor q10, q10, q7
+	WORD $0xf34aa1de // veor q13, q13, q7
+	WORD $0xf30ee1dc // veor q7, q15, q6
+	WORD $0xf3020150 // veor q0, q1, q0
+	WORD $0xf214215e // vbic q1, q2, q7
+	WORD $0xf34cc1da // veor q14, q14, q5
+	WORD $0xf34aa1d2 // veor q13, q13, q1
+	WORD $0xf34441da // veor q10, q10, q5
+	WORD $0xf20a21d0 // vand q1, q13, q0
+	WORD $0xf224a1fc // vorr q5, q10, q14
+	WORD $0xf30a2152 // veor q1, q5, q1
+	WORD $0xf214a1d0 // vbic q5, q10, q0
+	WORD $0xf35a41d2 // vbsl q10, q13, q1
+	WORD $0xf33aa1d2 // vbif q5, q13, q1
+	WORD $0xf25ca1fa // vbic q13, q14, q13
+	WORD $0xf350c152 // vbsl q14, q0, q1
+	WORD $0xf31a21d0 // vbsl q1, q13, q0
+	WORD $0xf34ca1d2 // veor q13, q14, q1
+	WORD $0xf21c017c // vbic q0, q6, q14
+	WORD $0xf25a81f8 // vbic q12, q13, q12
+	WORD $0xf304c176 // veor q6, q2, q11
+	WORD $0xf214417c // vbic q2, q2, q14
+	WORD $0xf224c1dc // vorr q6, q10, q6
+	WORD $0xf25aa1de // vbic q13, q13, q7
+	WORD $0xf2228158 // vorr q4, q1, q4
+	WORD $0xf262e17e // vorr q15, q1, q15
+	WORD $0xf302215a // veor q1, q1, q5
+	WORD $0xf302e1f6 // veor q7, q9, q11
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf212e15e // vbic q7, q1, q7
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf34cc1f4 // veor q14, q14, q10
+	WORD $0xf346e170 // veor q15, q3, q8
+	WORD $0xf25c61f6 // vbic q11, q14, q11
+	WORD $0xf242e17e // vand q15, q1, q15
 	WORD $0xf30c21d2 // veor q1, q14, q1
-	WORD $0xf202e1f0 // vand q7, q9, q8
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf21441d6 // vbic q2, q10, q3
-	WORD $0xf3022154 // veor q1, q1, q2
-	WORD $0xf30ce1de // veor q7, q14, q7
-	WORD $0xf34cc1dc // veor q14, q14, q6
-	WORD $0xf30ac170 // veor q6, q5, q8
-	WORD $0xf4478aef // vst1.64 {d24-d25}, [r7 :128]
-	WORD $0xf27881f6 // vorn q12, q12, q11
-	WORD $0xf4486aef // vst1.64 {d22-d23}, [r8 :128]
-	WORD $0xf26261f0 // vorr q11, q9, q8
-	WORD $0xf34ee1d4 // veor q15, q15, q2
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf25cc158 // vbic q14, q6, q4
-	WORD $0xf34861f6 // veor q11, q12, q11
-	WORD $0xf34a81d8 // veor q12, q13, q4
-	WORD $0xf300415c // veor q2, q0, q6
-	WORD $0xf34ee1fc // veor q15, q15, q14
-	WORD $0xf409aaef // vst1.64 {d10-d11}, [r9 :128]
-	WORD $0xf218a1d4 // vbic q5, q12, q2
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf22ee1d2 // vorr q7, q15, q1
-	WORD $0xf34ac17c // veor q14, q5, q14
-	WORD $0xf20ca1f6 // vand q5, q14, q11
-	WORD $0xf30ea15a // veor q5, q7, q5
-	WORD $0xf212e17c // vbic q7, q1, q14
-	WORD $0xf31621da // vbsl q1, q11, q5
-	WORD $0xf336e1da // vbif q7, q11, q5
-	WORD $0xf21cc152 // vbic q6, q6, q1
-	WORD $0xf25e61f6 // vbic q11, q15, q11
-	WORD $0xf22e0150 // vorr q0, q7, q0
-	WORD $0xf35ce1da // vbsl q15, q14, q5
-	WORD $0xf316a1fc // vbsl q5, q11, q14
-	WORD $0xf342615e // veor q11, q1, q7
-	WORD $0xf348c1f2 // veor q14, q12, q9
-	WORD $0xf26ec1fc // vorr q14, q15, q14
-	WORD $0xf256a1fa // vbic q13, q11, q13
-	WORD $0xf25661d4 // vbic q11, q11, q2
-	WORD $0xf22e4158 // vorr q2, q7, q4
-	WORD $0xf30e815a // veor q4, q7, q5
-	WORD $0xf300e1d6 // veor q7, q8, q3
-	WORD $0xf208e15e // vand q7, q4, q7
-	WORD $0xf25881d2 // vbic q12, q12, q1
-	WORD $0xf34661d0 // veor q11, q11, q0
-	WORD $0xf30c0150 // veor q0, q6, q0
-	WORD $0xf302217e // veor q1, q1, q15
-	WORD $0xf304c1f2 // veor q6, q10, q9
-	WORD $0xf218c15c // vbic q6, q4, q6
-	WORD $0xf3028158 // veor q4, q1, q4
-	WORD $0xf2520170 // vbic q8, q1, q8
-	WORD $0xf2484174 // vand q10, q4, q10
-	WORD $0xf34881f4 // veor q12, q12, q10
-	WORD $0xf2186156 // vbic q3, q4, q3
-	WORD $0xf2522172 // vbic q9, q1, q9
-	WORD $0xf30a21f8 // veor q1, q13, q12
-	WORD $0xf4298aef // vld1.64 {d8-d9}, [r9 :128]
-	WORD $0xf22e81d8 // vorr q4, q15, q4
-	WORD $0xf3006156 // veor q3, q0, q3
-	WORD $0xf34ee1da // veor q15, q15, q5
-	WORD $0xf3066170 // veor q3, q3, q8
-	WORD $0xf3080150 // veor q0, q4, q0
-	WORD $0xf34221f8 // veor q9, q9, q12
-	WORD $0xf34c8156 // veor q12, q6, q3
-	WORD $0xf3022178 // veor q1, q1, q12
-	WORD $0xf4258aef // vld1.64 {d8-d9}, [r5 :128]
-	WORD $0xf20e81d8 // vand q4, q15, q4
-	WORD $0xf30ec170 // veor q6, q7, q8
-	WORD $0xf4680aef // vld1.64 {d16-d17}, [r8 :128]
-	WORD $0xf26a0170 // vorr q8, q5, q8
-	WORD $0xf34001d2 // veor q8, q8, q1
-	WORD $0xf34c81f8 // veor q12, q14, q12
-	WORD $0xf348c170 // veor q14, q4, q8
-	WORD $0xf34661f2 // veor q11, q11, q9
-	WORD $0xf30c817c // veor q4, q6, q14
-	WORD $0xf34841f4 // veor q10, q12, q10
-	WORD $0xf3000170 // veor q0, q0, q8
-	WORD $0xf34601fc // veor q8, q11, q14
-	WORD $0xf4676aef // vld1.64 {d22-d23}, [r7 :128]
-	WORD $0xf25661da // vbic q11, q11, q5
-	WORD $0xf34441d8 // veor q10, q10, q4
-	WORD $0xf34a61f6 // veor q11, q13, q11
-	WORD $0xf4668aef // vld1.64 {d24-d25}, [r6 :128]
-	WORD $0xf27881fe // vorn q12, q12, q15
-	WORD $0xf34661f4 // veor q11, q11, q10
-	WORD $0xf308a1d0 // veor q5, q12, q0
-	WORD $0xf306c170 // veor q6, q3, q8
-	WORD $0xf30aa174 // veor q5, q5, q10
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf306e1f2 // veor q7, q11, q9
-	WORD $0xf30cc176 // veor q6, q6, q11
+	WORD $0xf25c01f0 // vbic q8, q14, q8
+	WORD $0xf2422172 // vand q9, q1, q9
+	WORD $0xf2122156 // vbic q1, q1, q3
+	WORD $0xf3044172 // veor q2, q2, q9
+	WORD $0xf30021d2 // veor q1, q8, q1
+	WORD $0xf30461da // veor q3, q10, q5
+	WORD $0xf3022150 // veor q1, q1, q0
+	WORD $0xf34221dc // veor q9, q9, q6
+	WORD $0xf469caef // vld1.64 {d28-d29}, [r9 :128]
+	WORD $0xf30ec1f0 // veor q6, q15, q8
+	WORD $0xf25cc1da // vbic q14, q14, q5
+	WORD $0xf34801d4 // veor q8, q12, q2
+	WORD $0xf34ee152 // veor q15, q7, q1
+	WORD $0xf34661d4 // veor q11, q11, q2
+	WORD $0xf4284aef // vld1.64 {d4-d5}, [r8 :128]
+	WORD $0xf34221fe // veor q9, q9, q15
+	WORD $0xf22a4154 // vorr q2, q5, q2
+	WORD $0xf300a1fe // veor q5, q8, q15
+	WORD $0xf34a01f6 // veor q8, q13, q11
+	WORD $0xf465aaef // vld1.64 {d26-d27}, [r5 :128]
+	WORD $0xf344e15a // veor q15, q2, q5
+	WORD $0xf246a17a // vand q13, q3, q13
+	WORD $0xf4274aef // vld1.64 {d4-d5}, [r7 :128]
+	WORD $0xf34aa1fe // veor q13, q13, q15
+	WORD $0xf26441d4 // vorr q10, q10, q2
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf30c417a // veor q2, q6, q13
+	WORD $0xf466caef // vld1.64 {d28-d29}, [r6 :128]
+	WORD $0xf3000174 // veor q0, q0, q10
+	WORD $0xf27cc1d6 // vorn q14, q14, q3
+	WORD $0xf34221d4 // veor q9, q9, q2
+	WORD $0xf34001fa // veor q8, q8, q13
+	WORD $0xf300017e // veor q0, q0, q15
+	WORD $0xf34841f2 // veor q10, q12, q9
+	WORD $0xf3026170 // veor q3, q1, q8
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf3066174 // veor q3, q3, q10
+	WORD $0xf30cc1d0 // veor q6, q14, q0
+	WORD $0xf304e1f6 // veor q7, q10, q11
+	WORD $0xf30cc172 // veor q6, q6, q9
 	SUB.S $1, R4
 	BEQ last
 	WORD $0xf3f8e050 // vshr.u32 q15, q0, #8
+	WORD $0xf3f80058 // vshr.u32 q8, q4, #8
 	WORD $0xf3f8e550 // vsli.32 q15, q0, #24
+	WORD $0xf3f80558 // vsli.32 q8, q4, #24
 	WORD $0xf300017e // veor q0, q0, q15
-	WORD $0xf3f80054 // vshr.u32 q8, q2, #8
-	WORD $0xf3f80554 // vsli.32 q8, q2, #24
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3f4c0c4 // vrev32.16 q14, q2
-	WORD $0xf34001fc // veor q8, q8, q14
-	WORD $0xf34001d0 // veor q8, q8, q0
-	WORD $0xf3f82052 // vshr.u32 q9, q1, #8
-	WORD $0xf3f82552 // vsli.32 q9, q1, #24
-	WORD $0xf3022172 // veor q1, q1, q9
-	WORD $0xf3f4c0c2 // vrev32.16 q14, q1
-	WORD $0xf34221fc // veor q9, q9, q14
-	WORD $0xf34221d4 // veor q9, q9, q2
-	WORD $0xf34221d0 // veor q9, q9, q0
-	WORD $0xf3f8405e // vshr.u32 q10, q7, #8
-	WORD $0xf3f8455e // vsli.32 q10, q7, #24
-	WORD $0xf30ee174 // veor q7, q7, q10
-	WORD $0xf3f4c0ce // vrev32.16 q14, q7
-	WORD $0xf34441fc // veor q10, q10, q14
-	WORD $0xf34441d2 // veor q10, q10, q1
-	WORD $0xf3f86056 // vshr.u32 q11, q3, #8
-	WORD $0xf3f86556 // vsli.32 q11, q3, #24
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf3f4c0c6 // vrev32.16 q14, q3
-	WORD $0xf34661fc // veor q11, q11, q14
-	WORD $0xf34661de // veor q11, q11, q7
-	WORD $0xf34661d0 // veor q11, q11, q0
-	WORD $0xf3f8805a // vshr.u32 q12, q5, #8
-	WORD $0xf3f8855a // vsli.32 q12, q5, #24
-	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf3f4c0ca // vrev32.16 q14, q5
-	WORD $0xf34881fc // veor q12, q12, q14
-	WORD $0xf34881d6 // veor q12, q12, q3
-	WORD $0xf34881d0 // veor q12, q12, q0
-	WORD $0xf3f8a058 // vshr.u32 q13, q4, #8
-	WORD $0xf3f8a558 // vsli.32 q13, q4, #24
-	WORD $0xf308817a // veor q4, q4, q13
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf3f8205a // vshr.u32 q9, q5, #8
 	WORD $0xf3f4c0c8 // vrev32.16 q14, q4
+	WORD $0xf3f8255a // vsli.32 q9, q5, #24
+	WORD $0xf34001fc // veor q8, q8, q14
+	WORD $0xf30aa172 // veor q5, q5, q9
+	WORD $0xf34001d0 // veor q8, q8, q0
+	WORD $0xf3f4c0ca // vrev32.16 q14, q5
+	WORD $0xf3f8405e // vshr.u32 q10, q7, #8
+	WORD $0xf34221fc // veor q9, q9, q14
+	WORD $0xf3f8455e // vsli.32 q10, q7, #24
+	WORD $0xf34221d8 // veor q9, q9, q4
+	WORD $0xf30ee174 // veor q7, q7, q10
+	WORD $0xf34221d0 // veor q9, q9, q0
+	WORD $0xf3f4c0ce // vrev32.16 q14, q7
+	WORD $0xf3f86052 // vshr.u32 q11, q1, #8
+	WORD $0xf34441fc // veor q10, q10, q14
+	WORD $0xf3f86552 // vsli.32 q11, q1, #24
+	WORD $0xf34441da // veor q10, q10, q5
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf3f8805c // vshr.u32 q12, q6, #8
+	WORD $0xf3f4c0c2 // vrev32.16 q14, q1
+	WORD $0xf3f8855c // vsli.32 q12, q6, #24
+	WORD $0xf34661fc // veor q11, q11, q14
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf34661de // veor q11, q11, q7
+	WORD $0xf3f4c0cc // vrev32.16 q14, q6
+	WORD $0xf34661d0 // veor q11, q11, q0
+	WORD $0xf34881fc // veor q12, q12, q14
+	WORD $0xf3f8a054 // vshr.u32 q13, q2, #8
+	WORD $0xf34881d2 // veor q12, q12, q1
+	WORD $0xf3f8a554 // vsli.32 q13, q2, #24
+	WORD $0xf34881d0 // veor q12, q12, q0
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf3f4c0c4 // vrev32.16 q14, q2
 	WORD $0xf34aa1fc // veor q13, q13, q14
-	WORD $0xf34aa1da // veor q13, q13, q5
-	WORD $0xf3f8c05c // vshr.u32 q14, q6, #8
-	WORD $0xf3f8c55c // vsli.32 q14, q6, #24
-	WORD $0xf30cc17c // veor q6, q6, q14
-	WORD $0xf3b440cc // vrev32.16 q2, q6
-	WORD $0xf34cc1d4 // veor q14, q14, q2
+	WORD $0xf3f8c056 // vshr.u32 q14, q3, #8
+	WORD $0xf34aa1dc // veor q13, q13, q6
+	WORD $0xf3f8c556 // vsli.32 q14, q3, #24
+	WORD $0xf306617c // veor q3, q3, q14
+	WORD $0xf3b480c6 // vrev32.16 q4, q3
 	WORD $0xf34cc1d8 // veor q14, q14, q4
-	WORD $0xf3b440c0 // vrev32.16 q2, q0
-	WORD $0xf34ee1d4 // veor q15, q15, q2
-	WORD $0xf34ee1dc // veor q15, q15, q6
+	WORD $0xf3b480c0 // vrev32.16 q4, q0
+	WORD $0xf34cc1d4 // veor q14, q14, q2
+	WORD $0xf34ee1d8 // veor q15, q15, q4
+	WORD $0xf34ee1d6 // veor q15, q15, q3
 	B round
 last:
 	WORD $0xecf00b20 // vldmia r0!, {d16-d31}
-	WORD $0xf3044170 // veor q2, q2, q8
-	WORD $0xf3022172 // veor q1, q1, q9
+	WORD $0xf3088170 // veor q4, q4, q8
+	WORD $0xf30aa172 // veor q5, q5, q9
 	WORD $0xf30ee174 // veor q7, q7, q10
-	WORD $0xf3066176 // veor q3, q3, q11
-	WORD $0xf30aa178 // veor q5, q5, q12
-	WORD $0xf308817a // veor q4, q4, q13
-	WORD $0xf30cc17c // veor q6, q6, q14
+	WORD $0xf3022176 // veor q1, q1, q11
+	WORD $0xf30cc178 // veor q6, q6, q12
+	WORD $0xf304417a // veor q2, q2, q13
+	WORD $0xf306617c // veor q3, q3, q14
 	WORD $0xf300017e // veor q0, q0, q15
 	WORD $0xf2c3ce53 // vmov.i8 q14, #51
 	WORD $0xf2c5ee55 // vmov.i8 q15, #85
-	WORD $0xf2640154 // vorr q8, q2, q2
-	WORD $0xf38c455a // vsli.8 q2, q5, #4
-	WORD $0xf38ca470 // vsri.8 q5, q8, #4
-	WORD $0xf2622152 // vorr q9, q1, q1
-	WORD $0xf38c2558 // vsli.8 q1, q4, #4
-	WORD $0xf38c8472 // vsri.8 q4, q9, #4
+	WORD $0xf2680158 // vorr q8, q4, q4
+	WORD $0xf38c855c // vsli.8 q4, q6, #4
+	WORD $0xf38cc470 // vsri.8 q6, q8, #4
+	WORD $0xf26a215a // vorr q9, q5, q5
+	WORD $0xf38ca554 // vsli.8 q5, q2, #4
+	WORD $0xf38c4472 // vsri.8 q2, q9, #4
 	WORD $0xf26e415e // vorr q10, q7, q7
-	WORD $0xf38ce55c // vsli.8 q7, q6, #4
-	WORD $0xf38cc474 // vsri.8 q6, q10, #4
-	WORD $0xf2666156 // vorr q11, q3, q3
-	WORD $0xf38c6550 // vsli.8 q3, q0, #4
+	WORD $0xf38ce556 // vsli.8 q7, q3, #4
+	WORD $0xf38c6474 // vsri.8 q3, q10, #4
+	WORD $0xf2626152 // vorr q11, q1, q1
+	WORD $0xf38c2550 // vsli.8 q1, q0, #4
 	WORD $0xf38c0476 // vsri.8 q0, q11, #4
 	WORD $0xf2ca055e // vshl.s8 q8, q7, #2
-	WORD $0xf2ca2556 // vshl.s8 q9, q3, #2
-	WORD $0xf3ce4054 // vshr.u8 q10, q2, #2
-	WORD $0xf3ce6052 // vshr.u8 q11, q1, #2
-	WORD $0xf33041fc // vbif q2, q8, q14
-	WORD $0xf33221fc // vbif q1, q9, q14
+	WORD $0xf2ca2552 // vshl.s8 q9, q1, #2
+	WORD $0xf3ce4058 // vshr.u8 q10, q4, #2
+	WORD $0xf3ce605a // vshr.u8 q11, q5, #2
+	WORD $0xf33081fc // vbif q4, q8, q14
+	WORD $0xf332a1fc // vbif q5, q9, q14
 	WORD $0xf324e1fc // vbit q7, q10, q14
-	WORD $0xf32661fc // vbit q3, q11, q14
-	WORD $0xf2ca055c // vshl.s8 q8, q6, #2
+	WORD $0xf32621fc // vbit q1, q11, q14
+	WORD $0xf2ca0556 // vshl.s8 q8, q3, #2
 	WORD $0xf2ca2550 // vshl.s8 q9, q0, #2
-	WORD $0xf3ce405a // vshr.u8 q10, q5, #2
-	WORD $0xf3ce6058 // vshr.u8 q11, q4, #2
-	WORD $0xf330a1fc // vbif q5, q8, q14
-	WORD $0xf33281fc // vbif q4, q9, q14
-	WORD $0xf324c1fc // vbit q6, q10, q14
+	WORD $0xf3ce405c // vshr.u8 q10, q6, #2
+	WORD $0xf3ce6054 // vshr.u8 q11, q2, #2
+	WORD $0xf330c1fc // vbif q6, q8, q14
+	WORD $0xf33241fc // vbif q2, q9, q14
+	WORD $0xf32461fc // vbit q3, q10, q14
 	WORD $0xf32601fc // vbit q0, q11, q14
-	WORD $0xf2c90552 // vshl.s8 q8, q1, #1
-	WORD $0xf2c92556 // vshl.s8 q9, q3, #1
-	WORD $0xf3cf4054 // vshr.u8 q10, q2, #1
+	WORD $0xf2c9055a // vshl.s8 q8, q5, #1
+	WORD $0xf2c92552 // vshl.s8 q9, q1, #1
+	WORD $0xf3cf4058 // vshr.u8 q10, q4, #1
 	WORD $0xf3cf605e // vshr.u8 q11, q7, #1
-	WORD $0xf33041fe // vbif q2, q8, q15
+	WORD $0xf33081fe // vbif q4, q8, q15
 	WORD $0xf332e1fe // vbif q7, q9, q15
-	WORD $0xf32421fe // vbit q1, q10, q15
-	WORD $0xf32661fe // vbit q3, q11, q15
-	WORD $0xf2c90558 // vshl.s8 q8, q4, #1
+	WORD $0xf324a1fe // vbit q5, q10, q15
+	WORD $0xf32621fe // vbit q1, q11, q15
+	WORD $0xf2c90554 // vshl.s8 q8, q2, #1
 	WORD $0xf2c92550 // vshl.s8 q9, q0, #1
-	WORD $0xf3cf405a // vshr.u8 q10, q5, #1
-	WORD $0xf3cf605c // vshr.u8 q11, q6, #1
-	WORD $0xf330a1fe // vbif q5, q8, q15
-	WORD $0xf332c1fe // vbif q6, q9, q15
-	WORD $0xf32481fe // vbit q4, q10, q15
+	WORD $0xf3cf405c // vshr.u8 q10, q6, #1
+	WORD $0xf3cf6056 // vshr.u8 q11, q3, #1
+	WORD $0xf330c1fe // vbif q6, q8, q15
+	WORD $0xf33261fe // vbif q3, q9, q15
+	WORD $0xf32441fe // vbit q2, q10, q15
 	WORD $0xf32601fe // vbit q0, q11, q15
 	SUB $128, R1, R1
-	WORD $0xf4014a0d // vst1.8 {d4-d5}, [r1]!
-	WORD $0xf4012a0d // vst1.8 {d2-d3}, [r1]!
-	WORD $0xf401ea0d // vst1.8 {d14-d15}, [r1]!
-	WORD $0xf4016a0d // vst1.8 {d6-d7}, [r1]!
-	WORD $0xf401aa0d // vst1.8 {d10-d11}, [r1]!
 	WORD $0xf4018a0d // vst1.8 {d8-d9}, [r1]!
+	WORD $0xf401aa0d // vst1.8 {d10-d11}, [r1]!
+	WORD $0xf401ea0d // vst1.8 {d14-d15}, [r1]!
+	WORD $0xf4012a0d // vst1.8 {d2-d3}, [r1]!
 	WORD $0xf401ca0d // vst1.8 {d12-d13}, [r1]!
+	WORD $0xf4014a0d // vst1.8 {d4-d5}, [r1]!
+	WORD $0xf4016a0d // vst1.8 {d6-d7}, [r1]!
 	WORD $0xf4010a0d // vst1.8 {d0-d1}, [r1]!
 	WORD $0xf2800e50 // vmov.i8 q0, #0
 	WORD $0xf40c0aed // vst1.64 {d0-d1}, [ip :128]!

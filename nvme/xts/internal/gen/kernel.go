@@ -59,6 +59,7 @@ func kernels(forward, inverse []neon.Line) ([]byte, error) {
 	k.encrypt()
 	k.decrypt()
 	k.encrypt8()
+	k.Spread(24)
 	return k.File(generator)
 }
 
