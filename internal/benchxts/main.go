@@ -121,9 +121,9 @@ type model struct {
 // cycle for a scalar instruction, a cycle for eight bytes of memory. That file
 // gives every NEON instruction two cycles, whatever its width and whatever it
 // moves: model cycles_gcc. Model cycles is the harder one for code that uses
-// memory much: two cycles for 128 bits, one for 64 bits, as the core's 64-bit
-// data path suggests and as M. Rullgard measured ("Cortex-A7 instruction cycle
-// timings", hardwarebug.org, 2014), and loads and stores by their eight bytes.
+// memory much: two cycles for 128 bits and one for 64, as a 64-bit data path
+// suggests, and loads and stores by their eight bytes. docs/xts.md compares it
+// with what has been published for OpenSSL's algorithm on silicon.
 var models = []model{
 	{"cycles", map[string]float64{"neon_q": 2, "permute_q": 2, "neon_d": 1, "permute_d": 1,
 		"neon_words": 1, "scalar_mem": 1, "branch": 1, "scalar": 1}},
