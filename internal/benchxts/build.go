@@ -28,9 +28,9 @@ func build() programs {
 	return b
 }
 
-// openssl unpacks OpenSSL's library for armhf under root, unless it is there.
-// The package is not installed: it would have to have the version that the
-// machine itself uses.
+// openssl unpacks OpenSSL's library for armhf under root, unless it is there. apt
+// works on a state of its own, whose architecture is armhf and whose source is this
+// machine's Debian mirror, so nothing is installed and the machine stays as it was.
 func openssl(root string) string {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -42,6 +42,20 @@ func openssl(root string) string {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		log.Fatal(err)
 	}
-	command(nil, "sh", "-ec", `cd "$0"; apt-get -q download libssl-dev:armhf; dpkg-deb -x libssl-dev_*_armhf.deb .`, root)
+	command(nil, "sh", "-ec", fetch, root)
 	return root
 }
+
+const fetch = `cd "$0"
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+[ -n "$mirror" ] || { echo "benchxts: no apt source for Debian 12 (bookworm) found: run apt-get update, or add one" >&2; exit 1; }
+mkdir -p apt/lists/partial apt/cache/archives/partial
+echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" >apt/sources.list
+apt() {
+	apt-get -q -o APT::Architecture=armhf -o APT::Architectures=armhf -o Dir::State::Lists="$PWD/apt/lists" \
+		-o Dir::State::status=/dev/null -o Dir::Cache="$PWD/apt/cache" -o Dir::Etc::SourceList="$PWD/apt/sources.list" \
+		-o Dir::Etc::SourceParts=- -o APT::Sandbox::User=root "$@"
+}
+apt update
+apt download libssl-dev
+dpkg-deb -x libssl-dev_*_armhf.deb .`
