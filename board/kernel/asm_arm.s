@@ -167,6 +167,7 @@ inKernel:
 	MOVW	$(const_regionVA + const_offFaultG), g
 	MOVW	R0, 4(R13)
 	MOVW	R1, 8(R13)
+	MOVW	R14, 12(R13)
 	BL	·kernelFault(SB)	// does not return
 
 // leave goes to User mode with the registers at R0.
@@ -281,6 +282,9 @@ TEXT ·userCanRead(SB),NOSPLIT,$0-8
 
 TEXT ·userLoad64(SB),NOSPLIT,$0-16
 	MOVW	addr+0(FP), R0
+	MOVW	$1, R1
+	CMP	$const_areaStart, R0	// never a device's registers
+	BLO	absent
 	MCR	15, 0, R0, C7, C8, 2	// ATS1CUR
 	ISB
 	MRC	15, 0, R1, C7, C4, 0	// PAR

@@ -2,18 +2,12 @@ package kernel
 
 // Each function below makes one system call, for the thread whose registers hold
 // its arguments, and returns its result: an error number negated, or [again] or
-// restartSys. The table in dispatch_arm.s says which call has which number.
+// restartSys. The table in calls_arm.s says which call has which number.
 
-func callExit(k *kernel, t *thread) uint32 { return k.sysExitThread(t, t.regs.r[0]) }
-func callRead(k *kernel, t *thread) uint32 {
-	return k.sysReadFile(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
 func callOpen(k *kernel, t *thread) uint32   { return k.sysOpenAt(atFdcwd, t.regs.r[0], t.regs.r[1]) }
-func callClose(k *kernel, t *thread) uint32  { return k.sysCloseFile(t.regs.r[0]) }
 func callHost(k *kernel, t *thread) uint32   { return k.hostCall(&t.regs.r) }
 func callGetpid(_ *kernel, _ *thread) uint32 { return firstTid }
 func callZero(_ *kernel, _ *thread) uint32   { return 0 }
-func callKill(k *kernel, t *thread) uint32   { return k.sysKill(t.regs.r[0], t.regs.r[1]) }
 
 // callBrk says that there is no room above the break, which lies below all mappings.
 func callBrk(_ *kernel, _ *thread) uint32 { return areaStart }
@@ -24,54 +18,20 @@ func callIoctl(k *kernel, t *thread) uint32 {
 	}
 	return eNOTTY
 }
-func callFcntl(k *kernel, t *thread) uint32 {
-	return k.sysFcntlFile(t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
-func callMunmap(k *kernel, t *thread) uint32 { return k.sysMunmap(t, t.regs.r[0], t.regs.r[1]) }
-func callClone(k *kernel, t *thread) uint32 {
-	return k.sysCloneThread(t, t.regs.r[0], t.regs.r[1], t.regs.r[3])
-}
-func callUname(k *kernel, t *thread) uint32 { return k.sysName(t.regs.r[0]) }
-func callMprotect(k *kernel, t *thread) uint32 {
-	return k.sysMprotect(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
 
 func callYield(k *kernel, t *thread) uint32 {
 	t.slice = 0
 	k.work |= workSchedule
 	return 0
 }
-func callNanosleep(k *kernel, t *thread) uint32 { return k.sysSleep(t, t.regs.r[0], t.regs.r[1]) }
 func callPrctl(_ *kernel, _ *thread) uint32     { return eINVAL }
 func callSigreturn(k *kernel, t *thread) uint32 { return k.sysSigreturn(t) }
-func callSigaction(k *kernel, t *thread) uint32 {
-	return k.sysSigaction(t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3])
-}
-func callSigprocmask(k *kernel, t *thread) uint32 {
-	return k.sysSigprocmask(t, t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3])
-}
-func callSigaltstack(k *kernel, t *thread) uint32 {
-	return k.sysSigaltstack(t, t.regs.r[0], t.regs.r[1])
-}
-func callMmap(k *kernel, t *thread) uint32 {
-	return k.sysMmap(t, t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5])
-}
-func callFstat(k *kernel, t *thread) uint32 { return k.sysFstat(t.regs.r[0], t.regs.r[1]) }
-func callMadvise(k *kernel, t *thread) uint32 {
-	return k.sysMadvise(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
-func callGettid(_ *kernel, t *thread) uint32 { return t.tid }
-func callFutex(k *kernel, t *thread) uint32  { return k.sysFutex(t, false) }
-func callGetaffinity(k *kernel, t *thread) uint32 {
-	return k.sysAffinity(t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
+func callGettid(_ *kernel, t *thread) uint32    { return t.tid }
+func callFutex(k *kernel, t *thread) uint32     { return k.sysFutex(t, false) }
 
 func callExitGroup(k *kernel, t *thread) uint32 {
 	k.die(diedExit, t.regs.r[0]&0xff)
 	return 0
-}
-func callEpollCtl(k *kernel, t *thread) uint32 {
-	return k.sysEpollControl(t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3])
 }
 func callClockSettime(k *kernel, t *thread) uint32 {
 	return k.sysSettime(t.regs.r[0], t.regs.r[1], false)
@@ -79,20 +39,8 @@ func callClockSettime(k *kernel, t *thread) uint32 {
 func callClockGettime(k *kernel, t *thread) uint32 {
 	return k.sysGettime(t.regs.r[0], t.regs.r[1], false)
 }
-func callTgkill(k *kernel, t *thread) uint32 {
-	return k.sysTgkill(t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
 func callOpenat(k *kernel, t *thread) uint32 {
 	return k.sysOpenAt(t.regs.r[0], t.regs.r[1], t.regs.r[2])
-}
-func callEpollPwait(k *kernel, t *thread) uint32 {
-	return k.sysEpollWait(t, t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5])
-}
-func callEventfd2(k *kernel, t *thread) uint32     { return k.sysEventfd(t.regs.r[0], t.regs.r[1]) }
-func callEpollCreate1(k *kernel, t *thread) uint32 { return k.sysEpollCreate(t.regs.r[0]) }
-func callPipe2(k *kernel, t *thread) uint32        { return k.sysPipe(t.regs.r[0], t.regs.r[1]) }
-func callGetrandom(k *kernel, t *thread) uint32 {
-	return k.sysRandom(t, t.regs.r[0], t.regs.r[1], t.regs.r[2])
 }
 func callClockGettime64(k *kernel, t *thread) uint32 {
 	return k.sysGettime(t.regs.r[0], t.regs.r[1], true)
@@ -102,7 +50,8 @@ func callClockSettime64(k *kernel, t *thread) uint32 {
 }
 func callFutexTime64(k *kernel, t *thread) uint32 { return k.sysFutex(t, true) }
 
-func (k *kernel) sysCloneThread(t *thread, flags, stack, tls uint32) uint32 {
+func callClone(k *kernel, t *thread) uint32 {
+	flags, stack, tls := t.regs.r[0], t.regs.r[1], t.regs.r[3]
 	if flags&^(cloneSetTLS|cloneSysvsem) != cloneThread {
 		return eINVAL
 	}
@@ -128,7 +77,8 @@ func (k *kernel) sysCloneThread(t *thread, flags, stack, tls uint32) uint32 {
 	return n.tid
 }
 
-func (k *kernel) sysExitThread(t *thread, code uint32) uint32 {
+func callExit(k *kernel, t *thread) uint32 {
+	code := t.regs.r[0]
 	if k.numThreads == 1 {
 		k.die(diedExit, code&0xff)
 	}
@@ -188,10 +138,10 @@ func (k *kernel) sysFutex(t *thread, long bool) uint32 {
 	if !inUserSpace(addr, 4) {
 		return eFAULT
 	}
-	if k.rings.alone(futexQueue(addr)) {
+	if k.rings.alone(futexQueue(addr)) && !t.resumed {
 		return 0
 	}
-	return k.futexWakeUp(addr, max(t.regs.r[2], 1))
+	return k.futexWakeUp(t, addr, max(t.regs.r[2], 1))
 }
 
 func (k *kernel) sysFutexWait(t *thread, cmd uint32, long bool) uint32 {
@@ -223,7 +173,8 @@ func (k *kernel) sysFutexWait(t *thread, cmd uint32, long bool) uint32 {
 	return k.futexWaitOn(t, addr, until)
 }
 
-func (k *kernel) sysSleep(t *thread, request, remain uint32) uint32 {
+func callNanosleep(k *kernel, t *thread) uint32 {
+	request, remain := t.regs.r[0], t.regs.r[1]
 	if !t.resumed {
 		sec, nsec, errno := k.readTime(request, false)
 		if errno != 0 {
@@ -278,10 +229,11 @@ func (k *kernel) sysSettime(id, addr uint32, long bool) uint32 {
 	return 0
 }
 
-// sysAffinity tells of two processors, so that the Go runtime keeps one thread in
+// callGetaffinity tells of two processors, so that the Go runtime keeps one thread in
 // its poller while another computes: an interrupt then reaches its goroutine in a
 // fraction of a millisecond, where it would take tens.
-func (k *kernel) sysAffinity(pid, size, addr uint32) uint32 {
+func callGetaffinity(k *kernel, t *thread) uint32 {
+	pid, size, addr := t.regs.r[0], t.regs.r[1], t.regs.r[2]
 	if size == 0 || size&3 != 0 {
 		return eINVAL
 	}
@@ -295,7 +247,8 @@ func (k *kernel) sysAffinity(pid, size, addr uint32) uint32 {
 	return 4
 }
 
-func (k *kernel) sysRandom(t *thread, addr, size, flags uint32) uint32 {
+func callGetrandom(k *kernel, t *thread) uint32 {
+	addr, size, flags := t.regs.r[0], t.regs.r[1], t.regs.r[2]
 	if flags&^(grndNonblock|grndRandom|grndInsecure) != 0 || flags&(grndRandom|grndInsecure) == grndRandom|grndInsecure {
 		return eINVAL
 	}
@@ -332,7 +285,8 @@ func (k *kernel) randomBytes(t *thread, addr, size uint32) uint32 {
 	return size
 }
 
-func (k *kernel) sysName(addr uint32) uint32 {
+func callUname(k *kernel, t *thread) uint32 {
+	addr := t.regs.r[0]
 	const field, fields = 65, 6
 	if !k.canWrite(addr, field*fields) {
 		return eFAULT

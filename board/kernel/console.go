@@ -48,50 +48,51 @@ func (c *console) take() (b byte, ok bool) {
 // the Go runtime prints registers and the words of function arguments when a
 // program dies: user memory, maybe a key. In its place stands "0x?". Program
 // counters (pc=0x..., +0x...) and fault addresses (addr=0x...) stay, so that a
-// trace still names every line of code.
-//
-// When the runtime cannot follow a stack it dumps it: lines of an address, a colon,
-// and words without 0x, then the same as text. Of a line that begins so only the
-// address stays.
+// trace still names every line of code. Of a hex dump (eight digits and a colon at
+// the start of a line: runtime/hexdump.go) only the address stays.
 //
 // It is a state machine over the bytes of the stream, so that a number that is
 // written in pieces does not slip through.
 type hexFilter struct {
 	state  uint8
-	keep   bool  // the number at hand is a program counter or fault address
-	digits uint8 // how many hexadecimal digits the line has had, and nothing else
+	keep   bool // the number at hand is a program counter or fault address
 	last   [4]byte
+	column uint8 // digits since the line began; beyond dumpDigits, it began otherwise
+	dump   bool  // in a line of a hex dump
 }
 
 const (
 	plain    = iota
 	zero     // seen 0
 	blanking // seen 0x
-	dump     // on a line of a dump
-
-	addressDigits = 8
 )
+
+const dumpDigits = 8
+
+// dumps follows a line from its start and reports whether the byte belongs to the
+// words of a hex dump.
+func (f *hexFilter) dumps(b byte) bool {
+	switch {
+	case b == '\n':
+		f.column, f.dump = 0, false
+	case f.dump:
+		return true
+	case f.column < dumpDigits && isHex(b):
+		f.column++
+	case f.column == dumpDigits && b == ':':
+		f.dump = true
+	default:
+		f.column = dumpDigits + 1
+	}
+	return false
+}
 
 // write passes a byte of standard error on to the console.
 func (f *hexFilter) write(c *console, b byte) {
-	switch {
-	case b == '\n':
-		f.digits = 0
-	case f.state == dump:
+	if f.dumps(b) {
 		return
-	case b == ':' && f.digits == addressDigits:
-		f.state = dump
-		c.put(':')
-		c.put('?')
-		return
-	case isHex(b):
-		f.digits = min(f.digits+1, addressDigits+1)
-	default:
-		f.digits = addressDigits + 1
 	}
 	switch f.state {
-	case dump:
-		f.state = plain
 	case blanking:
 		if isHex(b) {
 			if f.keep {

@@ -149,11 +149,10 @@ func (k *kernel) readCrash() {
 }
 
 // kernelFault is where an exception in the kernel ends. frame points to the
-// return address and status; the registers that the faulting code shares with
-// User mode lie below.
-func kernelFault(vec, frame uint32) {
+// return address and status, lr is the faulting code's.
+func kernelFault(vec, frame, lr uint32) {
 	k := state()
-	k.dieAt(diedKernel, vec, load(frame), load(frame-4), frame+8, load(frame+4))
+	k.dieAt(diedKernel, vec, load(frame), lr, frame+8, load(frame+4))
 }
 
 // watchdogInterrupt comes a second before the reset.

@@ -38,9 +38,10 @@ func (f *file) readable() bool { return f.flags&oAccessMode != oWronly }
 func (f *file) writable() bool { return f.flags&oAccessMode != oRdonly }
 func (f *file) blocks() bool   { return f.flags&oNonblock == 0 }
 
-// newFile takes the lowest free descriptor, as POSIX demands.
-func (k *kernel) newFile(kind uint8, flags uint32) (fd uint32, ok bool) {
-	for fd = 0; fd < MaxFiles; fd++ {
+// newFile takes the lowest free descriptor, as POSIX demands, and returns it, or
+// the error.
+func (k *kernel) newFile(kind uint8, flags uint32) uint32 {
+	for fd := range uint32(MaxFiles) {
 		if f := &k.file[fd]; f.kind == fileFree {
 			*f = file{}
 			k.lastSerial++
@@ -48,10 +49,10 @@ func (k *kernel) newFile(kind uint8, flags uint32) (fd uint32, ok bool) {
 			f.fd = uint16(fd)
 			f.serial = k.lastSerial
 			f.flags = flags & (oAccessMode | oNonblock | oAppend | oCloexec)
-			return fd, true
+			return fd
 		}
 	}
-	return eMFILE, false
+	return eMFILE
 }
 
 // same reports whether the thread's call, if it goes on, still finds the file that
@@ -91,12 +92,8 @@ func (k *kernel) poll(f *file) uint32 {
 			return epollIn | epollOut
 		}
 		return epollOut
-	case filePipeRead:
-		return k.pipe[f.which].readReady()
-	case filePipeWrite:
-		return k.pipe[f.which].writeReady()
 	}
-	return 0
+	return k.pollPipe(f)
 }
 
 func (f *file) count() uint64     { return uint64(f.low) | uint64(f.high)<<32 }
@@ -121,42 +118,4 @@ func (f *file) eventAdd(n uint64) bool {
 	}
 	f.setCount(sum)
 	return true
-}
-
-// A pipe holds bytes in pages of its own between its two descriptors, each of
-// which there is once.
-type pipe struct {
-	read, written uint32 // bytes so far; the difference is what it holds
-	reader        uint32 // descriptors, plus one; 0 when closed
-	writer        uint32
-	page          [pipePages]uint32 // physical
-}
-
-const (
-	pipePages = 4
-	pipeSize  = pipePages * pageSize
-)
-
-func (p *pipe) held() uint32 { return p.written - p.read }
-
-func (p *pipe) readReady() uint32 {
-	ready := uint32(0)
-	if p.held() > 0 {
-		ready = epollIn
-	}
-	if p.writer == 0 {
-		ready |= epollHup
-	}
-	return ready
-}
-
-func (p *pipe) writeReady() uint32 {
-	ready := uint32(0)
-	if p.reader == 0 {
-		ready = epollErr
-	}
-	if pipeSize-p.held() >= pageSize {
-		ready |= epollOut
-	}
-	return ready
 }

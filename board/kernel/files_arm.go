@@ -8,15 +8,26 @@ func (k *kernel) openFile(fd uint32) *file {
 	return &k.file[fd]
 }
 
-func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
-	f := k.openFile(fd)
+// ioFile finds the file of a read or write, which must be open for it, and checks
+// the buffer's place.
+func (k *kernel) ioFile(t *thread, fd, addr, n, forbidden uint32) (f *file, errno uint32) {
+	f = k.openFile(fd)
 	switch {
-	case f == nil || !f.readable() || !t.same(f):
-		return eBADF
+	case f == nil || f.flags&oAccessMode == forbidden || !t.same(f):
+		return nil, eBADF
 	case int32(n) < 0:
-		return eINVAL
+		return nil, eINVAL
 	case !inUserSpace(addr, n):
-		return eFAULT
+		return nil, eFAULT
+	}
+	return f, 0
+}
+
+func callRead(k *kernel, t *thread) uint32 {
+	fd, addr, n := t.regs.r[0], t.regs.r[1], t.regs.r[2]
+	f, errno := k.ioFile(t, fd, addr, n, oWronly)
+	if f == nil {
+		return errno
 	}
 	switch f.kind {
 	case fileConsole, fileNull:
@@ -26,7 +37,7 @@ func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
 	case fileInterrupt:
 		return k.readInterrupt(t, f, fd, addr, n)
 	case filePipeRead:
-		return k.readPipe(t, f, fd, addr, n)
+		return k.readPipe(t, f, addr, n)
 	case fileRandom:
 		return k.randomBytes(t, addr, n)
 	case fileText:
@@ -38,14 +49,9 @@ func (k *kernel) sysReadFile(t *thread, fd, addr, n uint32) uint32 {
 }
 
 func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
-	f := k.openFile(fd)
-	switch {
-	case f == nil || !f.writable() || !t.same(f):
-		return eBADF
-	case int32(n) < 0:
-		return eINVAL
-	case !inUserSpace(addr, n):
-		return eFAULT
+	f, errno := k.ioFile(t, fd, addr, n, oRdonly)
+	if f == nil {
+		return errno
 	}
 	switch f.kind {
 	case fileConsole:
@@ -55,7 +61,7 @@ func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 	case fileInterrupt:
 		return k.writeInterrupt(f, addr, n)
 	case filePipeWrite:
-		return k.writePipe(t, f, fd, addr, n)
+		return k.writePipe(t, f, addr, n)
 	case fileSeed:
 		return k.writeSeed(t, addr, n)
 	case fileWatchdog:
@@ -149,90 +155,19 @@ func (k *kernel) writeInterrupt(f *file, addr, n uint32) uint32 {
 		return eINVAL
 	case !k.canRead(addr, 4):
 		return eFAULT
-	}
-	switch load(addr) {
-	case 0:
-		k.disableLine(f.arg)
-	case 1:
+	case load(addr) > 1:
+		return eINVAL
+	case load(addr) == 1:
+		barrier() // what the driver has told its device comes first
 		k.enableLine(f.arg)
 	default:
-		return eINVAL
+		k.disableLine(f.arg)
 	}
 	return 4
 }
 
-// chunk is how many bytes of a pipe lie together from position pos on.
-func chunk(pos, n uint32) uint32 { return min(n, pageSize-pos%pageSize) }
-
-func (p *pipe) addr(pos uint32) uint32 {
-	return p.page[pos/pageSize%pipePages] + directOffset + pos%pageSize
-}
-
-func (k *kernel) readPipe(t *thread, f *file, fd, addr, n uint32) uint32 {
-	p := &k.pipe[f.which]
-	switch {
-	case n == 0:
-		return 0
-	case p.held() == 0 && p.writer == 0:
-		return 0
-	case p.held() == 0:
-		return k.block(t, f, fd)
-	}
-	n = min(n, p.held())
-	if !k.canWrite(addr, n) {
-		return eFAULT
-	}
-	for done := uint32(0); done < n; {
-		c := chunk(p.read, n-done)
-		copy(bytesAt(addr+done, c), bytesAt(p.addr(p.read), c))
-		p.read += c
-		done += c
-	}
-	if p.writer != 0 {
-		k.notify(&k.file[p.writer-1], epollOut)
-	}
-	return n
-}
-
-func (k *kernel) writePipe(t *thread, f *file, fd, addr, n uint32) uint32 {
-	p := &k.pipe[f.which]
-	if !t.resumed {
-		t.done = 0
-	}
-	room := pipeSize - p.held()
-	left := n - t.done
-	switch {
-	case n == 0:
-		return 0
-	case p.reader == 0:
-		k.post(k.current, sigPIPE, false)
-		return ePIPE
-	case room == 0 || n <= pageSize && room < n:
-		if t.done > 0 && (!f.blocks() || k.deliverable(t)) {
-			return t.done
-		}
-		return k.block(t, f, fd)
-	}
-	left = min(left, room)
-	if !k.canRead(addr+t.done, left) {
-		return eFAULT
-	}
-	for left > 0 {
-		c := chunk(p.written, left)
-		copy(bytesAt(p.addr(p.written), c), bytesAt(addr+t.done, c))
-		p.written += c
-		t.done += c
-		left -= c
-	}
-	k.notify(&k.file[p.reader-1], epollIn)
-	if t.done < n {
-		return again
-	}
-	return n
-}
-
 // consolePass is how many bytes one pass of a write to the console takes.
-const consolePass = 512
+const consolePass = 128
 
 func (k *kernel) writeConsole(t *thread, f *file, fd, addr, n uint32) uint32 {
 	if !t.resumed {
@@ -401,7 +336,7 @@ func (k *kernel) sysOpenAt(dir, path, flags uint32) uint32 {
 	}
 	const irq = "/dev/irq/"
 	if n > uint32(len(irq)) && pathIs(path, uint32(len(irq)), irq) {
-		return k.openLine(number(path+uint32(len(irq)), n-uint32(len(irq))), flags)
+		return k.openLine(lineNumber(path+uint32(len(irq)), n-uint32(len(irq))), flags)
 	}
 	kind, which, mode := uint8(fileFree), uint8(0), uint32(oRdonly)
 	switch {
@@ -425,19 +360,16 @@ func (k *kernel) sysOpenAt(dir, path, flags uint32) uint32 {
 	if mode != oRdwr && flags&oAccessMode != mode {
 		return eACCES
 	}
-	fd, ok := k.newFile(kind, flags)
-	if !ok {
-		return eMFILE
-	}
-	k.file[fd].which = which
-	if kind == fileWatchdog {
-		k.watchdog.open = true
+	fd := k.newFile(kind, flags)
+	if f := k.openFile(fd); f != nil {
+		f.which = which
+		k.watchdog.open = k.watchdog.open || kind == fileWatchdog
 	}
 	return fd
 }
 
-// number reads a decimal number; anything else is no line's number.
-func number(addr, n uint32) uint32 {
+// lineNumber reads a decimal number; anything else is no line's number.
+func lineNumber(addr, n uint32) uint32 {
 	v := uint32(0)
 	for i := uint32(0); i < n; i++ {
 		c := load8(addr + i)
@@ -449,7 +381,8 @@ func number(addr, n uint32) uint32 {
 	return v
 }
 
-func (k *kernel) sysCloseFile(fd uint32) uint32 {
+func callClose(k *kernel, t *thread) uint32 {
+	fd := t.regs.r[0]
 	f := k.openFile(fd)
 	if f == nil {
 		return eBADF
@@ -468,76 +401,20 @@ func (k *kernel) sysCloseFile(fd uint32) uint32 {
 	return 0
 }
 
-func (k *kernel) closePipe(f *file) {
-	p := &k.pipe[f.which]
-	if f.kind == filePipeRead {
-		p.reader = 0
-		if p.writer != 0 {
-			k.notify(&k.file[p.writer-1], epollErr)
-		}
-	} else {
-		p.writer = 0
-		if p.reader != 0 {
-			k.notify(&k.file[p.reader-1], epollHup)
-		}
-	}
-	if p.reader == 0 && p.writer == 0 {
-		for i := range p.page {
-			k.frames.give(p.page[i])
-			p.page[i] = 0
-		}
-		k.mem.committed -= pipePages
-	}
-}
-
-func (k *kernel) sysPipe(addr, flags uint32) uint32 {
-	if flags&^(oNonblock|oCloexec) != 0 {
-		return eINVAL
-	}
-	if !k.canWrite(addr, 8) {
-		return eFAULT
-	}
-	n := 0
-	for ; n < maxPipes && k.pipe[n].page[0] != 0; n++ {
-	}
-	if n == maxPipes || k.mem.committed+pipePages > k.mem.limit {
-		return eMFILE
-	}
-	r, ok := k.newFile(filePipeRead, flags|oRdonly)
-	if !ok {
-		return eMFILE
-	}
-	w, ok := k.newFile(filePipeWrite, flags|oWronly)
-	if !ok {
-		k.file[r].kind = fileFree
-		return eMFILE
-	}
-	p := &k.pipe[n]
-	p.read, p.written, p.reader, p.writer = 0, 0, r+1, w+1
-	for i := range p.page {
-		p.page[i], _ = k.frames.take() // committed above: there is one
-	}
-	k.mem.committed += pipePages
-	k.file[r].which, k.file[w].which = uint8(n), uint8(n)
-	store(addr, r)
-	store(addr+4, w)
-	return 0
-}
-
-func (k *kernel) sysEventfd(count, flags uint32) uint32 {
+func callEventfd2(k *kernel, t *thread) uint32 {
+	count, flags := t.regs.r[0], t.regs.r[1]
 	if flags&^(efdSemaphore|oNonblock|oCloexec) != 0 {
 		return eINVAL
 	}
-	fd, ok := k.newFile(fileEvent, flags&^oAccessMode|oRdwr)
-	if !ok {
-		return eMFILE
+	fd := k.newFile(fileEvent, flags&^oAccessMode|oRdwr)
+	if f := k.openFile(fd); f != nil {
+		f.low, f.which = count, uint8(flags&efdSemaphore)
 	}
-	k.file[fd].low = count
-	k.file[fd].which = uint8(flags & efdSemaphore)
 	return fd
 }
 
-func (k *kernel) sysFcntlFile(fd, cmd, arg uint32) uint32 {
+func callFcntl(k *kernel, t *thread) uint32 {
+	fd, cmd, arg := t.regs.r[0], t.regs.r[1], t.regs.r[2]
 	f := k.openFile(fd)
 	if f == nil {
 		return eBADF
@@ -574,7 +451,8 @@ const (
 	modeRegular = 0100000
 )
 
-func (k *kernel) sysFstat(fd, addr uint32) uint32 {
+func callFstat(k *kernel, t *thread) uint32 {
+	fd, addr := t.regs.r[0], t.regs.r[1]
 	f := k.openFile(fd)
 	if f == nil {
 		return eBADF
@@ -603,18 +481,16 @@ func (k *kernel) storeStat(addr, mode, length uint32) uint32 {
 	return 0
 }
 
-func (k *kernel) sysEpollCreate(flags uint32) uint32 {
+func callEpollCreate1(k *kernel, t *thread) uint32 {
+	flags := t.regs.r[0]
 	if flags&^oCloexec != 0 {
 		return eINVAL
 	}
-	fd, ok := k.newFile(fileEpoll, flags|oRdwr)
-	if !ok {
-		return eMFILE
-	}
-	return fd
+	return k.newFile(fileEpoll, flags|oRdwr)
 }
 
-func (k *kernel) sysEpollControl(epoll, op, fd, event uint32) uint32 {
+func callEpollCtl(k *kernel, t *thread) uint32 {
+	epoll, op, fd, event := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3]
 	const eventSize = 16
 	var events uint32
 	var data uint64
@@ -654,7 +530,8 @@ func (k *kernel) sysEpollControl(epoll, op, fd, event uint32) uint32 {
 	return eINVAL
 }
 
-func (k *kernel) sysEpollWait(t *thread, epoll, events, room, ms, mask, maskSize uint32) uint32 {
+func callEpollPwait(k *kernel, t *thread) uint32 {
+	epoll, events, room, ms, mask, maskSize := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5]
 	const (
 		eventSize = 16
 		maxEvents = 0x7fffffff / eventSize

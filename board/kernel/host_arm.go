@@ -79,10 +79,10 @@ func (k *kernel) hostOpen(path, n, flags uint32) uint32 {
 			return eACCES
 		}
 	}
-	fd, ok := k.newFile(fileHost, flags)
-	if !ok {
+	fd := k.newFile(fileHost, flags)
+	if isError(fd) {
 		k.semi(semiClose, handle, 0, 0)
-		return eMFILE
+		return fd
 	}
 	k.file[fd].arg = handle
 	return fd
@@ -127,6 +127,10 @@ func (k *kernel) hostCall(r *[15]uint32) uint32 {
 	case sysLseek:
 		return k.hostSeek(r[0], r[1], r[2])
 	case sysLlseek:
+		f := k.openFile(r[0])
+		if f != nil && f.kind == fileHost && r[1] != uint32(int32(r[2])>>31) {
+			return eINVAL // beyond 2 GiB
+		}
 		pos := k.hostSeek(r[0], r[2], r[4])
 		if !isError(pos) {
 			if !k.canWrite(r[3], 8) {
@@ -192,14 +196,22 @@ func (k *kernel) hostStat(path, addr uint32) uint32 {
 		return eNOENT
 	}
 	length := k.semi(semiLength, handle, 0, 0)
+	directory := k.isDirectory(handle, length)
 	k.semi(semiClose, handle, 0, 0)
-	if length == failed {
+	if directory {
 		return k.storeStat(addr, modeDirectory|0755, 0)
 	}
 	return k.storeStat(addr, modeRegular|0644, length)
 }
 
 const modeDirectory = 0040000
+
+// isDirectory reports whether a handle that was just opened is a directory's: it
+// may have a length, but nothing can be read.
+func (k *kernel) isDirectory(handle, length uint32) bool {
+	var first [4]byte
+	return length != 0 && k.semi(semiRead, handle, uint32(uintptr(unsafe.Pointer(&first))), 1) != 0
+}
 
 // The emulator's command line gives the program's arguments and its environment
 // in one string: unit separators stand between the items, a record separator
@@ -212,9 +224,12 @@ const (
 func (k *kernel) hostArguments(s *stackWriter) (count uint32)   { return k.hostStrings(s, 0) }
 func (k *kernel) hostEnvironment(s *stackWriter) (count uint32) { return k.hostStrings(s, 1) }
 
+// maxLine bounds the command line. firstStack has room for it.
+const maxLine = 6144
+
 // hostStrings writes the items of one part of the command line.
 func (k *kernel) hostStrings(s *stackWriter, part int) (count uint32) {
-	var line [2048]byte
+	var line [maxLine]byte
 	var block [2]uint32
 	block[0], block[1] = uint32(uintptr(unsafe.Pointer(&line))), uint32(len(line))
 	if semihost(semiCmdline, unsafe.Pointer(&block)) != 0 {

@@ -98,9 +98,9 @@ func (k *kernel) openLine(n, flags uint32) uint32 {
 	case n == k.console.line || n == k.watchdog.line || k.irq.owner[n] != 0:
 		return eBUSY
 	}
-	fd, ok := k.newFile(fileInterrupt, flags)
-	if !ok {
-		return eMFILE
+	fd := k.newFile(fileInterrupt, flags)
+	if isError(fd) {
+		return fd
 	}
 	k.file[fd].arg = n
 	k.irq.owner[n] = uint16(fd) + 1

@@ -92,22 +92,10 @@ func inUserSpace(addr, n uint32) bool {
 	return n <= top && addr <= top-n
 }
 
-func (k *kernel) canRead(addr, n uint32) bool {
-	if n == 0 {
-		return true
-	}
-	if addr < areaStart || !inUserSpace(addr, n) {
-		return false
-	}
-	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
-		if userCanRead(page)&1 != 0 && !k.pageIn(page, false) {
-			return false
-		}
-	}
-	return true
-}
+func (k *kernel) canRead(addr, n uint32) bool  { return k.canAccess(addr, n, false) }
+func (k *kernel) canWrite(addr, n uint32) bool { return k.canAccess(addr, n, true) }
 
-func (k *kernel) canWrite(addr, n uint32) bool {
+func (k *kernel) canAccess(addr, n uint32, write bool) bool {
 	if n == 0 {
 		return true
 	}
@@ -115,7 +103,11 @@ func (k *kernel) canWrite(addr, n uint32) bool {
 		return false
 	}
 	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
-		if userCanWrite(page)&1 != 0 && !k.pageIn(page, true) {
+		fault := userCanRead(page)
+		if write {
+			fault = userCanWrite(page)
+		}
+		if fault&1 != 0 && !k.pageIn(page, write) {
 			return false
 		}
 	}
@@ -234,22 +226,13 @@ func protectPiece(k *kernel, page, until, attr, prot uint32) uint32 {
 	return 0
 }
 
-// discardPiece is a step of madvise(MADV_DONTNEED): the pages read as zero
-// afterwards.
-func discardPiece(k *kernel, page, until, attr, _ uint32) uint32 {
+// advisePiece is a step of madvise. Discarded pages read as zero afterwards.
+func advisePiece(k *kernel, page, until, attr, discard uint32) uint32 {
 	if attr == 0 {
 		k.thread[k.current].holes = true
 	}
-	if attr&attrAnonymous != 0 {
+	if attr&attrAnonymous != 0 && discard != 0 {
 		k.dropPages(page, until)
-	}
-	return 0
-}
-
-// checkPiece is a step of advice that needs nothing done.
-func checkPiece(k *kernel, _, _, attr, _ uint32) uint32 {
-	if attr == 0 {
-		k.thread[k.current].holes = true
 	}
 	return 0
 }
@@ -259,7 +242,8 @@ func pages(n uint32) (uint32, bool) {
 	return (n + pageSize - 1) >> pageShift, n <= ^uint32(pageSize-1)
 }
 
-func (k *kernel) sysMmap(t *thread, addr, length, prot, flags, fd, offset uint32) uint32 {
+func callMmap(k *kernel, t *thread) uint32 {
+	addr, length, prot, flags, fd, offset := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5]
 	if flags&mapAnonymous == 0 {
 		return k.mapDevice(t, addr, length, prot, flags, fd, offset)
 	}
@@ -323,7 +307,8 @@ func (k *kernel) mapFixedAt(t *thread, addr, n, attr, flags uint32) uint32 {
 	return addr
 }
 
-func (k *kernel) sysMunmap(t *thread, addr, length uint32) uint32 {
+func callMunmap(k *kernel, t *thread) uint32 {
+	addr, length := t.regs.r[0], t.regs.r[1]
 	n, ok := pages(length)
 	page := addr >> pageShift
 	if addr&(pageSize-1) != 0 || n == 0 || !ok || !inUserSpace(addr, n<<pageShift) {
@@ -332,7 +317,8 @@ func (k *kernel) sysMunmap(t *thread, addr, length uint32) uint32 {
 	return k.overPages(t, page, page+n, unmapPiece, 0)
 }
 
-func (k *kernel) sysMprotect(t *thread, addr, length, prot uint32) uint32 {
+func callMprotect(k *kernel, t *thread) uint32 {
+	addr, length, prot := t.regs.r[0], t.regs.r[1], t.regs.r[2]
 	n, ok := pages(length)
 	page := addr >> pageShift
 	switch {
@@ -350,7 +336,8 @@ func (k *kernel) sysMprotect(t *thread, addr, length, prot uint32) uint32 {
 	return k.overPages(t, page, page+n, protectPiece, prot&attrProt)
 }
 
-func (k *kernel) sysMadvise(t *thread, addr, length, advice uint32) uint32 {
+func callMadvise(k *kernel, t *thread) uint32 {
+	addr, length, advice := t.regs.r[0], t.regs.r[1], t.regs.r[2]
 	if advice > madvFree || advice > 4 && advice != madvFree {
 		return eINVAL
 	}
@@ -365,11 +352,7 @@ func (k *kernel) sysMadvise(t *thread, addr, length, advice uint32) uint32 {
 	if !t.resumed {
 		t.holes = false
 	}
-	step := checkPiece
-	if advice == madvDontneed {
-		step = discardPiece
-	}
-	if r := k.overPages(t, page, page+n, step, 0); r != 0 {
+	if r := k.overPages(t, page, page+n, advisePiece, b2u(advice == madvDontneed)); r != 0 {
 		return r
 	}
 	if t.holes {

@@ -45,15 +45,16 @@ func chachaBlock(out *[16]uint32, key *[8]uint32, n uint32) {
 	copy(s[4:12], key[:])
 	s[12] = n
 	*out = s
+	x := out
 	for range 10 {
-		quarterRound(out, 0, 4, 8, 12)
-		quarterRound(out, 1, 5, 9, 13)
-		quarterRound(out, 2, 6, 10, 14)
-		quarterRound(out, 3, 7, 11, 15)
-		quarterRound(out, 0, 5, 10, 15)
-		quarterRound(out, 1, 6, 11, 12)
-		quarterRound(out, 2, 7, 8, 13)
-		quarterRound(out, 3, 4, 9, 14)
+		x[0], x[4], x[8], x[12] = quarterRound(x[0], x[4], x[8], x[12])
+		x[1], x[5], x[9], x[13] = quarterRound(x[1], x[5], x[9], x[13])
+		x[2], x[6], x[10], x[14] = quarterRound(x[2], x[6], x[10], x[14])
+		x[3], x[7], x[11], x[15] = quarterRound(x[3], x[7], x[11], x[15])
+		x[0], x[5], x[10], x[15] = quarterRound(x[0], x[5], x[10], x[15])
+		x[1], x[6], x[11], x[12] = quarterRound(x[1], x[6], x[11], x[12])
+		x[2], x[7], x[8], x[13] = quarterRound(x[2], x[7], x[8], x[13])
+		x[3], x[4], x[9], x[14] = quarterRound(x[3], x[4], x[9], x[14])
 	}
 	for i := range out {
 		out[i] += s[i]
@@ -61,15 +62,18 @@ func chachaBlock(out *[16]uint32, key *[8]uint32, n uint32) {
 	clear(s[:])
 }
 
-func quarterRound(x *[16]uint32, a, b, c, d uint) {
-	x[a] += x[b]
-	x[d] = rotl(x[d]^x[a], 16)
-	x[c] += x[d]
-	x[b] = rotl(x[b]^x[c], 12)
-	x[a] += x[b]
-	x[d] = rotl(x[d]^x[a], 8)
-	x[c] += x[d]
-	x[b] = rotl(x[b]^x[c], 7)
+func quarterRound(a, b, c, d uint32) (uint32, uint32, uint32, uint32) {
+	a += b
+	d ^= a
+	d = d<<16 | d>>16
+	c += d
+	b ^= c
+	b = b<<12 | b>>20
+	a += b
+	d ^= a
+	d = d<<8 | d>>24
+	c += d
+	b ^= c
+	b = b<<7 | b>>25
+	return a, b, c, d
 }
-
-func rotl(v uint32, n uint) uint32 { return v<<n | v>>(32-n) }

@@ -157,7 +157,8 @@ func (t *thread) storeAltStack(addr uint32) {
 	store(addr+8, t.altSize)
 }
 
-func (k *kernel) sysSigaltstack(t *thread, set, old uint32) uint32 {
+func callSigaltstack(k *kernel, t *thread) uint32 {
+	set, old := t.regs.r[0], t.regs.r[1]
 	if !k.canRead(set, 12) && set != 0 || old != 0 && !inUserSpace(old, 12) {
 		return eFAULT
 	}
@@ -187,7 +188,8 @@ func (k *kernel) sysSigaltstack(t *thread, set, old uint32) uint32 {
 	return 0
 }
 
-func (k *kernel) sysSigaction(sig, set, old, size uint32) uint32 {
+func callSigaction(k *kernel, t *thread) uint32 {
+	sig, set, old, size := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3]
 	const actionSize = 20
 	if size != 8 {
 		return eINVAL
@@ -231,7 +233,8 @@ func (k *kernel) discard(sig uint32) {
 	}
 }
 
-func (k *kernel) sysSigprocmask(t *thread, how, set, old, size uint32) uint32 {
+func callSigprocmask(k *kernel, t *thread) uint32 {
+	how, set, old, size := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3]
 	if size != 8 {
 		return eINVAL
 	}
@@ -262,7 +265,8 @@ func (k *kernel) sysSigprocmask(t *thread, how, set, old, size uint32) uint32 {
 	return 0
 }
 
-func (k *kernel) sysTgkill(tgid, tid, sig uint32) uint32 {
+func callTgkill(k *kernel, t *thread) uint32 {
+	tgid, tid, sig := t.regs.r[0], t.regs.r[1], t.regs.r[2]
 	if int32(tgid) <= 0 || int32(tid) <= 0 {
 		return eINVAL
 	}
@@ -278,7 +282,8 @@ func (k *kernel) sysTgkill(tgid, tid, sig uint32) uint32 {
 	return 0
 }
 
-func (k *kernel) sysKill(pid, sig uint32) uint32 {
+func callKill(k *kernel, t *thread) uint32 {
+	pid, sig := t.regs.r[0], t.regs.r[1]
 	switch {
 	case pid != firstTid && pid != 0 && pid != ^uint32(0):
 		return eSRCH

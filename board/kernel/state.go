@@ -9,7 +9,6 @@ const (
 
 	maxItems     = 512 // descriptors watched by epoll, over all sets
 	futexBuckets = 64
-	maxPipes     = 8
 )
 
 // A kernel is all state of the kernel. There is one, in the kernel region; tests
@@ -44,7 +43,7 @@ type kernel struct {
 	file            [MaxFiles]file
 	rings           rings
 	item            [maxItems]item
-	pipe            [maxPipes]pipe
+	pipe            pipes
 	action          [numSignals + 1]action
 	mem             memoryMap
 	console         console

@@ -3,6 +3,7 @@ package metal
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,8 +41,12 @@ func (b Build) Image(ctx context.Context, pkg, out string) error {
 	return b.compile(ctx, root, out, pkg, "build")
 }
 
-// test builds the test image of a package and gives its path.
-func (b Build) test(ctx context.Context, root string, p *Package) (string, error) {
+// TestImage builds the test image of a package and gives its path.
+func (b Build) TestImage(ctx context.Context, p *Package) (string, error) {
+	root, err := ModuleRoot(ctx)
+	if err != nil {
+		return "", err
+	}
 	folder := filepath.Join(root, "build", "metal")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return "", fmt.Errorf("metal: %w", err)
@@ -62,6 +67,9 @@ func (b Build) test(ctx context.Context, root string, p *Package) (string, error
 	if b.Torment {
 		out = filepath.Join(folder, name+"-torment.elf")
 	}
+	if b.Symbols {
+		out = filepath.Join(folder, name+"-symbols.elf")
+	}
 	return out, b.compile(ctx, root, out, p.ImportPath, "test", "-c", "-overlay", overlay)
 }
 
@@ -81,8 +89,29 @@ func (b Build) compile(ctx context.Context, root, out, pkg string, args ...strin
 		link += " -w"
 	}
 	args = append(args, "-trimpath", "-tags", strings.Join(tags, ","), "-ldflags", link, "-o", out, pkg)
-	_, err := goCommand(ctx, root, args...)
-	return err
+	if _, err := goCommand(ctx, root, args...); err != nil {
+		return err
+	}
+	return checkSize(out)
+}
+
+// imageLimit is where images must end, zeroed variables included (board/kernel,
+// layout.go). The kernel stops without a word at one that does not: it has no
+// console yet.
+const imageLimit = 0x84000000
+
+func checkSize(image string) error {
+	f, err := elf.Open(image)
+	if err != nil {
+		return fmt.Errorf("metal: %s: %w", image, err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if end := p.Vaddr + p.Memsz; p.Type == elf.PT_LOAD && end > imageLimit {
+			return fmt.Errorf("metal: %s: the image ends at %#x, and must end below %#x: make its variables smaller", image, end, uint64(imageLimit))
+		}
+	}
+	return nil
 }
 
 // goCommand runs the go command for the board and gives what it printed.

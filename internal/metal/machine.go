@@ -116,7 +116,7 @@ func runTied(cmd *exec.Cmd) error {
 const (
 	unitSeparator   = "\x1f"
 	recordSeparator = "\x1e"
-	lineRoom        = 2048
+	lineRoom        = 6144
 )
 
 // emulatorArgs gives the emulator's command line: the reference board with

@@ -138,7 +138,7 @@ func (r *runner) say(count *int, format string, args ...any) {
 // run builds and runs the tests of a package.
 func (r *runner) run(ctx context.Context, j Job) {
 	p := j.Package
-	image, err := Build{Test: true, Torment: j.Torment}.test(ctx, r.root, p)
+	image, err := Build{Test: true, Torment: j.Torment}.TestImage(ctx, p)
 	if err != nil {
 		r.say(&r.report.Failed, "%v\nFAIL\t%s\tbuild failed\n", err, p.ImportPath)
 		return

@@ -1,0 +1,68 @@
+# make help lists the targets. Everything that they need beside Go, `make deps`
+# installs, and each target that needs it calls it.
+
+GO      ?= go
+# What makes a linux/arm program an image: see internal/metal.
+IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -T 0x80010000 -E cpuentry -R 0x1000'
+ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
+QEMU     = qemu-system-arm -M mcimx6ul-evk -m 512M -display none -monitor none -net none -serial stdio
+METAL    = $(GO) run ./internal/metal/cmd
+# Packages whose tests need nothing but a processor.
+PORTABLE = ./board/... ./qemu-test/conformance
+
+.PHONY: all run test vet verify test-std bench bench-board peer deps clean help FORCE
+
+all: build/controller.elf ## build the firmware
+
+build/controller.elf: FORCE
+	$(IMAGE) -o $@ ./cmd/controller
+
+run: deps all ## boot the firmware on the emulated board (Ctrl-C ends it)
+	@echo "run: the console of the emulated MCIMX6UL-EVK follows; Ctrl-C ends it"
+	exec $(QEMU) -kernel build/controller.elf
+
+test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
+	$(GO) test ./...
+	$(ARM) $(GO) test -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
+	$(METAL) -short -torment ./qemu-test/conformance
+	$(METAL) -short ./...
+	$(METAL) -short -std
+
+vet: ## check the sources: gofmt, go vet for all that is built
+	@test -z "$$(gofmt -l .)" || { echo "vet: gofmt would change:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(ARM) $(GO) vet ./...
+	$(ARM) $(GO) vet -tags boardtest,boardtorment,board ./...
+
+test-std: deps ## run the standard library's own tests on the emulated board (long)
+	$(METAL) -std
+
+bench: bench-board ## measure everything
+
+bench-board: deps peer ## measure the ground, Linux on the same emulated board beside it
+	$(GO) run ./qemu-test/bench
+
+verify: ## build the firmware twice, in two folders and from nothing, and compare
+	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two
+	@for d in one elsewhere/two; do \
+		git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C build/verify/$$d && \
+		(cd build/verify/$$d && if [ $$d != one ]; then export GOCACHE=$(CURDIR)/build/verify/cache; fi && \
+			$(IMAGE) -o controller.elf ./cmd/controller) || exit 1; \
+	done
+	@cmp build/verify/one/controller.elf build/verify/elsewhere/two/controller.elf
+	@echo "verify: both builds are `sha256sum < build/verify/one/controller.elf | cut -c1-64`"
+	@rm -rf build/verify
+
+peer: deps ## set up Linux on the emulated board, to compare with
+	$(GO) run ./internal/peer/cmd setup
+
+deps: ## install what is missing of QEMU and the tools (says what it does)
+	@internal/deps/install.sh
+
+clean: ## remove what was built
+	rm -rf build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+FORCE:

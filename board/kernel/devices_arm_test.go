@@ -1,0 +1,81 @@
+package kernel
+
+import "testing"
+
+// TestDevicePages: only whole ranges that the board allows, and DMA memory; never
+// the console's or the watchdog's page, nor anything by arithmetic that wraps.
+func TestDevicePages(t *testing.T) {
+	k := new(kernel)
+	k.console.uart, k.watchdog.base = 0x02020000, 0x020bc000
+	k.allowed[0] = DeviceRange{0x02018000, 0x02028000}
+	k.allowed[1] = DeviceRange{0x020b8000, 0x020c0000}
+	k.allowed[2] = DeviceRange{0x30000000, 0x30001000} // has no second-level table
+	const dma, dmaEnd = DMAStart >> pageShift, DMAEnd >> pageShift
+	for _, c := range []struct {
+		page, n uint32
+		want    bool
+	}{
+		{0x2018, 1, true}, {0x2018, 8, true}, {0x2018, 9, false}, {0x2017, 1, false}, {0x2017, 2, false},
+		{0x2020, 1, false}, {0x2021, 7, true}, {0x2021, 8, false},
+		{0x20b8, 4, true}, {0x20bb, 2, false}, {0x20bc, 1, false}, {0x20bd, 3, true},
+		{0x30000, 1, false}, {0xa01, 1, false}, {0, 1, false}, {0x80010, 1, false},
+		{dma, 1, true}, {dma, dmaEnd - dma, true}, {dma, dmaEnd - dma + 1, false}, {dma - 1, 2, false},
+		{dmaEnd, 1, false}, {0xdff00, 1, false}, {0xfffff, 1, false}, {dma, 1 << 20, false}, {dma, 1<<20 - dma, false},
+		{0x2018, 0, false}, {dma, 0, false},
+	} {
+		if got := k.devicePages(c.page, c.n); got != c.want {
+			t.Errorf("%#x pages at %#x: %v", c.n, c.page, got)
+		}
+	}
+}
+
+func TestUserRanges(t *testing.T) {
+	for _, c := range []struct {
+		addr, n uint32
+		want    bool
+	}{
+		{0, 0, true}, {0xbfffffff, 1, true}, {0xbfffffff, 2, false}, {0xc0000000, 0, true}, {0xc0000001, 0, false},
+		{0xffffffff, 1, false}, {0xffffffff, 2, false}, {1, 0xffffffff, false}, {0x80000000, 0x80000000, false}, {0, 0xc0000000, true},
+		{0, 0xc0000001, false},
+	} {
+		if got := inUserSpace(c.addr, c.n); got != c.want {
+			t.Errorf("%#x bytes at %#x: %v", c.n, c.addr, got)
+		}
+	}
+	for n, want := range map[uint32]uint32{0: 0, 1: 1, 4096: 1, 4097: 2, 0xfffff000: 0xfffff} {
+		if got, ok := pages(n); !ok || got != want {
+			t.Errorf("%#x bytes are %#x pages, %v", n, got, ok)
+		}
+	}
+	if _, ok := pages(0xfffff001); ok {
+		t.Error("a length that wraps was not noticed")
+	}
+}
+
+// TestDeviceTables: every device page that can be mapped has a table of its own.
+func TestDeviceTables(t *testing.T) {
+	seen := map[int]bool{}
+	for m := uint32(0); m < 1<<12; m++ {
+		if i := deviceIndex(m << 20); i >= 0 {
+			if seen[i] || i >= numDeviceMiB || m<<20 >= areaStart {
+				t.Errorf("MiB %#x has table %d", m, i)
+			}
+			seen[i] = true
+		}
+	}
+}
+
+// TestSharedSlice: a thread that is made takes its time from its maker.
+func TestSharedSlice(t *testing.T) {
+	k := newKernel(t, 1)
+	for want := uint32(testSlice / 2); want > 0; want /= 2 {
+		th := &k.thread[k.current]
+		th.regs = registers{}
+		th.regs.r[0] = cloneThread
+		tid := callClone(k, th)
+		n, ok := k.byTid(tid)
+		if !ok || th.slice != want || k.thread[n].slice != want {
+			t.Fatalf("thread %d: slices %d and %d, not %d", int32(tid), th.slice, k.thread[n].slice, want)
+		}
+	}
+}
