@@ -29,8 +29,8 @@ func TestLineDisabledOnClose(t *testing.T) {
 		for _, at := range []struct {
 			function string // stopped before it does anything
 			enabled  uint32
-		}{{"openLine", 0}, {"closeLine", 1}} {
-			addr := w.symbols.addr(t, "nitro/board/kernel.(*kernel)."+at.function)
+		}{{"(*kernel).openLine", 0}, {"callEpollCtl", 1}} { // what is open is watched
+			addr := w.symbols.addr(t, "nitro/board/kernel."+at.function)
 			w.must(g.Break(addr), g.Resume(bootLimit), g.Unbreak(addr))
 			reg, err := g.ReadAs(isenabler+line/32*4, 4)
 			w.must(err)
