@@ -8,9 +8,9 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 QEMU     = qemu-system-arm -M mcimx6ul-evk -m 512M -display none -monitor none -net none -serial stdio
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
-PORTABLE = ./board/... ./qemu-test/conformance
+PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test vet verify test-std bench bench-board peer deps clean help FORCE
+.PHONY: all run test vet verify test-std bench bench-board bench-xts peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -24,9 +24,9 @@ run: deps all ## boot the firmware on the emulated board (Ctrl-C ends it)
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test ./...
 	$(ARM) $(GO) test -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
-	$(METAL) -short -torment ./qemu-test/conformance
+	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
 	$(METAL) -short ./...
-	$(METAL) -short -std
+	$(METAL) -std short
 
 vet: ## check the sources: gofmt, go vet for all that is built
 	@test -z "$$(gofmt -l .)" || { echo "vet: gofmt would change:"; gofmt -l .; exit 1; }
@@ -35,12 +35,17 @@ vet: ## check the sources: gofmt, go vet for all that is built
 	$(ARM) $(GO) vet -tags boardtest,boardtorment,board ./...
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
-	$(METAL) -std
+	$(METAL) -std long
 
-bench: bench-board ## measure everything
+bench: bench-board bench-xts ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
 
 bench-board: deps peer ## measure the ground, Linux on the same emulated board beside it
 	$(GO) run ./qemu-test/bench
+
+bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
+	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
+	$(GO) run ./internal/benchxts
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two

@@ -1,4 +1,3 @@
-// Package qemutest holds the tests that run whole machines.
 package qemutest
 
 import (

@@ -167,6 +167,7 @@ inKernel:
 	MOVW	$(const_regionVA + const_offFaultG), g
 	MOVW	R0, 4(R13)
 	MOVW	R1, 8(R13)
+	MOVW	R14, 12(R13)
 	BL	·kernelFault(SB)	// does not return
 
 // leave goes to User mode with the registers at R0.

@@ -149,6 +149,8 @@ func boot(c *Config) uint32 {
 	clearBytes(clockVA, pageSize)
 	symbolAddrs(&k.symbols)
 	k.rings.init()
+	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
+	k.watchdog.start(c.WatchdogSeconds)
 	for i := range c.Setup {
 		if r := &c.Setup[i]; r.Address != 0 {
 			writeReg(r.Address, r.Value)
@@ -157,8 +159,6 @@ func boot(c *Config) uint32 {
 	k.startClock(c)
 	k.console.uart, k.console.line = c.UART, c.UARTLine
 	k.console.start()
-	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
-	k.watchdog.start(c.WatchdogSeconds)
 	k.setUpInterrupts()
 	k.enableLine(c.UARTLine)
 	k.enableLine(c.WatchdogLine)
@@ -189,10 +189,14 @@ func boot(c *Config) uint32 {
 }
 
 // startClock starts the system counter, where nobody has (IMX6ULRM, system
-// counter), and the clock on it.
+// counter), and the clock on it. What CNTFRQ says counts only if the counter runs:
+// out of reset it does not, and CNTFRQ is anything.
 func (k *kernel) startClock(c *Config) {
-	hz := counterHz()
-	if hz == 0 {
+	hz, before := counterHz(), counter()
+	for range 1000 {
+		barrier()
+	}
+	if counter() == before || hz < minCounterHz || hz > maxCounterHz {
 		hz = c.CounterHz
 		setCounterHz(hz)
 		writeReg(c.Counter, 1)

@@ -138,10 +138,10 @@ func (k *kernel) sysFutex(t *thread, long bool) uint32 {
 	if !inUserSpace(addr, 4) {
 		return eFAULT
 	}
-	if k.rings.alone(futexQueue(addr)) {
+	if k.rings.alone(futexQueue(addr)) && !t.resumed {
 		return 0
 	}
-	return k.futexWakeUp(addr, max(t.regs.r[2], 1))
+	return k.futexWakeUp(t, addr, max(t.regs.r[2], 1))
 }
 
 func (k *kernel) sysFutexWait(t *thread, cmd uint32, long bool) uint32 {

@@ -20,7 +20,14 @@ const (
 	second  = 1000000000 // nanoseconds
 )
 
-// init starts the clock at counter value now. hz is between 4 MHz and 250 MHz.
+// The frequencies that the clock's arithmetic bears.
+const (
+	minCounterHz = 4000000
+	maxCounterHz = 250000000
+)
+
+// init starts the clock at counter value now. hz is between minCounterHz and
+// maxCounterHz.
 func (c *clock) init(hz uint32, now uint64) {
 	c.hz = hz
 	c.nsScale = uint32((second << nsShift) / uint64(hz))

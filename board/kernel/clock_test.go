@@ -92,14 +92,20 @@ func TestWallClock(t *testing.T) {
 		var c clock
 		c.init(hz, 5)
 		now := uint64(5)
-		for range 2000 {
+		for i := range 2000 {
 			now += r.Uint64N(uint64(hz) * 2)
 			m0, n0 := c.monotonic(now)
 			sec, nsec := m0+r.Uint64N(1<<33), r.Uint32N(second)
+			if i%3 == 0 {
+				nsec = (n0 + second - r.Uint32N(2)) % second // just before, or just then
+			}
 			if nsec < n0 {
 				sec++ // or it would lie before the machine's start
 			}
 			c.setReal(now, sec, nsec)
+			if c.offsetNsec >= second {
+				t.Fatalf("%d Hz: an offset of %d ns", hz, c.offsetNsec)
+			}
 			if s, n := c.real(now); s != sec || n != nsec {
 				t.Fatalf("%d Hz: set to %d.%09d, tells %d.%09d", hz, sec, nsec, s, n)
 			}

@@ -72,11 +72,18 @@ func (w *watchdog) resetNow(hz uint32) {
 func (k *kernel) fillRecord(r *crashRecord, reason, code, pc, lr, sp, cpsr uint32) {
 	clearBytes(crashAddr(), uint32(unsafe.Sizeof(*r)))
 	r.reason, r.code = reason, code
-	r.tid = k.thread[k.current].tid
+	if k.current < uint32(len(k.thread)) { // a fault in the kernel may come of nonsense
+		r.tid = k.thread[k.current].tid
+	}
 	sec, _ := k.clock.monotonic(counter())
 	r.uptime = uint32(sec)
-	r.pc, r.lr, r.sp, r.cpsr = pc, lr, sp, cpsr
-	if reason != diedExit && reason != diedWatchdog {
+	r.pc, r.sp, r.cpsr = pc, sp, cpsr
+	if lr > k.symbols.text && lr < k.symbols.etext {
+		r.lr = lr // else the program keeps something of its own in it
+	}
+	if reason == diedKernel && code == vecPrefetch {
+		r.faultStatus, r.faultAddress = prefetchFault()
+	} else if reason != diedExit && reason != diedWatchdog {
 		r.faultStatus, r.faultAddress = dataFault()
 	}
 	if reason != diedExit {
@@ -142,11 +149,10 @@ func (k *kernel) readCrash() {
 }
 
 // kernelFault is where an exception in the kernel ends. frame points to the
-// return address and status; the registers that the faulting code shares with
-// User mode lie below.
-func kernelFault(vec, frame uint32) {
+// return address and status, lr is the faulting code's.
+func kernelFault(vec, frame, lr uint32) {
 	k := state()
-	k.dieAt(diedKernel, vec, load(frame), load(frame-4), frame+8, load(frame+4))
+	k.dieAt(diedKernel, vec, load(frame), lr, frame+8, load(frame+4))
 }
 
 // watchdogInterrupt comes a second before the reset.

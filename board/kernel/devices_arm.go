@@ -21,7 +21,7 @@ func (k *kernel) devicePages(page, n uint32) bool {
 	}
 	for i := range k.allowed {
 		if r := &k.allowed[i]; start >= r.Start && end <= r.End && end > start {
-			return deviceIndex(start) >= 0
+			return deviceIndex(start) >= 0 && deviceIndex(end-1) >= 0
 		}
 	}
 	return false

@@ -158,6 +158,7 @@ func (k *kernel) writeInterrupt(f *file, addr, n uint32) uint32 {
 	case load(addr) > 1:
 		return eINVAL
 	case load(addr) == 1:
+		barrier() // what the driver has told its device comes first
 		k.enableLine(f.arg)
 	default:
 		k.disableLine(f.arg)

@@ -87,31 +87,37 @@ func (m *memoryMap) piece(page, end uint32) (attr, until uint32) {
 	return r.attr, min(r.end, end)
 }
 
-// gap finds n free pages in the mmap area.
+// gap finds n free pages in the mmap area. Its loop is short: with a full table it
+// runs a thousand times with interrupts masked.
 func (m *memoryMap) gap(n uint32) (page uint32, ok bool) {
 	if n <= m.biggest {
 		m.forgetHoles()
 	}
+	const limit = areaEnd >> pageShift
 	page = m.searchFrom
-	for i := m.after(page); ; i++ {
-		limit := uint32(areaEnd >> pageShift)
-		last := i == m.n || m.region[i].start >= limit
-		if !last {
-			limit = m.region[i].start
-		}
-		if page < limit {
-			if limit-page >= n {
-				m.searchFrom = page
-				return page, true
-			}
-			m.biggest = max(m.biggest, limit-page)
-		}
-		if last {
-			m.searchFrom = limit
-			return 0, false
-		}
-		page = m.region[i].end
+	regions := m.region[m.after(page):m.n]
+	if len(regions) > 0 && regions[0].start < page {
+		page, regions = regions[0].end, regions[1:]
 	}
+	hole, biggest := uint32(0), m.biggest
+	for i := range regions {
+		r := &regions[i]
+		if r.start >= limit {
+			break
+		}
+		if hole = r.start - page; hole >= n {
+			m.searchFrom, m.biggest = page, biggest
+			return page, true
+		}
+		biggest = max(biggest, hole)
+		page = r.end
+	}
+	if hole = limit - min(page, limit); hole >= n {
+		m.searchFrom, m.biggest = page, biggest
+		return page, true
+	}
+	m.searchFrom, m.biggest = limit, max(biggest, hole)
+	return 0, false
 }
 
 // free reports whether no region lies between start and end.

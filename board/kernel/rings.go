@@ -55,3 +55,14 @@ func (r *rings) remove(n uint32) {
 	r.next[prev], r.prev[next] = next, prev
 	r.next[n], r.prev[n] = uint16(n), uint16(n)
 }
+
+// splice moves all that stand in queue q to the end of queue to.
+func (r *rings) splice(q, to uint32) {
+	if r.alone(q) {
+		return
+	}
+	first, last, tail := r.next[q], r.prev[q], r.prev[to]
+	r.next[tail], r.prev[first] = first, tail
+	r.next[last], r.prev[to] = uint16(to), last
+	r.next[q], r.prev[q] = uint16(q), uint16(q)
+}

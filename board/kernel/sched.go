@@ -162,6 +162,11 @@ func (k *kernel) enqueue(th uint32) {
 		q = nodeActive + 1 - k.runFirst
 	}
 	k.rings.push(q, nodeThread+th)
+	k.runnableAdded()
+}
+
+// runnableAdded sees to it that a thread that has become runnable gets its turn.
+func (k *kernel) runnableAdded() {
 	k.work |= workTimer
 	if k.current == idleThread {
 		k.work |= workSchedule
@@ -244,9 +249,16 @@ func (k *kernel) wake(th uint32, why uint8) {
 
 // wakeAll wakes every thread in queue q.
 func (k *kernel) wakeAll(q uint32) {
-	for !k.rings.alone(q) {
-		k.wake(k.rings.first(q)-nodeThread, byEvent)
+	if k.rings.alone(q) {
+		return
 	}
+	for node := k.rings.first(q); node != q; node = k.rings.after(node) {
+		t := &k.thread[node-nodeThread]
+		t.state, t.woken = threadRunnable, byEvent
+		k.removeTimer(node - nodeThread)
+	}
+	k.rings.splice(q, nodeActive+k.runFirst)
+	k.runnableAdded()
 }
 
 // wakeFirst wakes the thread that has waited longest in queue q, if there is one.

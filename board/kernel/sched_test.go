@@ -269,6 +269,12 @@ func TestThreadNumbers(t *testing.T) {
 			t.Fatalf("number %d is not found", tid)
 		}
 	}
+	k.lastTid = maxTid // and slots 0 and 1 are free
+	k.thread[0].state, k.thread[1].state = threadFree, threadFree
+	k.numThreads -= 2
+	if th, ok := k.newThread(); !ok || k.thread[th].tid != firstTid {
+		t.Errorf("after the highest number comes %d", k.thread[th].tid)
+	}
 	if _, ok := k.byTid(0); ok {
 		t.Error("a thread has number 0")
 	}

@@ -1,9 +1,10 @@
 #!/bin/sh
 # install.sh installs what the Makefile's targets need on Debian 12, and says so.
-# Run it again at any time: it does nothing when all is there.
+# Run it again at any time: it does nothing when all is there. Arguments are
+# further packages.
 set -eu
 
-packages="swtpm qemu-user gcc libc6-dev binutils-arm-linux-gnueabihf xz-utils"
+packages="qemu-user gcc libc6-dev binutils-arm-linux-gnueabihf xz-utils $*"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 

@@ -223,7 +223,9 @@ func (w *Walk) constants(f Symbol, addr, insn uint32, half *[16]uint32) {
 }
 
 // stackUse is by how much an instruction moves the stack pointer down, in the
-// forms that Go's assembler uses for frames.
+// stackUse is by how much an instruction moves the stack pointer down, in the forms
+// that Go's assembler uses for frames below 4 KiB. Larger ones return in a form that
+// isReturn does not know, and so are found too.
 func stackUse(insn uint32) uint32 {
 	switch insn & 0xfffff000 {
 	case 0xe52de000: // STR LR, [SP, #-n]!

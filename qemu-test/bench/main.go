@@ -3,7 +3,7 @@
 //
 //	name value unit peer peer_value ratio
 //
-// ("-" where there is no peer), and writes the same fields to build/bench.json.
+// ("-" where there is no peer), and writes the same fields to build/bench-board.json.
 // Everything is counted in instructions, so the figures repeat.
 package main
 
@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(b.build, "bench.json"), append(out, '\n'), 0o644)
+	return os.WriteFile(filepath.Join(b.build, "bench-board.json"), append(out, '\n'), 0o644)
 }
 
 type bench struct {
