@@ -98,7 +98,7 @@ func (b Build) compile(ctx context.Context, root, out, pkg string, args ...strin
 // imageLimit is where images must end, zeroed variables included (board/kernel,
 // layout.go). The kernel stops without a word at one that does not: it has no
 // console yet.
-const imageLimit = 0x84000000
+const imageLimit uint64 = 0x84000000
 
 func checkSize(image string) error {
 	f, err := elf.Open(image)

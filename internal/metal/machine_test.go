@@ -1,10 +1,16 @@
 package metal
 
 import (
+	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 const lastLine = "kernel: program ended, code 3, thread 1, after 0 s, pc 0x80092944 lr 0x8005a76c sp 0x1042e7a4 cpsr 0x60000050 fault 0x00000000 at 0x00000000\n"
@@ -79,5 +85,64 @@ func TestRunWithoutEmulator(t *testing.T) {
 	}
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Error("the message hides behind exec's")
+	}
+}
+
+// fakeEmulator puts a shell script in the emulator's place. It leaves its process
+// id in the file whose name it returns.
+func fakeEmulator(t *testing.T, script string) (pidFile string) {
+	t.Helper()
+	dir := t.TempDir()
+	pidFile = filepath.Join(dir, "pid")
+	text := "#!/bin/sh\necho $$ > " + pidFile + "\n" + script
+	if err := os.WriteFile(filepath.Join(dir, Emulator), []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return pidFile
+}
+
+// TestRunEnds checks that an emulator that hangs is gone when Run returns, whether
+// a limit passed or the caller gave up.
+func TestRunEnds(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		limit, after time.Duration
+		want         string
+	}{
+		{"limit", 300 * time.Millisecond, time.Minute, "limit of 300ms passed"},
+		{"caller", time.Minute, 300 * time.Millisecond, "context canceled"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pidFile := fakeEmulator(t, "echo half a li\nexec sleep 60\n")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer time.AfterFunc(c.after, cancel).Stop()
+			res, err := Run(ctx, Machine{Image: "x.elf", Limit: c.limit})
+			if err == nil || !strings.Contains(err.Error(), c.want) || res.ExitCode != -1 {
+				t.Errorf("%v, exit code %d; should say %q", err, res.ExitCode, c.want)
+			}
+			if string(res.Console) != "half a li\n" {
+				t.Errorf("the console is lost: %q", res.Console)
+			}
+			text, err := os.ReadFile(pidFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+				t.Errorf("the emulator, process %d, is still there: %v", pid, err)
+			}
+		})
+	}
+}
+
+func TestRunGivesTheExitCode(t *testing.T) {
+	fakeEmulator(t, "printf 'hello\\n\\n"+strings.TrimSpace(lastLine)+"\\n'\nexit 3\n")
+	res, err := Run(t.Context(), Machine{Image: "x.elf"})
+	if err != nil || res.ExitCode != 3 || string(res.Console) != "hello\n" {
+		t.Errorf("%v, exit code %d, console %q", err, res.ExitCode, res.Console)
 	}
 }

@@ -60,8 +60,12 @@ func StdShort(ctx context.Context, o Options) ([]Job, error) {
 	var jobs []Job
 	for _, p := range list {
 		r := Std[p.ImportPath]
-		o.Run, o.Skip = r.Quick, r.skip()
-		jobs = append(jobs, Job{p, o})
+		j := Job{p, o}
+		j.Skip = r.skip()
+		if j.Run == "" {
+			j.Run = r.Quick
+		}
+		jobs = append(jobs, j)
 	}
 	return jobs, nil
 }

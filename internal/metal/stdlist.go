@@ -46,6 +46,9 @@ var Std = map[string]Rule{
 	"crypto/cipher": {Short: whySlow, LeftOut: []LeftOut{
 		{whyProcess, "TestGCMNoncesFIPSV1 TestGCMNoncesFIPSV126"},
 	}},
+	"crypto/ecdh": {LeftOut: []LeftOut{
+		{"builds a program with the Go toolchain", "TestLinker"},
+	}},
 	"crypto/fips140": {LeftOut: []LeftOut{
 		{whyProcess, "TestWithoutEnforcement"},
 	}},
@@ -75,7 +78,10 @@ var Std = map[string]Rule{
 	"io/fs": {LeftOut: []LeftOut{
 		{whyDirectory, "TestReadDirPath TestReadFilePath TestWalkDir TestIssue51617 TestGlob"},
 	}},
-	"math/big": {Short: whySlow},
+	"log":       {LeftOut: []LeftOut{{whyProcess, "TestCallDepth"}}},
+	"log/slog":  {LeftOut: []LeftOut{{whyProcess, "TestCallDepthConnection"}}},
+	"math/rand": {LeftOut: []LeftOut{{whyProcess, "TestDefaultRace"}}},
+	"math/big":  {Short: whySlow},
 	"os": {
 		Quick:   "Pipe|Deadline|Timeout|Fd|Race|NonBlock|Closed|Env",
 		LeftOut: leftOutOfOS,
@@ -104,7 +110,7 @@ var Std = map[string]Rule{
 	"sync": {Quick: ".", Torment: ".", LeftOut: []LeftOut{
 		{whyProcess, "TestMutexMisuse TestIssue76126"},
 	}},
-	"sync/atomic": {Quick: "Value|Nil|Alignment|Swap|CompareAndSwap|Add"},
+	"sync/atomic": {Short: whySlow, Quick: "Value|Nil|Alignment|Swap|CompareAndSwap|Add"},
 	"text/template": {LeftOut: []LeftOut{
 		{whyDirectory, "TestParseGlob TestParseFS TestParseGlobWithData"},
 	}},
@@ -112,6 +118,7 @@ var Std = map[string]Rule{
 		{whyProcess, "TestFatal TestError TestVerboseError TestSkip TestVerboseSkip TestHelper"},
 	}},
 	"time": {
+		Short:   whySlow,
 		Quick:   "Sleep|Timer|Tick|After|Chan|Monotonic|Now",
 		Torment: "Sleep|Timer|Tick|After|Chan|Monotonic|Now",
 		LeftOut: []LeftOut{
@@ -136,7 +143,7 @@ var leftOutOfOS = []LeftOut{
 	{"changes a file's mode, owner, times or length: the board's files have none of these", `TestChmod TestChown
 		TestFileChown TestLchown TestRootChown TestRootLchown TestRootConsistencyChown TestRootConsistencyLchown
 		TestChtimes TestChtimesOmit TestChtimesToUnixZero TestTruncate TestFTruncate`},
-	{whyDirectory, `TestLargeCopyViaNetwork TestCopyFileToFile TestErrIsNotExist TestFIFONonBlockingEOF
+	{whyDirectory, `ExampleReadlink TestRemoveAllLarge TestRemoveAllWithMoreErrorThanReqSize TestReaddirNValues TestLargeCopyViaNetwork TestCopyFileToFile TestErrIsNotExist TestFIFONonBlockingEOF
 		TestDirFS TestDirFSReadLink TestDirFSLstat TestDirFSWalkDir TestDirFSPathsValid TestRootDirFS
 		TestFileChdir TestGetwdDeep TestGetwdDeepWithPWDSet TestChdirAndGetwd TestProgWideChdir
 		TestStatError TestStatSymlinkLoop TestStatRelativeSymlink TestStatDirModeExec

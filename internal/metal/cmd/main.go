@@ -1,13 +1,13 @@
 // The command that runs tests on the emulated board.
 //
 //	go run ./internal/metal/cmd [flags] packages...
-//	go run ./internal/metal/cmd [flags] -std short|long [packages...]
+//	go run ./internal/metal/cmd [flags] -std [packages...]
 //
 // It builds each package's tests as an image for the board, runs them in a few
 // emulators, and ends with a line such as "12 passed, 0 failed". Its exit code
-// is 1 when a test failed. With -std it runs the standard library's tests that
-// docs/std-tests.md lists; what that page says of -run, -skip, -short, -timeout
-// and -torment then goes. Packages that are named narrow it down to them.
+// is 1 when a test failed. With -std it runs the standard library's tests as
+// docs/std-tests.md says, with -short too that page's short form; packages that
+// are named narrow it down to them.
 package main
 
 import (
@@ -52,11 +52,13 @@ func command(ctx context.Context, args []string) (metal.Report, error) {
 		o.Env = append(o.Env, v)
 		return nil
 	})
-	form := f.String("std", "", "run the standard library's tests, in the `form` short or long")
+	standard := f.Bool("std", false, "run the standard library's tests, with -short their short form")
 	f.Parse(args)
 	switch {
-	case *form != "":
-		return std(ctx, o, *form, f.Args())
+	case *standard && o.Skip != "":
+		return metal.Report{}, errors.New("metal: -skip beside -std: what is left out stands in internal/metal/stdlist.go, with its reason")
+	case *standard:
+		return std(ctx, o, f.Args())
 	case f.NArg() == 0:
 		return metal.Report{}, errors.New("metal: no packages named: name some, such as ./... or sync")
 	}
@@ -64,14 +66,10 @@ func command(ctx context.Context, args []string) (metal.Report, error) {
 }
 
 // std runs one form of the standard library's tests, of all packages or of some.
-func std(ctx context.Context, o metal.Options, form string, paths []string) (metal.Report, error) {
-	list := metal.StdShort
-	switch form {
-	case "short":
-	case "long":
-		list = metal.StdLong
-	default:
-		return metal.Report{}, fmt.Errorf("metal: -std %s: the forms are short and long", form)
+func std(ctx context.Context, o metal.Options, paths []string) (metal.Report, error) {
+	list := metal.StdLong
+	if o.Short {
+		list = metal.StdShort
 	}
 	jobs, err := list(ctx, o)
 	if err != nil {
@@ -81,7 +79,7 @@ func std(ctx context.Context, o metal.Options, form string, paths []string) (met
 		jobs = slices.DeleteFunc(jobs, func(j metal.Job) bool { return !slices.Contains(paths, j.Package.ImportPath) })
 	}
 	if len(jobs) == 0 {
-		return metal.Report{}, fmt.Errorf("metal: -std %s has none of the packages %q: name some of docs/std-tests.md", form, paths)
+		return metal.Report{}, fmt.Errorf("metal: this form of -std has none of the packages %q: name some of docs/std-tests.md", paths)
 	}
 	return metal.RunJobs(ctx, o, jobs)
 }
