@@ -79,7 +79,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}
-	for _, c := range [][2]int{{4097, 1}, {1 << 40, 1}, {1, 1 << 40}, {1, 8192}} {
+	for _, c := range [][2]int{{4097, 1}, {1 << 30, 1}, {1, 1 << 30}, {1, 8192}} {
 		if _, err := a.Alloc(c[0], c[1]); !errors.Is(err, ErrNoMemory) {
 			t.Errorf("%v: %v", c, err)
 		}
