@@ -161,6 +161,10 @@ func (c Chip) Family() uint8 { return uint8(c >> 16) }
 // Revision gives the silicon's revision: 1.0 is the first.
 func (c Chip) Revision() (major, minor int) { return int(uint8(c>>8)) + 1, int(uint8(c)) }
 
+// Emulated tells whether this is QEMU's chip, whose revision is 0 in all places. (The
+// first silicon had the same; the boards have later ones.)
+func (c Chip) Emulated() bool { return c&0xffff == 0 }
+
 func (c Chip) String() string {
 	name := fmt.Sprintf("unknown family %#x", c.Family())
 	switch c.Family() {

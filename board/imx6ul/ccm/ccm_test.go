@@ -76,8 +76,12 @@ func TestChip(t *testing.T) {
 		0x640002: "i.MX 6UltraLite revision 1.2 (DIGPROG 0x640002)",
 		0x650001: "i.MX 6ULL revision 1.1 (DIGPROG 0x650001)",
 		0x630100: "unknown family 0x63 revision 2.0 (DIGPROG 0x630100)",
+		0x640000: "i.MX 6UltraLite revision 1.0 (DIGPROG 0x640000)",
 	} {
 		s.Expect(a.Reads(0x260, v))
+		if got := Chip(v).Emulated(); got != (v == 0x640000) {
+			t.Errorf("%#x: emulated %v", v, got)
+		}
 		if got := New(s.Block("ccm"), a).Chip().String(); got != want {
 			t.Errorf("%q, not %q", got, want)
 		}

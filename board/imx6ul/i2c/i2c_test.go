@@ -127,6 +127,20 @@ func TestNoAcknowledge(t *testing.T) {
 	}
 }
 
+// TestNoAcknowledgeOfQEMU: no IIF comes, but no byte is on its way either.
+func TestNoAcknowledgeOfQEMU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := setUp(t, nil)
+		w.start()
+		w.Expect(w.r.Writes16(regI2DR, 0xa0), w.r.Polls16(regI2SR, i2srICF|busy|i2srRXAK), w.r.Writes16(regI2SR, 0))
+		w.Expect(w.stop()...)
+		w.Expect(w.r.Reads16(regI2SR, 1))
+		if err := w.bus.Tx(0x50, nil, nil); !errors.Is(err, ErrNoAnswer) {
+			t.Error(err)
+		}
+	})
+}
+
 // TestArbitrationLost: no stop, the block is switched off, and the next transfer
 // goes on as ever.
 func TestArbitrationLost(t *testing.T) {
