@@ -278,7 +278,7 @@ func TestFree(t *testing.T) {
 		pins stuck
 		want error
 	}{
-		{stuck{clocks: 0}, nil}, {stuck{clocks: 1}, nil}, {stuck{clocks: 9}, nil},
+		{stuck{clocks: 0}, nil}, {stuck{clocks: 1}, nil}, {stuck{clocks: 10}, nil}, {stuck{clocks: 11}, ErrDataHeld}, // nine, and the one of the stop
 		{stuck{clocks: 100}, ErrDataHeld}, {stuck{holdClock: true}, ErrClockHeld},
 	} {
 		synctest.Test(t, func(t *testing.T) {
