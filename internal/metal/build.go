@@ -108,7 +108,7 @@ func checkSize(image string) error {
 	defer f.Close()
 	for _, p := range f.Progs {
 		if end := p.Vaddr + p.Memsz; p.Type == elf.PT_LOAD && end > imageLimit {
-			return fmt.Errorf("metal: %s: the image ends at %#x, and must end below %#x: make its variables smaller", image, end, uint64(imageLimit))
+			return fmt.Errorf("metal: %s: the image ends at %#x, and must end below %#x: make its variables smaller", image, end, imageLimit)
 		}
 	}
 	return nil

@@ -29,59 +29,38 @@ const (
 
 // Std holds the packages that have a rule. The others run whole.
 var Std = map[string]Rule{
-	"bufio": {LeftOut: []LeftOut{
-		{whyDirectory, "TestCopyUnixpacket"},
-	}},
+	"bufio":          {LeftOut: []LeftOut{{whyDirectory, "TestCopyUnixpacket"}}},
 	"compress/flate": {Short: whySlow},
 	"compress/gzip": {LeftOut: []LeftOut{
 		{whyDirectory, "FuzzReader"},
 		{whySocket, "Example_compressingReader"},
 	}},
-	"context": {Quick: ".", LeftOut: []LeftOut{
-		{whySocket, "ExampleAfterFunc_connection"},
-	}},
-	"crypto": {LeftOut: []LeftOut{
-		{whyDirectory, "TestDisallowedAssemblyInstructions"},
-	}},
-	"crypto/cipher": {Short: whySlow, LeftOut: []LeftOut{
-		{whyProcess, "TestGCMNoncesFIPSV1 TestGCMNoncesFIPSV126"},
-	}},
-	"crypto/ecdh": {LeftOut: []LeftOut{
-		{"builds a program with the Go toolchain", "TestLinker"},
-	}},
-	"crypto/fips140": {LeftOut: []LeftOut{
-		{whyProcess, "TestWithoutEnforcement"},
-	}},
+	"context":                       {Quick: ".", LeftOut: []LeftOut{{whySocket, "ExampleAfterFunc_connection"}}},
+	"crypto":                        {LeftOut: []LeftOut{{whyDirectory, "TestDisallowedAssemblyInstructions"}}},
+	"crypto/cipher":                 {Short: whySlow, LeftOut: []LeftOut{{whyProcess, "TestGCMNoncesFIPSV1 TestGCMNoncesFIPSV126"}}},
+	"crypto/dsa":                    {Short: whySlow},
+	"crypto/ecdh":                   {LeftOut: []LeftOut{{"builds a program with the Go toolchain", "TestLinker"}}},
+	"crypto/fips140":                {LeftOut: []LeftOut{{whyProcess, "TestWithoutEnforcement"}}},
 	"crypto/hpke":                   {Short: whySlow},
 	"crypto/internal/fips140/mldsa": {Short: whySlow},
-	"crypto/internal/fips140only": {LeftOut: []LeftOut{
-		{whyProcess, "TestFIPS140Only"},
-	}},
+	"crypto/internal/fips140only":   {LeftOut: []LeftOut{{whyProcess, "TestFIPS140Only"}}},
 	"crypto/internal/fips140test": {
 		None: "has two arrays of 32 MiB among its variables: an image for the board has 64 MiB in all",
 	},
-	"crypto/sha3":   {Short: whySlow},
-	"crypto/tls":    {None: whySocket + "; its tests open one before the first begins"},
-	"crypto/x509":   {Short: whySlow},
-	"encoding/asn1": {Short: whySlow},
-	"encoding/json": {LeftOut: []LeftOut{
-		{whySocket, "TestHTTPDecoding"},
-	}},
-	"flag": {LeftOut: []LeftOut{
-		{whyProcess, "TestExitCode"},
-	}},
+	"crypto/sha3":             {Short: whySlow},
+	"crypto/tls":              {None: whySocket + "; its tests open one before the first begins"},
+	"crypto/x509":             {Short: whySlow},
+	"encoding/asn1":           {Short: whySlow},
+	"encoding/json":           {LeftOut: []LeftOut{{whySocket, "TestHTTPDecoding"}}},
+	"flag":                    {LeftOut: []LeftOut{{whyProcess, "TestExitCode"}}},
 	"internal/poll":           {Quick: "."},
 	"internal/runtime/atomic": {Quick: "."},
-	"io": {LeftOut: []LeftOut{
-		{whyDirectory, "TestOffsetWriter_Seek TestOffsetWriter_WriteAt TestOffsetWriter_Write TestWriteAt_PositionPriorToBase"},
-	}},
-	"io/fs": {LeftOut: []LeftOut{
-		{whyDirectory, "TestReadDirPath TestReadFilePath TestWalkDir TestIssue51617 TestGlob"},
-	}},
-	"log":       {LeftOut: []LeftOut{{whyProcess, "TestCallDepth"}}},
-	"log/slog":  {LeftOut: []LeftOut{{whyProcess, "TestCallDepthConnection"}}},
-	"math/rand": {LeftOut: []LeftOut{{whyProcess, "TestDefaultRace"}}},
-	"math/big":  {Short: whySlow},
+	"io":                      {LeftOut: []LeftOut{{whyDirectory, "TestOffsetWriter_Seek TestOffsetWriter_WriteAt TestOffsetWriter_Write TestWriteAt_PositionPriorToBase"}}},
+	"io/fs":                   {LeftOut: []LeftOut{{whyDirectory, "TestReadDirPath TestReadFilePath TestWalkDir TestIssue51617 TestGlob"}}},
+	"log":                     {LeftOut: []LeftOut{{whyProcess, "TestCallDepth"}}},
+	"log/slog":                {LeftOut: []LeftOut{{whyProcess, "TestCallDepthConnection"}}},
+	"math/rand":               {LeftOut: []LeftOut{{whyProcess, "TestDefaultRace"}}},
+	"math/big":                {Short: whySlow},
 	"os": {
 		Quick:   "Pipe|Deadline|Timeout|Fd|Race|NonBlock|Closed|Env",
 		LeftOut: leftOutOfOS,
@@ -107,16 +86,10 @@ var Std = map[string]Rule{
 		{whyProcess, "TestStack"},
 		{whyDirectory, "TestSetCrashOutput FuzzParseBuildInfoRoundTrip"},
 	}},
-	"sync": {Quick: ".", Torment: ".", LeftOut: []LeftOut{
-		{whyProcess, "TestMutexMisuse TestIssue76126"},
-	}},
-	"sync/atomic": {Short: whySlow, Quick: "Value|Nil|Alignment|Swap|CompareAndSwap|Add"},
-	"text/template": {LeftOut: []LeftOut{
-		{whyDirectory, "TestParseGlob TestParseFS TestParseGlobWithData"},
-	}},
-	"testing/synctest": {Quick: ".", LeftOut: []LeftOut{
-		{whyProcess, "TestFatal TestError TestVerboseError TestSkip TestVerboseSkip TestHelper"},
-	}},
+	"sync":             {Quick: ".", Torment: ".", LeftOut: []LeftOut{{whyProcess, "TestMutexMisuse TestIssue76126"}}},
+	"sync/atomic":      {Short: whySlow, Quick: "Value|Nil|Alignment|Swap|CompareAndSwap|Add"},
+	"text/template":    {LeftOut: []LeftOut{{whyDirectory, "TestParseGlob TestParseFS TestParseGlobWithData"}}},
+	"testing/synctest": {Quick: ".", LeftOut: []LeftOut{{whyProcess, "TestFatal TestError TestVerboseError TestSkip TestVerboseSkip TestHelper"}}},
 	"time": {
 		Short:   whySlow,
 		Quick:   "Sleep|Timer|Tick|After|Chan|Monotonic|Now",
