@@ -22,11 +22,11 @@ run: deps all ## boot the firmware on the emulated board (Ctrl-C ends it)
 	exec $(QEMU) -kernel build/controller.elf
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
-	$(GO) test ./...
-	$(ARM) $(GO) test -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
+	$(GO) test -short ./...
+	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
-	$(METAL) -short ./...
-	$(METAL) -std short
+	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/devices
+	$(METAL) -short -std
 
 vet: ## check the sources: gofmt, go vet for all that is built
 	@test -z "$$(gofmt -l .)" || { echo "vet: gofmt would change:"; gofmt -l .; exit 1; }
@@ -35,7 +35,7 @@ vet: ## check the sources: gofmt, go vet for all that is built
 	$(ARM) $(GO) vet -tags boardtest,boardtorment,board ./...
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
-	$(METAL) -std long
+	$(METAL) -std
 
 bench: bench-board bench-xts ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json

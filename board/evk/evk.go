@@ -20,6 +20,8 @@ var config = kernel.Config{
 	WatchdogLine:    32 + 80,
 	WatchdogSeconds: 60,
 
+	ResetController: 0x020d8000,
+
 	CounterHz: 8000000,
 	Counter:   0x021dc000,
 
@@ -29,10 +31,17 @@ var config = kernel.Config{
 		{Start: 0x02098000, End: 0x0209c000}, // GPT1
 		{Start: 0x0209c000, End: 0x020b0000}, // GPIO1 to GPIO5
 		{Start: 0x020b4000, End: 0x020b8000}, // ENET2
+		{Start: 0x020c4000, End: 0x020c9000}, // CCM, and its analog part without the USB PHYs
+		{Start: 0x020cc000, End: 0x020d0000}, // SNVS
 		{Start: 0x020d0000, End: 0x020d4000}, // EPIT1
+		{Start: 0x020e0000, End: 0x020e4000}, // IOMUXC, without the general purpose registers
+		{Start: 0x02140000, End: 0x02141000}, // CAAM's versions
 		{Start: 0x02188000, End: 0x0218c000}, // ENET1
 		{Start: 0x02190000, End: 0x02198000}, // uSDHC1, uSDHC2
 		{Start: 0x021a0000, End: 0x021ac000}, // I2C1 to I2C3
+		{Start: 0x021bc000, End: 0x021bd000}, // OCOTP
+		{Start: 0x021f8000, End: 0x021fc000}, // I2C4
+		{Start: 0x02284000, End: 0x02285000}, // RNGB
 	},
 
 	Setup: [32]kernel.RegisterWrite{
@@ -40,5 +49,27 @@ var config = kernel.Config{
 		// pad with a 100 kOhm pull-up and medium drive).
 		{Address: 0x020e0084, Value: 0},
 		{Address: 0x020e0310, Value: 0x1b0b1},
+	},
+
+	ChipID: 0x020c8260,
+	SiliconSetup: [16]kernel.RegisterWrite{
+		// The peripheral bridges AIPSTZ1 to AIPSTZ3 come out of reset refusing User
+		// mode (IMX6ULLRM 14.7.2: OPACR's reset value sets SP for every block). All
+		// blocks are opened here: which of them a program reaches is the MMU's to say.
+		{Address: 0x0207c040, Value: 0},
+		{Address: 0x0207c044, Value: 0},
+		{Address: 0x0207c048, Value: 0},
+		{Address: 0x0207c04c, Value: 0},
+		{Address: 0x0207c050, Value: 0},
+		{Address: 0x0217c040, Value: 0},
+		{Address: 0x0217c044, Value: 0},
+		{Address: 0x0217c048, Value: 0},
+		{Address: 0x0217c04c, Value: 0},
+		{Address: 0x0217c050, Value: 0},
+		{Address: 0x0227c040, Value: 0},
+		{Address: 0x0227c044, Value: 0},
+		{Address: 0x0227c048, Value: 0},
+		{Address: 0x0227c04c, Value: 0},
+		{Address: 0x0227c050, Value: 0},
 	},
 }

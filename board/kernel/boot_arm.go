@@ -150,11 +150,11 @@ func boot(c *Config) uint32 {
 	symbolAddrs(&k.symbols)
 	k.rings.init()
 	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
+	k.reset.read(c)
 	k.watchdog.start(c.WatchdogSeconds)
-	for i := range c.Setup {
-		if r := &c.Setup[i]; r.Address != 0 {
-			writeReg(r.Address, r.Value)
-		}
+	writeAll(c.Setup[:])
+	if c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 {
+		writeAll(c.SiliconSetup[:])
 	}
 	k.startClock(c)
 	k.console.uart, k.console.line = c.UART, c.UARTLine
@@ -186,6 +186,15 @@ func boot(c *Config) uint32 {
 	t.regs.cpsr = cpsrUser | cpsrFIQ
 	k.setTimer()
 	return k.running
+}
+
+// writeAll makes a list of register writes.
+func writeAll(list []RegisterWrite) {
+	for i := range list {
+		if r := &list[i]; r.Address != 0 {
+			writeReg(r.Address, r.Value)
+		}
+	}
 }
 
 // startClock starts the system counter, where nobody has (IMX6ULRM, system

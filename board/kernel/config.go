@@ -18,6 +18,10 @@ type Config struct {
 	// WatchdogSeconds is its timeout, 2 to 128.
 	WatchdogSeconds uint32
 
+	// ResetController is the address of the SRC block (IMX6ULRM 51), which knows
+	// what reset the chip; 0 if it is not to be asked.
+	ResetController uint32
+
 	// CounterHz is the system counter's frequency, used where the boot ROM has
 	// not set CNTFRQ. Counter is then the address of the counter's control block,
 	// which is switched on.
@@ -37,6 +41,13 @@ type Config struct {
 	// Setup are register writes to be made first of all, such as the pads of
 	// the console.
 	Setup [32]RegisterWrite
+
+	// SiliconSetup are those that follow on silicon only: QEMU does not map every
+	// block, and an access would be an abort. ChipID is the address of the register
+	// that tells the two apart (IMX6ULRM 18.7, DIGPROG): QEMU's chip has revision 0,
+	// as no chip that was sold.
+	SiliconSetup [16]RegisterWrite
+	ChipID       uint32
 }
 
 const maxDeviceRanges = 32

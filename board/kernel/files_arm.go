@@ -294,6 +294,8 @@ func (k *kernel) statistics() {
 	sec, nsec = k.clock.monotonic(now)
 	t.line("uptime.ms", uint32(sec)*1000+nsec/1000000)
 	t.line("seeded", b2u(k.random.seeded))
+	t.line("reset.srsr", k.reset.srsr)
+	t.line("reset.wrsr", k.reset.wrsr)
 }
 
 func b2u(b bool) uint32 {

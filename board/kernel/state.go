@@ -32,6 +32,7 @@ type kernel struct {
 
 	mayBlockForSeed bool // the board can seed: getrandom waits for it
 	watchdog        watchdog
+	reset           resetCause
 	clock           clock
 	frames          frames
 	filePages       uint32 // pages of the image that its file holds

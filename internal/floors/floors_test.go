@@ -23,10 +23,14 @@ type pkg struct {
 const module = "nitro"
 
 // floor is the first element of a package's path within the module; "" is outside.
+// A generator that lies beside what it writes is a tool of the build.
 func floor(path string) string {
 	rest, in := strings.CutPrefix(path, module+"/")
 	if !in {
 		return ""
+	}
+	if strings.HasSuffix(rest, "/internal/gen") {
+		return "internal"
 	}
 	f, _, _ := strings.Cut(rest, "/")
 	return f

@@ -8,6 +8,9 @@
 // arguments, its environment and the files that it reads and writes come through
 // semihosting, which only images with the tag boardtest have.
 //
+// A package whose tests want more than the bare board, such as a device on a bus,
+// lists the emulator's arguments in testdata/qemu.args.
+//
 // On the board there are no other processes, no sockets and no directories.
 // Packages of this module that start programs are told apart by their import of
 // os/exec, and named in the report. Which tests of the standard library run is

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // A Package is one whose tests can be asked for. The fields are those of go list.
@@ -33,6 +38,23 @@ func (p *Package) StartsPrograms() bool {
 	const exec = "os/exec"
 	return !p.Standard &&
 		(slices.Contains(p.Imports, exec) || slices.Contains(p.TestImports, exec) || slices.Contains(p.XTestImports, exec))
+}
+
+// argsFile holds, an argument a line, what a package's tests want of the emulator
+// beside the board itself, such as devices on its buses.
+const argsFile = "testdata/qemu.args"
+
+// emulatorArgs reads what the package's tests want of the emulator; most have no
+// such wish, and no file.
+func (p *Package) emulatorArgs() ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(p.Dir, argsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("metal: %w", err)
+	}
+	return strings.Fields(string(text)), nil
 }
 
 // List gives the packages that the patterns of the go command name, as the board

@@ -150,6 +150,10 @@ func (r *runner) run(ctx context.Context, j Job) {
 	}
 	defer os.RemoveAll(temp)
 	m := j.machine(image, temp, r.goroot)
+	if m.QEMUArgs, err = p.emulatorArgs(); err != nil {
+		r.say(&r.report.Failed, "FAIL\t%s\t%v\n", p.ImportPath, err)
+		return
+	}
 	if j.Verbose && r.live {
 		m.Console = r.log
 	}

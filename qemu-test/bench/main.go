@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context) error{b.ground, b.boot, b.masked, b.lines} {
+	for _, measure := range []func(context.Context) error{b.ground, b.latency, b.boot, b.masked, b.lines} {
 		if err := measure(ctx); err != nil {
 			return err
 		}
@@ -125,6 +125,23 @@ func (b *bench) ground(ctx context.Context) error {
 		if v, ok := values[f.Name]; ok {
 			f.Peer, f.PeerValue = name, v
 		}
+		b.report(f)
+	}
+	return nil
+}
+
+// latency measures the way from an interrupt to its goroutine while another computes.
+// Counted in instructions, one is a nanosecond.
+func (b *bench) latency(ctx context.Context) error {
+	image, err := b.image(ctx, metal.Build{Test: true}, "./qemu-test/bench/latency", "latency")
+	if err != nil {
+		return err
+	}
+	r, err := metal.Run(ctx, metal.Machine{Image: image, Args: []string{"latency"}, Dir: b.build, QEMUArgs: icount})
+	if err != nil || r.ExitCode != 0 {
+		return fmt.Errorf("latency: exit code %d, %w\n%s", r.ExitCode, err, r.Console)
+	}
+	for _, f := range parseOrder(string(r.Console)) {
 		b.report(f)
 	}
 	return nil

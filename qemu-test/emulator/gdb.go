@@ -88,6 +88,17 @@ func (g *GDB) Read(addr uint32, n int) ([]byte, error) {
 	return p, nil
 }
 
+// ReadAs reads as the processor would, in the mode in which it stands: at a virtual
+// address, in its state of security. Registers of devices that are hidden from
+// the Non-secure state, such as the interrupt controller's, can only be read so.
+func (g *GDB) ReadAs(addr uint32, n int) ([]byte, error) {
+	if err := g.order("Qqemu.PhyMemMode:0"); err != nil {
+		return nil, err
+	}
+	p, err := g.Read(addr, n)
+	return p, errors.Join(err, g.order("Qqemu.PhyMemMode:1"))
+}
+
 // Write writes memory at a physical address. What is read only for the board is
 // written too.
 func (g *GDB) Write(addr uint32, p []byte) error {
