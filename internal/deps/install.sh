@@ -8,16 +8,18 @@ packages="qemu-user gcc libc6-dev binutils-arm-linux-gnueabihf xz-utils $*"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
+installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
 missing=
 for p in $packages; do
-	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+	installed "$p" || missing="$missing $p"
 done
 
 # QEMU 8.1 is the first with the TPM on I2C that the board has; Debian 12 has it in
 # its backports.
-qemu=$(dpkg-query -W -f '${Version}' qemu-system-arm 2>/dev/null || true)
-if [ -z "$qemu" ] || dpkg --compare-versions "$qemu" lt 1:8.1; then
-	qemu=wanted
+qemu=wanted
+if installed qemu-system-arm && dpkg --compare-versions "$(dpkg-query -W -f '${Version}' qemu-system-arm)" ge 1:8.1; then
+	qemu=there
 fi
 if [ -z "$missing" ] && [ "$qemu" != wanted ]; then
 	exit 0
@@ -25,8 +27,13 @@ fi
 
 command -v apt-get >/dev/null || { echo "deps: this is not a Debian system: install QEMU 8.1 or later (system emulation of ARM), and:$packages" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
+# One of a machine's package sources may be out of order without being needed; what
+# is missing in the end, apt-get install says.
+read_lists() {
+	as_root apt-get update -q -q || echo "deps: some package lists could not be read; going on with the others"
+}
 echo "deps: reading Debian's package lists"
-as_root apt-get update -q -q
+read_lists
 if [ "$qemu" = wanted ]; then
 	if ! apt-get indextargets --format '$(CODENAME)$(SUITE)' | grep -q backports; then
 		mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
@@ -34,7 +41,7 @@ if [ "$qemu" = wanted ]; then
 		echo "deps: adding bookworm-backports of the same mirror to apt's sources"
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm-backports main" |
 			as_root tee /etc/apt/sources.list.d/nitro-backports.list >/dev/null
-		as_root apt-get update -q -q
+		read_lists
 	fi
 	echo "deps: installing QEMU from bookworm-backports"
 	as_root apt-get install -q -q -y --no-install-recommends -t bookworm-backports qemu-system-arm
