@@ -64,6 +64,7 @@ var Std = map[string]Rule{
 	"encoding/asn1":           {Short: whySlow},
 	"encoding/json":           {LeftOut: []LeftOut{{whySocket, "TestHTTPDecoding"}}},
 	"flag":                    {LeftOut: []LeftOut{{whyProcess, "TestExitCode"}}},
+	"hash/maphash":            {Short: "its whole tests keep more hashes than the board's memory holds"},
 	"internal/poll":           {Quick: "."},
 	"internal/runtime/atomic": {Quick: "."},
 	"io":                      {LeftOut: []LeftOut{{whyDirectory, "TestOffsetWriter_Seek TestOffsetWriter_WriteAt TestOffsetWriter_Write TestWriteAt_PositionPriorToBase"}}},
@@ -99,7 +100,7 @@ var Std = map[string]Rule{
 	}},
 	"sync":             {Quick: ".", Torment: ".", LeftOut: []LeftOut{{whyProcess, "TestMutexMisuse TestIssue76126"}}},
 	"sync/atomic":      {Short: whySlow, Quick: "Value|Nil|Alignment|Swap|CompareAndSwap|Add"},
-	"text/template":    {LeftOut: []LeftOut{{whyDirectory, "TestParseGlob TestParseFS TestParseGlobWithData"}}},
+	"text/template":    {LeftOut: []LeftOut{{whyDirectory, "TestParseGlob TestParseFS TestParseGlobWithData ExampleTemplate_glob ExampleTemplate_helpers ExampleTemplate_share"}}},
 	"testing/synctest": {Quick: ".", LeftOut: []LeftOut{{whyProcess, "TestFatal TestError TestVerboseError TestSkip TestVerboseSkip TestHelper"}}},
 	"time": {
 		Short:   whySlow,
