@@ -4,7 +4,7 @@
 # further packages.
 set -eu
 
-packages="qemu-user gcc libc6-dev binutils-arm-linux-gnueabihf xz-utils $*"
+packages="gcc libc6-dev binutils-arm-linux-gnueabihf xz-utils $*"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
@@ -21,7 +21,10 @@ qemu=wanted
 if installed qemu-system-arm && dpkg --compare-versions "$(dpkg-query -W -f '${Version}' qemu-system-arm)" ge 1:8.1; then
 	qemu=there
 fi
-if [ -z "$missing" ] && [ "$qemu" != wanted ]; then
+# User-mode emulation is Debian 12's own: that of the backports cannot load plugins.
+plugins() { command -v qemu-arm >/dev/null && ! qemu-arm -plugin nothing 2>&1 | grep -q "unknown option"; }
+
+if [ -z "$missing" ] && [ "$qemu" != wanted ] && plugins; then
 	exit 0
 fi
 
@@ -50,4 +53,9 @@ if [ -n "$missing" ]; then
 	echo "deps: installing$missing"
 	as_root apt-get install -q -q -y --no-install-recommends $missing
 fi
+if ! plugins; then
+	echo "deps: installing qemu-user of bookworm"
+	as_root apt-get install -q -q -y --no-install-recommends --allow-downgrades qemu-user/bookworm
+fi
+plugins || { echo "deps: qemu-arm cannot load plugins: install Debian 12's own qemu-user" >&2; exit 1; }
 echo "deps: done"
