@@ -88,14 +88,11 @@ const (
 const (
 	sigILL     = 4
 	sigTRAP    = 5
-	sigABRT    = 6
 	sigBUS     = 7
-	sigFPE     = 8
 	sigKILL    = 9
 	sigSEGV    = 11
 	sigPIPE    = 13
 	sigCHLD    = 17
-	sigCONT    = 18
 	sigSTOP    = 19
 	sigURG     = 23
 	sigWINCH   = 28

@@ -34,7 +34,6 @@ type file struct {
 	low, high uint32
 }
 
-func (f *file) readable() bool { return f.flags&oAccessMode != oWronly }
 func (f *file) writable() bool { return f.flags&oAccessMode != oRdonly }
 func (f *file) blocks() bool   { return f.flags&oNonblock == 0 }
 
