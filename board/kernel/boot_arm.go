@@ -144,6 +144,7 @@ func writeVectors() {
 // boot starts the kernel, with the MMU on, and makes thread 1. It returns the
 // address of the thread's registers.
 func boot(c *Config) uint32 {
+	writeAll(c.Setup[:])
 	k := state()
 	clearBytes(stateVA, uint32(unsafe.Sizeof(*k)))
 	clearBytes(clockVA, pageSize)
@@ -152,7 +153,6 @@ func boot(c *Config) uint32 {
 	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
 	k.reset.read(c)
 	k.watchdog.start(c.WatchdogSeconds)
-	writeAll(c.Setup[:])
 	if c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 {
 		writeAll(c.SiliconSetup[:])
 	}

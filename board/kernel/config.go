@@ -38,8 +38,8 @@ type Config struct {
 	// the interrupt controller, is out of User mode's reach.
 	Devices [maxDeviceRanges]DeviceRange
 
-	// Setup are register writes to be made first of all, such as the pads of
-	// the console.
+	// Setup are register writes to be made first of all, in order: the host's
+	// reset lines, then such as the pads of the console.
 	Setup [32]RegisterWrite
 
 	// SiliconSetup are those that follow on silicon only: QEMU does not map every
