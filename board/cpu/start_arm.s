@@ -80,11 +80,14 @@ flushed:
 	MOVW	$0x40000000, R1
 	WORD	$0xeee81a10		// vmsr fpexc, r1: EN
 
-	// Event counter 0 of the performance monitors counts instructions, if this
-	// processor has that event, and User mode may read it (ARM ARM C12.8).
-	MRC	15, 0, R1, C9, C12, 6	// PMCEID0
-	AND	$0x100, R1		// INST_RETIRED
+	// Event counter 0 of the performance monitors counts instructions, where there
+	// are any, and User mode may read it (ARM ARM C12.8, B4.1.82).
+	MRC	15, 0, R1, C0, C1, 2	// ID_DFR0
+	MOVW	R1>>24, R1
+	AND	$15, R1			// performance monitors: version
 	CMP	$0, R1
+	BEQ	uncounted
+	CMP	$15, R1
 	BEQ	uncounted
 	MOVW	$0, R0
 	MCR	15, 0, R0, C9, C12, 5	// PMSELR: counter 0
