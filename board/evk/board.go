@@ -23,8 +23,9 @@ type Board struct {
 	// expander with more reset lines.
 	I2C1 *i2c.Bus
 
-	lines []board.ResetLine
-	led   lamp
+	lines    []board.ResetLine
+	led      lamp
+	ethernet ethernet
 }
 
 // The pins of the host's reset latch: four of GPIO1's lines with pads of their own,

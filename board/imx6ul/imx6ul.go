@@ -26,6 +26,7 @@ import (
 const (
 	GPIO1 = 0x0209c000
 	GPIO4 = 0x020a8000
+	GPIO5 = 0x020ac000
 
 	I2C1 = 0x021a0000
 
