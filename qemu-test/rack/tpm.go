@@ -16,8 +16,8 @@ import (
 
 // Sockets and the TPM's log, in the rack's folder.
 const (
-	tpmSocket   = "tpm"   // where the emulator finds the control channel
-	swtpmSocket = "swtpm" // where swtpm has it
+	tpmSocket   = "control" // where the emulator finds the control channel
+	swtpmSocket = "swtpm"   // where swtpm has it
 	swtpmLog    = "swtpm.log"
 )
 
