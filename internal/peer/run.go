@@ -13,11 +13,11 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
 
 	"nitro/internal/peer/guest"
+	"nitro/internal/tied"
 )
 
 // Emulator is the program that runs the emulated board.
@@ -108,7 +108,7 @@ func (k *kernel) boot(ctx context.Context, job *Job, initrd, dir, nonce string) 
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	start := time.Now()
-	ran := runTied(cmd)
+	ran := tied.Run(cmd)
 	res := Result{Emulator: complaints.Bytes(), Took: time.Since(start)}
 	res.Console, _ = os.ReadFile(console) // absent when the emulator did not start
 	if errors.Is(ran, exec.ErrNotFound) {
@@ -125,15 +125,6 @@ func (k *kernel) boot(ctx context.Context, job *Job, initrd, dir, nonce string) 
 		return res, fmt.Errorf("peer: %s: %w%s", job.Program, err, res.tail())
 	}
 	return res, nil
-}
-
-// runTied runs cmd so that the kernel kills it should this process die first.
-// The tie belongs to the thread that starts the child, hence the lock.
-func runTied(cmd *exec.Cmd) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd.Run()
 }
 
 // emulatorArgs gives the emulator's command line: the reference board with
