@@ -187,6 +187,9 @@ func (k *kernel) initramfs(ctx context.Context, job *Job, order *guest.Order, di
 	if err := c.addFrom(order.Program, job.Program, 0o755); err != nil {
 		return "", err
 	}
+	if err := k.addLibraries(&c, job.Program); err != nil {
+		return "", err
+	}
 	for in, from := range job.Files {
 		if hidden(in) {
 			return "", fmt.Errorf("peer: %s in the guest would be hidden by a mounted file system: choose another folder", in)
