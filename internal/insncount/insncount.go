@@ -171,6 +171,7 @@ type Counts struct {
 	Insns      uint64 // executed in all
 	User       uint64 // of those, in User mode
 	Privileged uint64 // of those, in every other mode
+	BeforeUser uint64 // executed before the first in User mode; all when there was none
 	Masked     uint64 // in masked runs
 	Runs       []Run  // the longest masked runs, longest first; of those that begin at one address only the longest
 	Reached    bool   // Options.Until was executed
@@ -222,6 +223,8 @@ func (c *Counts) parseLine(line string) (err error) {
 		_, err = fmt.Sscan(rest, &c.User)
 	case "privileged":
 		_, err = fmt.Sscan(rest, &c.Privileged)
+	case "before_user":
+		_, err = fmt.Sscan(rest, &c.BeforeUser)
 	case "masked":
 		_, err = fmt.Sscan(rest, &c.Masked)
 	case "run":

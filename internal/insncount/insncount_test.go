@@ -74,7 +74,7 @@ func TestCounts(t *testing.T) {
 		{irq, at["vectors"] + 0x18, at["returnirq"], 0x12, 0x12},
 		{abort, at["vectors"] + 0x10, at["returnabort"], 0x17, 0x17},
 	}
-	base := Counts{Insns: total, User: inUser, Privileged: total - inUser, Masked: masked, Runs: runs}
+	base := Counts{Insns: total, User: inUser, Privileged: total - inUser, BeforeUser: bringUp, Masked: masked, Runs: runs}
 
 	until, window, early := base, base, base
 	until.Reached, until.Until = true, bringUp

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"debug/elf"
 	"encoding/json"
@@ -197,14 +198,14 @@ func (p *programs) library(name string) (string, error) {
 // the names of the libraries that it needs. Other files, which the guest will refuse
 // to run, have neither.
 func dynamic(file string) (loader string, needs []string, err error) {
-	f, err := elf.Open(file)
-	if _, bad := errors.AsType[*elf.FormatError](err); bad {
-		return "", nil, nil
+	data, err := os.ReadFile(file)
+	if err != nil || !bytes.HasPrefix(data, []byte(elf.ELFMAG)) {
+		return "", nil, err
 	}
+	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return "", nil, err
 	}
-	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_INTERP {
 			continue

@@ -34,7 +34,7 @@ static uint32_t block_cpsr;
 static uint64_t block_start;
 
 /* Results. */
-static uint64_t user, masked, until_count;
+static uint64_t user, before_user, masked, until_count;
 static bool been_user, until_seen, ended, in_run;
 static struct run present, longest[RUNS];
 static uint64_t passes, pass_total, pass_min, pass_max, pass_start;
@@ -83,8 +83,10 @@ static void block(unsigned vcpu, void *data)
 {
 	settle(vcpu);
 	block_cpsr = read_cpsr();
-	if ((block_cpsr & CPSR_MODE) == MODE_USER)
+	if ((block_cpsr & CPSR_MODE) == MODE_USER && !been_user) {
 		been_user = true;
+		before_user = block_start;
+	}
 	if (!(block_cpsr & CPSR_I)) {
 		finish();
 	} else if (been_user && !ended && !in_run) {
@@ -169,6 +171,7 @@ static void report(qemu_plugin_id_t id, void *data)
 		die("cannot write the result file");
 	uint64_t all = qemu_plugin_u64_get(executed, 0);
 	fprintf(f, "insns %" PRIu64 "\nuser %" PRIu64 "\nprivileged %" PRIu64 "\nmasked %" PRIu64 "\n", all, user, all - user, masked);
+	fprintf(f, "before_user %" PRIu64 "\n", been_user ? before_user : all);
 	for (int i = 0; i < RUNS && longest[i].length; i++)
 		fprintf(f, "run %" PRIu64 " 0x%08" PRIx32 " 0x%08" PRIx32 " 0x%02" PRIx32 " 0x%02" PRIx32 "\n", longest[i].length,
 			longest[i].begin, longest[i].end, longest[i].begin_cpsr & CPSR_MODE, longest[i].end_cpsr & CPSR_MODE);
