@@ -9,8 +9,8 @@
 // highest revision counts. Let r be the one that counts. The next write concerns place
 // (r+1) mod 8 alone, which holds r-7 or what was left of it. Whatever is there after a
 // power cut, it is one of three things: the whole new record, and r+1 counts; the whole
-// old one, and r counts; or neither, which does not have the SHA-256 that it states, and
-// r counts. Record r itself is not touched until 7 more records have been written behind
+// old one, and r counts; or neither, which cannot be read or does not have the SHA-256
+// that it states, and r counts. Record r itself is not touched until 7 more records have been written behind
 // it. So the journal is always at r or at r+1, and a write that has returned is never
 // lost.
 //
@@ -199,23 +199,28 @@ type Journal struct {
 	state    State
 }
 
-// Open reads the journal. A medium that cannot be read is an error. One without a valid
-// record has [Fresh].
+// Open reads the journal. One without a valid record has [Fresh]. A place that cannot be
+// read holds no record, since that is how some cards show a torn write; a medium of which
+// no place can be read is an error.
 func Open(d medium.Device) (*Journal, error) {
 	j := &Journal{d: d, state: Fresh()}
-	var found bool
+	var readable bool
+	var problem error
 	for n := range uint64(places) {
 		var b [recordSize]byte
 		if err := medium.ReadPlace(d, place(n), b[:]); err != nil {
-			return nil, code.ImageUnreadable.Errorf("journal: place %d of %d: %w", n, places, err)
-		}
-		// A record in another place than its own was moved there: it would not be the
-		// one that its successor spares.
-		r, s, err := decode(&b)
-		if err != nil || r%places != n || found && r < j.revision {
+			problem = err
 			continue
 		}
-		j.revision, j.state, found = r, s, true
+		readable = true
+		// A record in another place than its own was moved there: it would not be the
+		// one that its successor spares. Revisions begin at 1.
+		if r, s, err := decode(&b); err == nil && r%places == n && r > j.revision {
+			j.revision, j.state = r, s
+		}
+	}
+	if !readable {
+		return nil, code.ImageUnreadable.Errorf("journal: no place can be read: %w", problem)
 	}
 	return j, nil
 }

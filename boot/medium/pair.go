@@ -7,8 +7,7 @@ import (
 )
 
 // A Rank judges one copy of a [Pair], given from its beginning to the end of its place:
-// an error where it is not valid, else what tells how new it is. It must not look behind
-// the content's own end: what older content has left there stays.
+// an error where it is not valid, else what tells how new it is.
 type Rank func(copy []byte) (rank uint64, err error)
 
 // A Pair is a place that is kept in two copies.
@@ -62,9 +61,11 @@ type copyOf struct {
 	content []byte
 }
 
-// Write writes both copies. It refuses content that is not valid or that would not count
-// in the end: of a lower rank than what is there, or of the same rank and not the same.
-// Writing what is there already again repairs the other copy.
+// Write writes both copies, filled up with zeros to their whole places: a sector that a
+// torn write has left unreadable behind the content would spoil the copy for ever. It
+// refuses content that is not valid or that would not count in the end: of a lower rank
+// than what is there, or of the same rank and not the same. Writing what is there already
+// again repairs the other copy.
 func (p Pair) Write(d Device, content []byte, rank Rank) error {
 	padded := make([]byte, p[0].Size)
 	if copy(padded, content) != len(content) {
@@ -76,14 +77,14 @@ func (p Pair) Write(d Device, content []byte, rank Rank) error {
 	}
 	first := 0
 	if best, err := p.best(d, rank); err == nil {
-		same := bytes.Equal(best.content[:len(content)], content)
+		same := bytes.Equal(best.content, padded)
 		if r < best.rank || r == best.rank && !same {
 			return fmt.Errorf("medium: not written: rank %d, and copy %d has %d", r, best.which, best.rank)
 		}
 		first = 1 - best.which
 	}
 	for _, i := range []int{first, 1 - first} {
-		if err := WritePlace(d, p[i], content); err != nil {
+		if err := WritePlace(d, p[i], padded); err != nil {
 			return fmt.Errorf("copy %d: %w", i, err)
 		}
 	}

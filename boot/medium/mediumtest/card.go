@@ -8,9 +8,10 @@
 // A write is durable when it returns, so no write is reordered with another one, and a
 // cut concerns only the one that is under way. Of that one's sectors of 512 bytes, some
 // have arrived: the first ones ([Prefix]), the last ones ([Suffix], since a card may
-// program its pages in any order), or the first ones with the next one garbled
-// ([Garbled]: a sector that was being programmed reads as neither old nor new). What is
-// left out is a card that damages what was not being written.
+// program its pages in any order), or the first ones, and the next one, which was being
+// programmed, reads as neither old nor new ([Garbled]) or not at all until it is written
+// again ([Unreadable]). What is left out is a card that damages what was not being
+// written.
 //
 // There are two ways to use it. Where one function is tested, let it run once and look at
 // each of the [Card.States]. Where a whole program is, let it run again and again with
@@ -35,14 +36,21 @@ var ErrPowerCut = errors.New("mediumtest: the power is off")
 type Tear int
 
 const (
-	Prefix  Tear = iota // the first sectors have arrived
-	Suffix              // the last sectors have arrived
-	Garbled             // as Prefix, and the next sector is garbage
+	Prefix     Tear = iota // the first sectors have arrived
+	Suffix                 // the last sectors have arrived
+	Garbled                // as Prefix, and the next sector is garbage
+	Unreadable             // as Prefix, and the next sector cannot be read
 )
 
-func (t Tear) String() string { return [...]string{"prefix", "suffix", "garbled"}[t] }
+// Tears are all of them.
+var Tears = []Tear{Prefix, Suffix, Garbled, Unreadable}
+
+func (t Tear) String() string { return [...]string{"prefix", "suffix", "garbled", "unreadable"}[t] }
 
 type sector = [SectorSize]byte
+
+// unreadable stands for a sector that cannot be read.
+var unreadable = new(sector)
 
 // A Write is one that was made.
 type Write struct {
@@ -97,7 +105,12 @@ func (c *Card) ReadBlocks(first uint64, p []byte) error {
 	}
 	clear(p)
 	for i := 0; i < len(p); i += SectorSize {
-		if s := c.now[first+uint64(i/SectorSize)]; s != nil {
+		block := first + uint64(i/SectorSize)
+		s := c.now[block]
+		if s == unreadable {
+			return fmt.Errorf("mediumtest: block %d cannot be read", block)
+		}
+		if s != nil {
 			copy(p[i:], s[:])
 		}
 	}
@@ -134,8 +147,14 @@ func apply(m map[uint64]*sector, w Write, n int, t Tear) {
 		copy(s[:], w.Data[i*SectorSize:])
 		m[w.First+uint64(i)] = s
 	}
-	if t == Garbled && n < all {
-		m[w.First+uint64(n)] = garbage(w.First + uint64(n))
+	if n == all {
+		return
+	}
+	switch next := w.First + uint64(n); t {
+	case Garbled:
+		m[next] = garbage(next)
+	case Unreadable:
+		m[next] = unreadable
 	}
 }
 
@@ -184,8 +203,8 @@ func (c *Card) States() iter.Seq2[string, *Card] {
 // torn gives the states within one write.
 func (c *Card) torn(m map[uint64]*sector, i int, w Write, yield func(string, *Card) bool) bool {
 	for n := range len(w.Data) / SectorSize {
-		for _, t := range []Tear{Prefix, Suffix, Garbled} {
-			if n == 0 && t != Garbled {
+		for _, t := range Tears {
+			if n == 0 && (t == Prefix || t == Suffix) {
 				continue // nothing has arrived: the state before
 			}
 			s := c.state(m)
