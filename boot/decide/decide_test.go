@@ -100,7 +100,7 @@ func TestRefusals(t *testing.T) {
 		{"rollback to nothing", cleared, RollbackAsked{Candidate{good, true}}, code.SlotEmpty},
 		{"rollback below the floor", s, RollbackAsked{Candidate{Verdict{SecurityVersion: 3}, true}}, code.BelowFloor},
 		{"rollback that will not unseal", s, RollbackAsked{Candidate{good, false}}, code.UnsealNotPredicted},
-		{"anything after a write that failed", stuck, ClearAsked{}, code.UpdateUnsafe},
+		{"anything after a write that failed", stuck, ClearAsked{}, code.JournalUnwritable},
 		{"anything in the bootloader", State{Phase: Loading}, ClearAsked{}, code.UpdateUnsafe},
 	} {
 		after, a := Step(c.s, c.e)

@@ -7,7 +7,11 @@ import (
 
 // asked is what a running controller reports and asks for.
 func (s State) asked(e Event) (State, Action) {
-	if s.Phase != Running {
+	switch s.Phase {
+	case Running:
+	case Unrecorded:
+		return s, Action{Do: Refuse, Code: code.JournalUnwritable}
+	default:
 		return s, Action{Do: Refuse, Code: code.UpdateUnsafe}
 	}
 	switch e := e.(type) {
