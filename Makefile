@@ -10,7 +10,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test vet verify test-std bench bench-board bench-xts peer deps clean help FORCE
+.PHONY: all run test vet verify test-std bench bench-board bench-xts bench-boot peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -37,8 +37,8 @@ vet: ## check the sources: gofmt, go vet for all that is built
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
 
-bench: bench-board bench-xts ## measure everything, and write build/bench.json
-	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
+bench: bench-board bench-xts bench-boot ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ','; sed '1d;$$d' build/bench-boot.json; echo ']'; } > build/bench.json
 
 bench-board: deps peer ## measure the ground, Linux on the same emulated board beside it
 	$(GO) run ./qemu-test/bench
@@ -46,6 +46,9 @@ bench-board: deps peer ## measure the ground, Linux on the same emulated board b
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 	$(GO) run ./internal/benchxts
+
+bench-boot: deps ## measure the verification of the boot chain
+	$(GO) run ./internal/benchboot
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two
