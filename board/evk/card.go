@@ -100,7 +100,7 @@ func (d *Devices) card(arena *dma.Arena, slot int) (*sd.Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	buffer, err := arena.Alloc(maxTransfer, dma.LineSize)
+	buffer, err := arena.Alloc(sd.BlockSize+maxTransfer, dma.LineSize)
 	if err != nil {
 		return nil, err
 	}
