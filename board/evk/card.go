@@ -68,21 +68,20 @@ var slotPads = map[int][]iomuxc.Setting{
 	},
 }
 
-// Card wires up the card of slot 1 or 2, with DMA memory from the arena. It is done
-// once a slot. The card itself is not touched before its Open, so the slot may be
-// empty.
+// SDCard wires up the card of slot 1 or 2. It is done once a slot. The card itself is
+// not touched before its Open, so the slot may be empty.
 //
 // Slot 1 has a switch that tells of a card, and power that can be switched. Slot 2 has
 // neither: there an absent card is one that does not answer.
-func (d *Devices) Card(arena *dma.Arena, slot int) (*sd.Card, error) {
-	c, err := d.card(arena, slot)
+func (b *Board) SDCard(slot int) (*sd.Card, error) {
+	c, err := b.sdCard(slot)
 	if err != nil {
 		return nil, fmt.Errorf("evk: SD slot %d: %w", slot, err)
 	}
 	return c, nil
 }
 
-func (d *Devices) card(arena *dma.Arena, slot int) (*sd.Card, error) {
+func (b *Board) sdCard(slot int) (*sd.Card, error) {
 	pads, ok := slotPads[slot]
 	if !ok {
 		return nil, errors.New("the board has slots 1 and 2")
@@ -96,21 +95,21 @@ func (d *Devices) card(arena *dma.Arena, slot int) (*sd.Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	table, err := arena.Alloc(tableSize, dma.LineSize)
+	table, err := b.DMA.Alloc(tableSize, dma.LineSize)
 	if err != nil {
 		return nil, err
 	}
-	buffer, err := arena.Alloc(sd.BlockSize+maxTransfer, dma.LineSize)
+	buffer, err := b.DMA.Alloc(sd.BlockSize+maxTransfer, dma.LineSize)
 	if err != nil {
 		return nil, err
 	}
 	c := usdhc.Config{Clock: usdhcClock, Table: table, IRQ: line}
 	if slot == 1 {
-		c.Detect, c.Power = true, d.Line(9, "sd1 power").Output
+		c.Detect, c.Power = true, b.Line(9, "sd1 power").Output
 	}
-	d.Clocks.On([]ccm.Gate{ccm.USDHC1, ccm.USDHC2}[n])
+	b.Clocks.On([]ccm.Gate{ccm.USDHC1, ccm.USDHC2}[n])
 	for _, s := range pads {
-		d.Pads.Assign(s).Select()
+		b.Pads.Assign(s).Select()
 	}
 	return sd.New(usdhc.New(regs, c), buffer)
 }

@@ -144,6 +144,7 @@ func writeVectors() {
 // boot starts the kernel, with the MMU on, and makes thread 1. It returns the
 // address of the thread's registers.
 func boot(c *Config) uint32 {
+	writeAll(c.Setup[:])
 	k := state()
 	clearBytes(stateVA, uint32(unsafe.Sizeof(*k)))
 	clearBytes(clockVA, pageSize)
@@ -152,8 +153,7 @@ func boot(c *Config) uint32 {
 	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
 	k.reset.read(c)
 	k.watchdog.start(c.WatchdogSeconds)
-	writeAll(c.Setup[:])
-	if c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 {
+	if silicon(c) {
 		writeAll(c.SiliconSetup[:])
 	}
 	k.startClock(c)
@@ -188,12 +188,21 @@ func boot(c *Config) uint32 {
 	return k.running
 }
 
+// silicon tells whether this is a real chip and not the emulator's.
+func silicon(c *Config) bool { return c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 }
+
 // writeAll makes a list of register writes.
 func writeAll(list []RegisterWrite) {
 	for i := range list {
-		if r := &list[i]; r.Address != 0 {
-			writeReg(r.Address, r.Value)
+		r := &list[i]
+		if r.Address == 0 {
+			return
 		}
+		v := r.Value
+		if r.Keep != 0 {
+			v |= readReg(r.Address) & r.Keep
+		}
+		writeReg(r.Address, v)
 	}
 }
 
@@ -246,9 +255,9 @@ func (k *kernel) setUpMemory() {
 // firstStackSize is that of thread 1; the Go runtime takes 64 KiB of it.
 const firstStackSize = 128 << 10
 
-// pagesUsed is how many pages of physical memory are in use, image and kernel
-// included.
-func (k *kernel) pagesUsed() uint32 { return k.frames.used + k.filePages + mib/pageSize }
+// pagesUsed is how many pages of physical memory are in use: image, kernel and DMA
+// memory included.
+func (k *kernel) pagesUsed() uint32 { return k.frames.used + k.dmaPages + k.filePages + mib/pageSize }
 
 // startRandom gives the generator what little is there before it is seeded: the
 // counter. Nothing that is derived from it is secret.
@@ -258,7 +267,7 @@ func (k *kernel) startRandom(c *Config) {
 		e[i] = uint32(counter())
 	}
 	k.random.add(&e)
-	k.mayBlockForSeed = c.BlockUntilSeeded
+	k.mayBlockForSeed = c.BlockUntilSeeded && silicon(c)
 }
 
 // greet says on the console which board this is, and how the last boot died.

@@ -27,8 +27,9 @@ type Config struct {
 	// which is switched on.
 	CounterHz, Counter uint32
 
-	// BlockUntilSeeded makes getrandom wait until /dev/seed has been written: set
-	// where the board has a source of entropy, which a driver will feed to it.
+	// BlockUntilSeeded makes getrandom wait, on silicon, until /dev/seed has been
+	// written: set where the chip has a source of entropy, which a driver will feed to
+	// it. An emulated chip has none.
 	BlockUntilSeeded bool
 
 	// Env is the environment that the program starts with.
@@ -38,8 +39,8 @@ type Config struct {
 	// the interrupt controller, is out of User mode's reach.
 	Devices [maxDeviceRanges]DeviceRange
 
-	// Setup are register writes to be made first of all, such as the pads of
-	// the console.
+	// Setup are register writes to be made first of all, in order: the host's
+	// reset lines, then such as the pads of the console.
 	Setup [32]RegisterWrite
 
 	// SiliconSetup are those that follow on silicon only: QEMU does not map every
@@ -56,6 +57,6 @@ const maxDeviceRanges = 32
 // the first address after.
 type DeviceRange struct{ Start, End uint32 }
 
-// A RegisterWrite is one 32-bit write to a device register. Address 0 ends a
-// list.
-type RegisterWrite struct{ Address, Value uint32 }
+// A RegisterWrite is one 32-bit write to a device register. The bits of Keep stay as
+// they are; if there are any, the register is read first. Address 0 ends a list.
+type RegisterWrite struct{ Address, Value, Keep uint32 }

@@ -7,28 +7,22 @@ import (
 	"testing"
 
 	"nitro/board/evk"
-	"nitro/board/imx6ul/dma"
 	"nitro/board/imx6ul/sd"
 )
 
 type board struct {
-	devices *evk.Devices
-	arena   *dma.Arena
-	first   *sd.Card
-	second  *sd.Card
+	first, second *sd.Card
 }
 
 var open = sync.OnceValues(func() (b board, err error) {
-	if b.devices, err = evk.Open(); err != nil {
+	e, err := evk.Open()
+	if err != nil {
 		return b, err
 	}
-	if b.arena, err = dma.Open(1 << 20); err != nil {
+	if b.first, err = e.SDCard(1); err != nil {
 		return b, err
 	}
-	if b.first, err = b.devices.Card(b.arena, 1); err != nil {
-		return b, err
-	}
-	b.second, err = b.devices.Card(b.arena, 2)
+	b.second, err = e.SDCard(2)
 	return b, err
 })
 

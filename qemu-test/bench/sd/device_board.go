@@ -4,7 +4,6 @@ package main
 
 import (
 	"nitro/board/evk"
-	"nitro/board/imx6ul/dma"
 	"nitro/board/imx6ul/sd"
 )
 
@@ -21,15 +20,11 @@ func (c card) WriteAt(p []byte, at int64) (int, error) {
 
 // open gives the card in slot 1, and memory for requests.
 func open() (device, []byte, error) {
-	d, err := evk.Open()
+	b, err := evk.Open()
 	if err != nil {
 		return nil, nil, err
 	}
-	arena, err := dma.Open(1 << 20)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := d.Card(arena, 1)
+	c, err := b.SDCard(1)
 	if err != nil {
 		return nil, nil, err
 	}
