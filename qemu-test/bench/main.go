@@ -4,7 +4,8 @@
 //	name value unit peer peer_value ratio
 //
 // ("-" where there is no peer), and writes the same fields to build/bench-board.json.
-// Everything is counted in instructions, so the figures repeat.
+// Everything is counted in instructions, so the figures repeat, but for the SD card's
+// speed, which is of the wall clock: the median of several runs by turns.
 package main
 
 import (
@@ -61,7 +62,7 @@ func run(ctx context.Context) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context) error{b.ground, b.latency, b.boot, b.masked, b.lines} {
+	for _, measure := range []func(context.Context) error{b.ground, b.latency, b.boot, b.masked, b.lines, b.card} {
 		if err := measure(ctx); err != nil {
 			return err
 		}
@@ -114,12 +115,10 @@ func (b *bench) ground(ctx context.Context) error {
 	if err != nil || theirs.ExitCode != 0 {
 		return fmt.Errorf("ground on Linux: exit code %d, %w\n%s", theirs.ExitCode, err, theirs.Output)
 	}
-	name, err := peer.Linux()
+	name, err := linuxName()
 	if err != nil {
 		return err
 	}
-	name, _, _ = strings.Cut(strings.TrimPrefix(name, "linux-image-"), "+")
-	name = "linux-" + name
 	values := parse(string(theirs.Output))
 	for _, f := range parseOrder(string(ours.Console)) {
 		if v, ok := values[f.Name]; ok {
@@ -128,6 +127,13 @@ func (b *bench) ground(ctx context.Context) error {
 		b.report(f)
 	}
 	return nil
+}
+
+// linuxName is how figures name the peer.
+func linuxName() (string, error) {
+	name, err := peer.Linux()
+	name, _, _ = strings.Cut(strings.TrimPrefix(name, "linux-image-"), "+")
+	return "linux-" + name, err
 }
 
 // latency measures the way from an interrupt to its goroutine while another computes.
