@@ -61,7 +61,7 @@ const addressLimit = 30 * time.Second
 func (f *firmware) reportAddress() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), addressLimit)
-		err := f.ports[0].WaitAddress(ctx)
+		_, err := f.ports[0].WaitAddress(ctx)
 		cancel()
 		if err == nil {
 			break
