@@ -14,6 +14,8 @@ import (
 	"nitro/board/imx6ul/pca9552"
 )
 
+var _ board.Board = (*Board)(nil)
+
 // A Board is the EVK with what stands beside it: a TPM on I2C1, and the reset latch
 // of the host. It satisfies board.Board.
 type Board struct {
@@ -23,8 +25,9 @@ type Board struct {
 	// expander with more reset lines.
 	I2C1 *i2c.Bus
 
-	lines []board.ResetLine
-	led   lamp
+	lines    []board.ResetLine
+	led      lamp
+	ethernet ethernet
 }
 
 // The pins of the host's reset latch: four of GPIO1's lines with pads of their own,
@@ -120,6 +123,30 @@ func (b *Board) Line(n int, name string) *gpio.Line {
 	}
 	p := iomuxc.GPIO1_IO00 + iomuxc.Pad(n*4)
 	return b.GPIO1.Line(n, name, b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: imx6ul.ALTGPIO, Input: true, Control: lineControl}))
+}
+
+// Port opens an Ethernet port, counted from 0.
+func (b *Board) Port(n int) (board.Port, error) {
+	p, err := b.Ethernet(n)
+	if err != nil {
+		return nil, err // not p: a nil *enet.Port is no nil board.Port
+	}
+	return p, nil
+}
+
+// Cards is how many slots there are.
+func (b *Board) Cards() int { return len(slotPads) }
+
+// Card opens a card slot, counted from 0.
+func (b *Board) Card(n int) (board.Card, error) {
+	c, err := b.SDCard(n + 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Open(); err != nil {
+		return nil, fmt.Errorf("evk: SD slot %d: %w", n+1, err)
+	}
+	return c, nil
 }
 
 // Name is the base board's.

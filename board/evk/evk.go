@@ -45,6 +45,7 @@ var config = kernel.Config{
 		{Start: 0x021bc000, End: 0x021bd000}, // OCOTP
 		{Start: 0x021f8000, End: 0x021fc000}, // I2C4
 		{Start: 0x02284000, End: 0x02285000}, // RNGB
+		{Start: 0x02290000, End: 0x02291000}, // IOMUXC_SNVS, on the ULL
 	},
 
 	Setup: [32]kernel.RegisterWrite{
@@ -62,6 +63,10 @@ var config = kernel.Config{
 		// pad with a 100 kOhm pull-up and medium drive).
 		{Address: 0x020e0084, Value: 0},
 		{Address: 0x020e0310, Value: 0x1b0b1},
+
+		// The Ethernet ports' 50 MHz come from the chip's PLL and go out to the PHYs
+		// (IMX6ULLRM 32.7.2, GPR1: ENETx_CLK_SEL clear, ENETx_TX_CLK_DIR set).
+		{Address: 0x020e4004, Value: 1<<17 | 1<<18, Keep: ^uint32(1<<13 | 1<<14)},
 	},
 
 	ChipID: imx6ul.DIGPROG,

@@ -194,9 +194,15 @@ func silicon(c *Config) bool { return c.ChipID != 0 && readReg(c.ChipID)&0xffff 
 // writeAll makes a list of register writes.
 func writeAll(list []RegisterWrite) {
 	for i := range list {
-		if r := &list[i]; r.Address != 0 {
-			writeReg(r.Address, r.Value)
+		r := &list[i]
+		if r.Address == 0 {
+			return
 		}
+		v := r.Value
+		if r.Keep != 0 {
+			v |= readReg(r.Address) & r.Keep
+		}
+		writeReg(r.Address, v)
 	}
 }
 

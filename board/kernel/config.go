@@ -57,6 +57,6 @@ const maxDeviceRanges = 32
 // the first address after.
 type DeviceRange struct{ Start, End uint32 }
 
-// A RegisterWrite is one 32-bit write to a device register. Address 0 ends a
-// list.
-type RegisterWrite struct{ Address, Value uint32 }
+// A RegisterWrite is one 32-bit write to a device register. The bits of Keep stay as
+// they are; if there are any, the register is read first. Address 0 ends a list.
+type RegisterWrite struct{ Address, Value, Keep uint32 }

@@ -15,12 +15,12 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
 
 	"nitro/internal/peer/guest"
+	"nitro/internal/tied"
 )
 
 // Emulator is the program that runs the emulated board.
@@ -128,7 +128,7 @@ func (k *kernel) boot(ctx context.Context, job *Job, initrd, dir, nonce string) 
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	start := time.Now()
-	ran := runTied(cmd)
+	ran := tied.Run(cmd)
 	res := Result{Emulator: complaints.Bytes(), Took: time.Since(start)}
 	if !answer.marked.IsZero() {
 		res.Began = answer.marked.Sub(start)
@@ -164,15 +164,6 @@ func (t *transcript) Write(p []byte) (int, error) {
 		t.marked = time.Now()
 	}
 	return len(p), nil
-}
-
-// runTied runs cmd so that the kernel kills it should this process die first.
-// The tie belongs to the thread that starts the child, hence the lock.
-func runTied(cmd *exec.Cmd) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd.Run()
 }
 
 // emulatorArgs gives the emulator's command line: the reference board with
