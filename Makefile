@@ -10,7 +10,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test vet verify test-std bench bench-board bench-xts peer deps clean help FORCE
+.PHONY: all run test vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-xts peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -40,8 +40,11 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 bench: bench-board bench-xts ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
 
-bench-board: deps peer ## measure the ground, Linux on the same emulated board beside it
+bench-board: deps peer all ## measure the ground, the boot and the network, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
+
+bench-ground bench-boot bench-net: bench-%: deps peer all ## measure that part of bench-board
+	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
