@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -89,21 +90,26 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// TestStartFails: a rack that cannot be started says why, and leaves nothing.
+// TestStartFails: a rack that cannot be started says why.
 func TestStartFails(t *testing.T) {
-	for _, c := range []Config{
-		{Image: "/nowhere/image.elf"},
-		{Image: build(t, "hello"), Args: []string{"-no-such-option"}},
-		{Image: build(t, "hello"), NoTPM: true, Cards: [2]string{"/nowhere/card"}},
-		{Image: build(t, "hello"), TPMState: "/dev/null/tpm"},
-		{Image: build(t, "hello"), NoTPM: true, Nets: make([]Net, 3)},
+	hello := build(t, "hello")
+	for _, c := range []struct {
+		Config
+		want string
+	}{
+		{Config{Image: "/nowhere/image.elf"}, "could not load kernel"},
+		{Config{Image: hello, Args: []string{"-no-such-option"}}, "invalid option"},
+		{Config{Image: hello, NoTPM: true, Cards: [2]string{"/nowhere/card"}}, "No such file"},
+		{Config{Image: hello, NoTPM: true, EEPROM: "/nowhere/eeprom"}, "no such file"},
+		{Config{Image: hello, TPMState: "/dev/null/tpm"}, "not a directory"},
+		{Config{Image: hello, NoTPM: true, Nets: make([]Net, 3)}, "the board has 2 Ethernet ports"},
 	} {
-		r, err := Start(c)
+		r, err := Start(c.Config)
 		if err == nil {
 			r.Close()
-			t.Errorf("%+v: it started", c)
-			continue
 		}
-		t.Log(err)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v", c.Config, err)
+		}
 	}
 }
