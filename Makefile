@@ -9,7 +9,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-xts peer deps clean help FORCE
+.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-xts peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -34,6 +34,9 @@ vet: ## check the sources: gofmt, go vet for all that is built
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
+
+soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
+	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 
 bench: bench-board bench-xts ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
