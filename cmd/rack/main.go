@@ -5,7 +5,9 @@
 //	rack [-image file] [-card file] [-tpm-state folder] [-port n] [-v]
 //
 // Card and TPM are kept from run to run, in build/rack unless flags say otherwise; a
-// card that is not there is made. The rack's own words begin with "rack:", and all
+// card that is not there is made, and -tpm-state "" gives a new TPM each time. Port n of
+// 127.0.0.1, or a free one if it is taken, leads to the firmware's HTTPS. -v shows what
+// the emulator reports and what the board does with its pins. The rack's own words begin with "rack:", and all
 // else is the board's.
 package main
 
@@ -41,7 +43,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.image, "image", "build/controller.elf", "`file` of the firmware, an ELF image")
 	flag.StringVar(&o.card, "card", "build/rack/card.img", "`file` of the SD card; made if it is not there")
-	flag.StringVar(&o.tpmState, "tpm-state", "build/rack/tpm", "`folder` of the TPM's state; none if it is empty text: a new TPM each time")
+	flag.StringVar(&o.tpmState, "tpm-state", "build/rack/tpm", "`folder` of the TPM's state; \"\" is a new TPM each time")
 	flag.IntVar(&o.port, "port", 8443, "port of 127.0.0.1 that leads to the firmware's HTTPS; if it is taken, a free one is used")
 	flag.BoolVar(&o.verbose, "v", false, "show the emulator's events, and what the board does with its pins")
 	flag.Parse()

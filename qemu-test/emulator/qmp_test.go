@@ -53,10 +53,10 @@ func TestQMP(t *testing.T) {
 		}
 	}
 	from := 0
-	for _, name := range []string{"RESUME", "STOP", "RESET", "SHUTDOWN"} {
+	for _, name := range []string{"STOP", "SHUTDOWN"} {
 		e, err := q.Await(from, limit, name)
-		if err != nil {
-			t.Fatalf("%v: the events are %v", err, q.Events())
+		if err != nil || e.Name != name {
+			t.Fatalf("%v, %v: the events are %v", e, err, q.Events())
 		}
 		from = e.N + 1
 	}

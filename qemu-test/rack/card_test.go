@@ -31,10 +31,10 @@ func TestCards(t *testing.T) {
 			t.Errorf("%s: %s", line, text)
 		}
 	}
-	run(Config{Cards: [2]string{one, two}}, `qemu-io sd0 "write -P 0x5a 1024 1024"`, `wrote 1024/1024 .*\n`)
-	run(Config{Cards: [2]string{two, one}}, `qemu-io sd1 "read -P 0x5a 1024 1024"`, `read 1024/1024 .*\n`)
+	run(Config{Cards: [2]string{one, two}}, `qemu-io sd0 "write -P 0x5a 2098176 1024"`, `wrote 1024/1024 bytes at offset 2098176.*\n`)
+	run(Config{Cards: [2]string{two, one}}, `qemu-io sd1 "read -P 0x5a 2098176 1024"`, `read 1024/1024 bytes at offset 2098176.*\n`)
 	got, err := CompareCards(one, two)
-	if want := []Sectors{{2, 2}}; err != nil || !slices.Equal(got, want) {
+	if want := []Sectors{{4098, 2}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("the cards differ in %v, %v, want %v", got, err, want)
 	}
 	if got, err := CompareCards(two, three); err != nil || len(got) != 0 {

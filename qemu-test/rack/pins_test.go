@@ -75,7 +75,20 @@ func TestWire(t *testing.T) {
 	if got := r.psr(t); got != 1<<5 {
 		t.Errorf("with line 5 cut off and high PSR is %#x", got)
 	}
+	must(t, r.Pins.Drive(in, true))
+	r.expect(t, `came rising .*`)
+	must(t, r.Pins.AwaitLevel("reset", true, bootLimit))
+	r.expect(t, `armed falling`)
+	must(t, r.Pins.Drive(in, false))
+	r.expect(t, `came falling .*`)
+	must(t, r.Pins.AwaitLevel("reset", false, bootLimit))
+	if got := r.psr(t); got != 1<<5 {
+		t.Errorf("with line 5 cut off and high, and the wire low again, PSR is %#x", got)
+	}
 	must(t, r.Pins.Join("reset"))
+	if got := r.psr(t); got != 0 {
+		t.Errorf("with line 5 joined again PSR is %#x", got)
+	}
 	if err := r.Pins.Drive(GPIO(1, 5), true); err == nil {
 		t.Error("a pin that follows a wire took another level")
 	}
