@@ -5,7 +5,6 @@ GO      ?= go
 # What makes a linux/arm program an image: see internal/metal.
 IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -T 0x80010000 -E cpuentry -R 0x1000'
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
-QEMU     = qemu-system-arm -M mcimx6ul-evk -m 512M -display none -monitor none -net none -serial stdio
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
@@ -17,9 +16,8 @@ all: build/controller.elf ## build the firmware
 build/controller.elf: FORCE
 	$(IMAGE) -o $@ ./cmd/controller
 
-run: deps all ## boot the firmware on the emulated board (Ctrl-C ends it)
-	@echo "run: the console of the emulated MCIMX6UL-EVK follows; Ctrl-C ends it"
-	exec $(QEMU) -kernel build/controller.elf
+run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
+	@$(GO) run ./cmd/rack
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short ./...

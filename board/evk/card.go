@@ -68,9 +68,8 @@ var slotPads = map[int][]iomuxc.Setting{
 	},
 }
 
-// SDCard wires up the card of slot 1 or 2. It is done
-// once a slot. The card itself is not touched before its Open, so the slot may be
-// empty.
+// SDCard wires up the card of slot 1 or 2. It is done once a slot. The card itself is
+// not touched before its Open, so the slot may be empty.
 //
 // Slot 1 has a switch that tells of a card, and power that can be switched. Slot 2 has
 // neither: there an absent card is one that does not answer.
@@ -100,7 +99,7 @@ func (b *Board) sdCard(slot int) (*sd.Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	buffer, err := b.DMA.Alloc(maxTransfer, dma.LineSize)
+	buffer, err := b.DMA.Alloc(sd.BlockSize+maxTransfer, dma.LineSize)
 	if err != nil {
 		return nil, err
 	}
