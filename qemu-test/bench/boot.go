@@ -11,15 +11,15 @@ import (
 	"nitro/internal/insncount"
 	"nitro/internal/metal"
 	"nitro/internal/peer"
-	"nitro/qemu-test/emulator"
+	"nitro/qemu-test/rack"
 )
 
-// What the firmware does and says when its API can be reached, and what it says of its
-// memory 30 seconds later. The function must not be inlined.
+// What the firmware does and says when its API can be reached, and its status line half
+// a minute later.
 const (
 	readyFunction = "main.announceReady"
 	readyLine     = `controller: ready\r\n`
-	memoryLine    = `controller: ram\.idle (\d+) bytes\r\n`
+	memoryLine    = `controller: up \d+ s, .*?([\d.]+) MiB in use.*\r\n`
 )
 
 // idleFunction is what the kernel's idle thread runs (board/kernel): a DSB, and then a
@@ -39,8 +39,9 @@ const (
 //
 //	boot.to_https_ready       instructions, without those of the idle thread
 //	boot.to_https_ready_wall  ms from the emulator's start
-//	ram.idle                  bytes in use 30 s after that; on Linux by nothing but its
-//	                          kernel, its first process and one other
+//	ram.idle                  bytes in use half a minute later, as the status line has
+//	                          them (to 0.1 MiB); on Linux by nothing but its kernel, its
+//	                          first process and one other
 //	image.size                MiB of build/controller.elf, as make all leaves it
 func (b *bench) bootArea(ctx context.Context) error {
 	return inTurn(ctx, b.bootInstructions, b.bootTime, b.imageSize)
@@ -153,11 +154,12 @@ func (b *bench) bootTime(ctx context.Context) error {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// startController starts the firmware and waits until it is ready, which took so long.
-// Who calls it must close the board.
-func startController(image string, further ...string) (*emulator.Board, time.Duration, error) {
+// startController starts the firmware, on a board with a TPM and with a network at both
+// Ethernet ports, and waits until it is ready, which took so long (the start of the
+// TPM's emulator included). Who calls it must close the board.
+func startController(image string, further ...string) (*rack.Rack, time.Duration, error) {
 	start := time.Now()
-	board, err := emulator.Start(emulator.Config{Image: image, Args: append([]string{"-no-reboot", "-nic", "user"}, further...)})
+	board, err := rack.Start(rack.Config{Image: image, Nets: []rack.Net{{Cable: rack.User}, {Cable: rack.User}}, Args: further})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -169,12 +171,13 @@ func startController(image string, further ...string) (*emulator.Board, time.Dur
 }
 
 // idleMemory waits for the firmware's line on its memory, and gives the bytes.
-func idleMemory(board *emulator.Board) (float64, error) {
+func idleMemory(board *rack.Rack) (float64, error) {
 	m, err := board.Expect(memoryLine, memoryLimit)
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseFloat(m[1], 64)
+	mib, err := strconv.ParseFloat(m[1], 64)
+	return mib * (1 << 20), err
 }
 
 // idleLinux runs the program idle on Linux.

@@ -22,7 +22,8 @@ func TestParseIperf(t *testing.T) {
 		{`{"error":"the server has terminated","end":{}}`, 0, "the server has terminated"},
 		{``, 0, "unexpected end"},
 	} {
-		rate, err := parseIperf([]byte(c.text))
+		got, err := parseIperf([]byte(c.text))
+		rate := got.rate
 		said := ""
 		if err != nil {
 			said = err.Error()
