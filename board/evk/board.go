@@ -2,6 +2,7 @@ package evk
 
 import (
 	"fmt"
+	"sync"
 
 	"nitro/board"
 	"nitro/board/hold"
@@ -25,9 +26,12 @@ type Board struct {
 	// expander with more reset lines.
 	I2C1 *i2c.Bus
 
-	lines    []board.ResetLine
-	led      lamp
-	ethernet ethernet
+	lines []board.ResetLine
+	led   lamp
+
+	startEthernet sync.Once
+	ethernet      *imx6ul.Ethernet
+	ethernetErr   error
 }
 
 // The pins of the host's reset latch: four of GPIO1's lines with pads of their own,
