@@ -138,21 +138,6 @@ func (b *Board) Port(n int) (board.Port, error) {
 	return p, nil
 }
 
-// Cards is how many slots there are.
-func (b *Board) Cards() int { return len(slotPads) }
-
-// Card opens a card slot, counted from 0.
-func (b *Board) Card(n int) (board.Card, error) {
-	c, err := b.SDCard(n + 1)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Open(); err != nil {
-		return nil, fmt.Errorf("evk: SD slot %d: %w", n+1, err)
-	}
-	return c, nil
-}
-
 // Name is the base board's.
 func (b *Board) Name() string { return config.Name }
 

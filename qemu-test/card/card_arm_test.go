@@ -19,10 +19,10 @@ var open = sync.OnceValues(func() (b board, err error) {
 	if err != nil {
 		return b, err
 	}
-	if b.first, err = e.SDCard(1); err != nil {
+	if b.first, err = e.SDCard(0); err != nil {
 		return b, err
 	}
-	b.second, err = e.SDCard(2)
+	b.second, err = e.SDCard(1)
 	return b, err
 })
 
