@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"nitro/internal/metal"
 	"nitro/internal/peer"
@@ -26,14 +25,12 @@ type cardBench struct {
 	dir, image, linux string
 }
 
-// card measures an SD card, in both ways by the wall clock, and then in instructions.
-func (b *bench) card(ctx context.Context) error {
+// cardArea measures an SD card by the wall clock, and what a request of 4 KiB takes of
+// the processor.
+func (b *bench) cardArea(ctx context.Context) error {
 	const program = "./qemu-test/bench/sd"
-	name, err := linuxName()
-	if err != nil {
-		return err
-	}
 	c := cardBench{dir: b.build, linux: filepath.Join(b.build, "sd-linux")}
+	var err error
 	if c.image, err = b.image(ctx, metal.Build{Tags: []string{"board"}, Test: true}, program, "sd"); err != nil {
 		return err
 	}
@@ -49,7 +46,7 @@ func (b *bench) card(ctx context.Context) error {
 		ours, theirs = append(ours, o), append(theirs, t)
 	}
 	for i, f := range ours[0] {
-		f.Value, f.Peer, f.PeerValue = median(ours, i), name, median(theirs, i)
+		f.Value, f.Peer, f.PeerValue = median(column(ours, i)), b.linux, median(column(theirs, i))
 		b.report(f)
 	}
 	counted, theirCounted, err := c.pair(ctx, true)
@@ -58,7 +55,7 @@ func (b *bench) card(ctx context.Context) error {
 	}
 	for i, f := range counted {
 		if f.Unit == "IOPS" { // of a second in which each nanosecond is an instruction
-			b.report(figure{Name: f.Name + "_instructions", Value: 1e9 / f.Value, Unit: "instructions", Peer: name, PeerValue: 1e9 / theirCounted[i].Value})
+			b.report(figure{Name: f.Name + "_instructions", Value: 1e9 / f.Value, Unit: "instructions", Peer: b.linux, PeerValue: 1e9 / theirCounted[i].Value})
 		}
 	}
 	return nil
@@ -99,12 +96,10 @@ func freshCard(file string) error {
 	return errors.Join(f.Truncate(cardSize), f.Close())
 }
 
-// median is that of figure i of all runs.
-func median(runs [][]figure, i int) float64 {
-	var values []float64
+// column gives figure i of all runs.
+func column(runs [][]figure, i int) (values []float64) {
 	for _, r := range runs {
 		values = append(values, r[i].Value)
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
+	return values
 }

@@ -26,7 +26,7 @@ var open = sync.OnceValues(func() (cards [2]*sd.Card, err error) {
 	if err != nil {
 		return cards, err
 	}
-	if cards[0], err = b.SDCard(1); err != nil {
+	if cards[0], err = b.SDCard(0); err != nil {
 		return cards, err
 	}
 	window, err := mmio.Map(0x02194000, usdhc.Size)

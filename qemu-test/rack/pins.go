@@ -162,10 +162,27 @@ func (p *Pins) disconnect() {
 	}
 }
 
-// reset does what a reset does to pins. The emulator has just reset the board, which
+// beforeReset takes note of the last that the board has done, which stands still, and
+// ends the watch: a new connection forgets what was told of the outputs.
+func (p *Pins) beforeReset() error {
+	p.mu.Lock()
+	q := p.qtest
+	p.mu.Unlock()
+	if q == nil {
+		return errors.New("rack: pins: the rack is off")
+	}
+	registers, err := q.Read(gpioBase[0], 8)
+	if err != nil {
+		return err
+	}
+	p.sampled(registers)
+	p.disconnect()
+	return nil
+}
+
+// afterReset does what a reset does to pins. The emulator has just reset the board, which
 // still stands still, and has forgotten the levels of its inputs.
-func (p *Pins) reset() error {
-	p.disconnect() // a new connection forgets what was told of the outputs
+func (p *Pins) afterReset() error {
 	p.mu.Lock()
 	for pin, d := range p.drive {
 		if d != Released {

@@ -24,7 +24,7 @@ func open() (device, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := b.SDCard(1)
+	c, err := b.SDCard(0)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -25,7 +25,7 @@ func main() {
 		os.Exit(1)
 	}
 	for slot := 1; slot <= 2; slot++ {
-		c, err := b.SDCard(slot)
+		c, err := b.SDCard(slot - 1)
 		if err != nil {
 			fmt.Println("cards:", err)
 			os.Exit(1)
