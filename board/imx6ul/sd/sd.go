@@ -73,7 +73,7 @@ type Card struct {
 	buffer dma.Buffer // for blocks
 	cmd    Command    // the last one, here so that none is allocated
 	lost   error      // why there is no card; nil when it is open
-	unsure bool       // an identification broke off: which card is there is not known
+	unsure bool       // a transfer or an identification broke off: the next one begins with an identification
 	stats  Stats
 	identity
 }
