@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"nitro/board"
 	"nitro/board/imx6ul"
 	"nitro/board/imx6ul/ccm"
 	"nitro/board/imx6ul/enet"
@@ -77,7 +78,17 @@ type ethernet struct {
 // Ports is how many Ethernet ports there are.
 func (b *Board) Ports() int { return ports }
 
-// Ethernet opens a port, counted from 0: ENET1 is 0. It does not wait for the link.
+// Port opens a port, counted from 0, as Ethernet does.
+func (b *Board) Port(n int) (board.Port, error) {
+	p, err := b.Ethernet(n)
+	if err != nil {
+		return nil, err // no typed nil
+	}
+	return p, nil
+}
+
+// Ethernet opens a port, counted from 0: ENET1 is 0. It does not wait for the link. The
+// port gives its Stats too.
 func (b *Board) Ethernet(n int) (*enet.Port, error) {
 	if n < 0 || n >= ports {
 		return nil, fmt.Errorf("evk: Ethernet port %d: there are %d", n, ports)

@@ -7,6 +7,8 @@
 // reset, a board of this package goes on: the watchdog's reset boots it again,
 // RAM is kept but for the image's own segments, which are loaded anew.
 //
+// [QMP] pulls plugs: it speaks the emulator's own protocol.
+//
 // [GDB] speaks as much of the GDB remote protocol as that takes (GDB's manual,
 // appendix E; QEMU's gdbstub.rst for physical addresses).
 //
