@@ -11,11 +11,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"nitro/internal/metal"
-	"nitro/qemu-test/emulator"
+	"nitro/qemu-test/rack"
 )
 
 // Types of frames that images/frames knows.
@@ -46,57 +47,72 @@ func echoOf(f []byte) []byte {
 	return append(e, make([]byte, max(0, 60-len(e)))...)
 }
 
-// A station is a board with images/frames, and the wires of its ports.
+// answerLimit bounds what the board takes for an answer.
+const answerLimit = 20 * time.Second
+
+// portAddress is that of the board's port n.
+func portAddress(n int) net.HardwareAddr { return net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(n)} }
+
+// A station is a board with images/frames, and the other ends of its ports' cables.
 type station struct {
+	*rack.Rack
 	t     *testing.T
-	board *emulator.Board
-	qmp   *emulator.QMP
-	wires [2]*wire
+	wires [2]*rack.Frames
 }
 
-func newStation(t *testing.T, args ...string) *station {
+func newStation(t *testing.T) *station {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "frames.elf")
 	if err := (metal.Build{}).Image(t.Context(), "nitro/qemu-test/images/frames", image); err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(t.TempDir(), "qmp")
-	cables := []*cable{newCable(t), newCable(t)}
-	for n, c := range cables {
-		args = append(args, c.args(n)...)
+	c := rack.Config{Image: image, NoTPM: true}
+	for n := range 2 {
+		c.Nets = append(c.Nets, rack.Net{Cable: rack.Raw, MAC: portAddress(n).String()})
 	}
-	s := &station{t: t}
-	s.board = start(t, emulator.Config{Image: image, Args: append(args, "-qmp", "unix:"+socket+",server=on,wait=off")})
-	for n, c := range cables {
-		s.wires[n] = c.plug()
-	}
-	var err error
-	if s.qmp, err = emulator.DialQMP(socket); err != nil {
+	r, err := rack.Start(c)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.qmp.Close() })
+	t.Cleanup(func() { r.Close() })
+	s := &station{Rack: r, t: t}
+	for n := range s.wires {
+		if s.wires[n], err = r.Frames(n); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.expect(`port \d link true\r\n(?s:.*)port \d link true\r\n`)
 	return s
 }
 
 func (s *station) expect(pattern string) {
 	s.t.Helper()
-	if _, err := s.board.Expect(pattern, bootLimit); err != nil {
+	if _, err := s.Expect(pattern, bootLimit); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// send sends frames to port n, as fast as they go.
+func (s *station) send(n int, frames ...[]byte) {
+	for _, f := range frames {
+		if err := s.wires[n].Send(f); err != nil {
+			s.t.Error(err)
+			return
+		}
 	}
 }
 
 // stats asks a port for its counters.
 func (s *station) stats(n int) map[string]int {
 	s.t.Helper()
-	s.wires[n].send(frameOf(60, portAddress(n), typeStats))
-	f, err := s.wires[n].receive(answerLimit)
+	s.send(n, frameOf(60, portAddress(n), typeStats))
+	f, err := s.wires[n].Receive(answerLimit)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	counts := map[string]int{}
 	for _, m := range regexp.MustCompile(`(\w+):(\d+)`).FindAllSubmatch(f[14:], -1) {
-		counts[string(m[1])], _ = strconv.Atoi(string(m[2]))
+		counts[string(m[1])], _ = strconv.Atoi(string(m[2])) // digits
 	}
 	if _, ok := counts["Received"]; !ok {
 		s.t.Fatalf("no counters, but %q", f)
@@ -104,16 +120,19 @@ func (s *station) stats(n int) map[string]int {
 	return counts
 }
 
-// echoes takes answers from port n, and compares them.
-func (s *station) echoes(n int, sent [][]byte) {
+// echoes sends frames to port n, and compares what comes of those that are good.
+func (s *station) echoes(n int, all, good [][]byte) {
 	s.t.Helper()
-	for i, f := range sent {
-		got, err := s.wires[n].receive(answerLimit)
+	go s.send(n, all...)
+	for i, f := range good {
+		got, err := s.wires[n].Receive(answerLimit)
 		if err != nil {
-			s.t.Fatalf("port %d, frame %d of %d, %d bytes: %v", n, i, len(sent), len(f), err)
+			s.t.Errorf("port %d, frame %d of %d, %d bytes: %v", n, i, len(good), len(f), err)
+			return
 		}
 		if want := echoOf(f); !bytes.Equal(got, want) {
-			s.t.Fatalf("port %d, frame %d of %d: %d bytes came, % x, want %d bytes, % x", n, i, len(sent), len(got), got[:min(20, len(got))], len(want), want[:20])
+			s.t.Errorf("port %d, frame %d of %d: %d bytes came, % x, want %d bytes, % x", n, i, len(good), len(got), got[:min(20, len(got))], len(want), want[:20])
+			return
 		}
 	}
 }
@@ -122,13 +141,13 @@ func (s *station) echoes(n int, sent [][]byte) {
 func (s *station) works() {
 	s.t.Helper()
 	for n := range s.wires {
-		f := frameOf(777, portAddress(n), typeEcho)
-		s.wires[n].send(f)
-		s.echoes(n, [][]byte{f})
+		f := [][]byte{frameOf(777, portAddress(n), typeEcho)}
+		s.echoes(n, f, f)
 	}
 }
 
-// TestFrames torments the emulated board's ports from the other ends of their wires.
+// TestFrames torments the emulated board's ports from the other ends of their cables.
+// The subtests share the board.
 func TestFrames(t *testing.T) {
 	s := newStation(t)
 	for _, c := range []struct {
@@ -138,7 +157,7 @@ func TestFrames(t *testing.T) {
 		{"lengths", lengths}, {"checksums", checksums}, {"flood", flood}, {"rubbish", rubbish}, {"flaps", flaps}, {"storm", storm},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.t, s.wires[0].t, s.wires[1].t = t, t, t
+			s.t = t
 			c.test(s)
 			s.works()
 		})
@@ -150,7 +169,7 @@ func TestFrames(t *testing.T) {
 // frame for ever.)
 func lengths(s *station) {
 	const most = 1700
-	for n, w := range s.wires {
+	for n := range s.wires {
 		before := s.stats(n)
 		var all, good [][]byte
 		for length := 1; length < most; length++ {
@@ -160,8 +179,7 @@ func lengths(s *station) {
 				good = append(good, f)
 			}
 		}
-		go w.send(all...)
-		s.echoes(n, good)
+		s.echoes(n, all, good)
 		after := s.stats(n)
 		for name, want := range map[string]int{
 			"Received": 1518 - 13 + 1, "TooShort": 13, "TooLong": most - 1519, "Transmitted": len(good) + 1, "Damaged": 0, "Resets": 0,
@@ -188,8 +206,8 @@ func checksums(s *station) {
 		for _, length := range []int{20, 21, 100, 1439} {
 			payload := frameOf(length, nil, 0)
 			packet := ipFrame(k.v6, k.protocol, payload)
-			s.wires[0].send(append(frameOf(14, portAddress(0), typeRelay), packet...))
-			got, err := s.wires[0].receive(answerLimit)
+			s.send(0, append(frameOf(14, portAddress(0), typeRelay), packet...))
+			got, err := s.wires[0].Receive(answerLimit)
 			if err != nil {
 				s.t.Fatal(err)
 			}
@@ -244,16 +262,15 @@ func onesSum(b []byte) uint16 {
 // flood sends 10,000 frames as fast as they go, on both ports at once.
 func flood(s *station) {
 	const frames = 5000
-	var sent [2][][]byte
-	for n, w := range s.wires {
-		for range frames {
-			sent[n] = append(sent[n], frameOf(14+rand.IntN(1501), portAddress(n), typeEcho))
-		}
-		go w.send(sent[n]...)
-	}
+	var both sync.WaitGroup
 	for n := range s.wires {
-		s.echoes(n, sent[n])
+		var all [][]byte
+		for range frames {
+			all = append(all, frameOf(14+rand.IntN(1501), portAddress(n), typeEcho))
+		}
+		both.Go(func() { s.echoes(n, all, all) })
 	}
+	both.Wait()
 	counts := s.stats(0)
 	s.t.Logf("%d interrupts for %d frames so far", counts["Interrupts"], counts["Received"])
 	if counts["Interrupts"] > counts["Received"]/2 {
@@ -284,7 +301,7 @@ func rubbish(s *station) {
 		}
 	}
 	count["Received"]++ // the question
-	s.wires[0].send(all...)
+	s.send(0, all...)
 	after := s.stats(0)
 	for name, want := range count {
 		if got := after[name] - before[name]; got != want {
@@ -314,7 +331,7 @@ func flaps(s *station) {
 
 func (s *station) plug(n int, up bool) {
 	s.t.Helper()
-	if err := s.qmp.Do("set_link", map[string]any{"name": fmt.Sprint("wire", n), "up": up}); err != nil {
+	if err := s.QMP.SetLink(fmt.Sprint("net", n), up); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -328,7 +345,7 @@ func storm(s *station) {
 		mii  = 1 << 23
 	)
 	before := s.stats(0)
-	g, err := s.board.Halt()
+	g, err := s.Halt()
 	if err != nil {
 		s.t.Fatal(err)
 	}
