@@ -106,13 +106,14 @@ type wire struct {
 	buffer   [enet.MaxFrame]byte
 }
 
-// frame makes a TCP segment, as far as the driver looks at it.
+// frame makes a TCP segment, as far as the driver looks at it: headers, and a payload
+// that begins at a multiple of four, as the network stack's do.
 func (w *wire) frame(n int) [][]byte {
 	f := make([]byte, n)
 	copy(f, w.to.HardwareAddr())
 	copy(f[6:], w.from.HardwareAddr())
 	copy(f[12:], []byte{8, 0, 0x45, 0, byte((n - 14) >> 8), byte(n - 14), 0, 0, 0, 0, 64, 6})
-	return [][]byte{f[:header], f[header:]}
+	return [][]byte{f[:header], append([]byte{}, f[header:]...)}
 }
 
 func (w *wire) transmit(pieces [][]byte) (time.Duration, error) {
