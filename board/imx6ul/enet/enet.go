@@ -129,7 +129,7 @@ type Port struct {
 	rx   receiver
 	tx   transmitter
 
-	mode  phy.State // what the MAC runs at; both locks guard it
+	mode  phy.State // what the MAC runs at; the keeper changes it, holding both locks
 	group uint64    // the hash of group addresses; rx's lock guards it
 
 	up      atomic.Bool
@@ -279,7 +279,6 @@ func (p *Port) start(mode phy.State) {
 	} {
 		p.regs.Write32(w.register, w.value)
 	}
-	p.mode = mode
 }
 
 // restart begins anew, at the mode that is. The caller holds both locks.

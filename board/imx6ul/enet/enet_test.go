@@ -270,6 +270,7 @@ func TestDropped(t *testing.T) {
 		{"overrun", func(b *block) bool { return b.arrive(frame(100, ours), last|rxOverrun|rxCRC) }, func(s *Stats) uint64 { return s.Overrun }},
 		{"another's", func(b *block) bool { return b.arrive(frame(100, other), last) }, func(s *Stats) uint64 { return s.Foreign }},
 		{"in parts", func(b *block) bool { return b.put(1536) && b.put(1536) && b.put(last|4000) }, func(s *Stats) uint64 { return s.TooLong }},
+		{"in parts, as QEMU has it", func(b *block) bool { return b.put(1536) && b.put(last|100) }, func(s *Stats) uint64 { return s.TooLong }},
 	} {
 		bubble(t, nil, func(r *rig) {
 			for range 10 { // more than the ring has
@@ -442,7 +443,11 @@ func TestTransmit(t *testing.T) {
 		bubble(t, func(c *Config) { c.Transmit = n }, func(r *rig) {
 			var want [][]byte
 			total := 0
-			for length := 14; length <= MaxFrame; length += 1 + rand.IntN(40) {
+			for _, i := range rand.Perm(MaxFrame + 1 - MinFrame)[:150] {
+				length := MinFrame + i
+				if i%2 == 0 {
+					length = MinFrame + i%60 // in a buffer that has had longer ones
+				}
 				f := frame(length, net.HardwareAddr{2, 0, 0, 0, 0, 1})
 				cut := rand.IntN(length + 1)
 				if err := r.Queue([][]byte{f[:cut], nil, f[cut:]}); err != nil {
@@ -664,7 +669,7 @@ func TestAbsentPHY(t *testing.T) {
 		defer p.Close()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if s := p.Stats(); !errors.Is(p.PHYError(), phy.ErrAbsent) || p.LinkUp() || s.PHYErrors < 10 || s.PHYErrors > 13 {
+		if s := p.Stats(); !errors.Is(p.PHYError(), phy.ErrAbsent) || p.LinkUp() || s.PHYErrors < 15 || s.PHYErrors > 18 {
 			t.Errorf("%v, link %v, %d errors", p.PHYError(), p.LinkUp(), s.PHYErrors)
 		}
 		b.mu.Lock()
@@ -703,6 +708,39 @@ func TestClosed(t *testing.T) {
 			t.Error("the MAC still runs")
 		}
 		r.Stats()
+	})
+}
+
+// TestClosedAtOnce: the keeper has not started the MAC yet, and does not afterwards.
+func TestClosedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		time.Sleep(10 * time.Microsecond)
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		if r.LinkUp() || r.block.regs[regECR]&ecrETHEREN != 0 {
+			t.Errorf("link %v, ECR %#x", r.LinkUp(), r.block.regs[regECR])
+		}
+	})
+}
+
+// TestFull: a ring that was full takes frames again.
+func TestFull(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		for range 3 {
+			n := 0
+			for r.block.arrive(frame(60, ours), last) {
+				n++
+			}
+			if n != 4 {
+				t.Errorf("a ring of 4 took %d frames", n)
+			}
+			if err := r.Receive(func([]byte) { n-- }); err != nil || n != 0 {
+				t.Errorf("%d frames are missing, %v", n, err)
+			}
+		}
 	})
 }
 
