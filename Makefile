@@ -16,8 +16,10 @@ all: build/controller.elf ## build the firmware
 build/controller.elf: FORCE
 	$(IMAGE) -o $@ ./cmd/controller
 
+# RACK are arguments for the rack: make run RACK='-count -v'
 run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
-	@$(GO) run ./cmd/rack
+	@$(GO) build -o build/bin/rack ./cmd/rack
+	@build/bin/rack $(RACK)
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short ./...
