@@ -9,7 +9,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-xts peer deps clean help FORCE
+.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -25,7 +25,7 @@ test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, 
 	$(GO) test -short ./...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
-	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/devices
+	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
 
 vet: ## check the sources: gofmt, go vet for all that is built
@@ -43,10 +43,10 @@ soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
 bench: bench-board bench-xts ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
 
-bench-board: deps peer all ## measure the ground, the boot and the network, Linux on the same emulated board beside them
+bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
 
-bench-ground bench-boot bench-net: bench-%: deps peer all ## measure that part of bench-board
+bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
