@@ -42,7 +42,8 @@ type endpoint struct {
 	pieces  [][]byte
 	headers [header.EthernetMinimumSize + header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 
-	join join // the receiver's own
+	join     join        // the receiver's own
+	verified atomic.Bool // the packet that goes up needs no verification
 }
 
 type dispatcher struct{ stack.NetworkDispatcher }
@@ -93,8 +94,7 @@ func (e *endpoint) deliver(frame []byte) {
 	}
 	to := kind(frame[:6], e.address)
 	protocol := tcpip.NetworkProtocolNumber(frame[12])<<8 | tcpip.NetworkProtocolNumber(frame[13])
-	d := e.dispatcher.Load()
-	if to == tcpip.PacketOtherHost || d == nil ||
+	if to == tcpip.PacketOtherHost ||
 		protocol != header.IPv4ProtocolNumber && protocol != header.IPv6ProtocolNumber && protocol != header.ARPProtocolNumber {
 		e.counts.dropped.Add(1)
 		return
@@ -109,7 +109,16 @@ func (e *endpoint) deliver(frame []byte) {
 	e.join.flush() // nothing overtakes what came before it
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(buffer.NewViewWithData(packet))})
 	p.PktType = to
-	d.DeliverNetworkPacket(protocol, p)
+	e.up(protocol, p, e.rxOffload)
+}
+
+// up sends a packet up the layers, and gives it away. It tells whether the packet's
+// checksums have been verified.
+func (e *endpoint) up(protocol tcpip.NetworkProtocolNumber, p *stack.PacketBuffer, verified bool) {
+	e.verified.Store(verified)
+	if d := e.dispatcher.Load(); d != nil {
+		d.DeliverNetworkPacket(protocol, p)
+	}
 	p.DecRef()
 }
 
@@ -219,13 +228,15 @@ func (e *endpoint) LinkAddress() tcpip.LinkAddress { return e.address }
 // SetLinkAddress implements stack.LinkEndpoint; the address is the link's own.
 func (*endpoint) SetLinkAddress(tcpip.LinkAddress) {}
 
-// Capabilities implements stack.LinkEndpoint.
+// Capabilities implements stack.LinkEndpoint. gVisor asks for each packet that comes
+// up whether checksums are verified beneath, and sets PacketBuffer's
+// RXChecksumValidated by the answer, whatever it was.
 func (e *endpoint) Capabilities() stack.LinkEndpointCapabilities {
 	c := stack.LinkEndpointCapabilities(stack.CapabilityResolutionRequired)
 	if e.txOffload {
 		c |= stack.CapabilityTXChecksumOffload
 	}
-	if e.rxOffload {
+	if e.verified.Load() {
 		c |= stack.CapabilityRXChecksumOffload
 	}
 	return c

@@ -6,6 +6,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -31,8 +32,9 @@ const (
 // number, the IPv4 identification, the checksums, PSH and FIN; if they have payload,
 // and no longer one than the first; and if no flag is set but ACK, PSH and FIN. A
 // shorter one, PSH and FIN end a packet. IPv4 packets with options, fragments, and
-// IPv6 packets with extension headers are left alone. Since a joined packet has the
-// checksums of its first segment, there is joining only on links that verify them.
+// IPv6 packets with extension headers are left alone. A joined packet has the
+// checksums of its first segment, so checksums are verified before, by the link or
+// here.
 //
 // gVisor's own (package gro) makes a packet of each segment first, and its Flush
 // leaves packets behind when several are in one bucket.
@@ -114,11 +116,26 @@ func (s segment) like(o segment) bool {
 	return same(s.tcp, o.tcp, 0, 4) && same(s.tcp, o.tcp, 8, 13) && same(s.tcp, o.tcp, 14, 16) && same(s.tcp, o.tcp, 18, len(s.tcp))
 }
 
+// valid checks the checksums of IPv4 and TCP.
+func (s segment) valid() bool {
+	addresses := s.ip[8:]
+	if len(s.ip) == header.IPv4MinimumSize {
+		if checksum.Checksum(s.ip, 0) != 0xffff {
+			return false
+		}
+		addresses = s.ip[12:]
+	}
+	sum := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
+	sum = checksum.Combine(sum, uint16(len(s.tcp)+len(s.payload)))
+	sum = checksum.Checksum(s.tcp, sum)
+	return checksum.Checksum(s.payload, sum) == 0xffff
+}
+
 // add takes a packet if it can be joined to others. If it gives false, the packet is
 // the caller's to deliver, after flush.
 func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 	s, ok := parse(packet, protocol)
-	if !ok || !j.e.rxOffload {
+	if !ok || !j.e.rxOffload && !s.valid() {
 		return false
 	}
 	n := len(s.payload)
@@ -159,8 +176,5 @@ func (j *join) flush() {
 	protocol := j.protocol
 	*j = join{e: j.e}
 	p.PktType = tcpip.PacketHost
-	if d := j.e.dispatcher.Load(); d != nil {
-		d.DeliverNetworkPacket(protocol, p)
-	}
-	p.DecRef()
+	j.e.up(protocol, p, true)
 }
