@@ -63,7 +63,7 @@ var (
 func newEndpoint(l Link) *endpoint {
 	e := &endpoint{link: l, address: tcpip.LinkAddress(l.HardwareAddr()), done: make(chan struct{})}
 	e.txOffload, e.rxOffload = l.ChecksumOffload()
-	e.join.init(e)
+	e.join.e = e
 	return e
 }
 

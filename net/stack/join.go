@@ -17,8 +17,7 @@ const (
 	maxJoined = 1<<16 - 1
 
 	// minSegment is the least payload of a segment that others are joined to,
-	// in bytes. What gVisor counts against a receive buffer is the payload, so
-	// with smaller ones a peer could have us keep many times what was counted.
+	// in bytes: shorter ones are not worth the second copy.
 	minSegment = 512
 )
 
@@ -41,13 +40,11 @@ const (
 type join struct {
 	e        *endpoint
 	protocol tcpip.NetworkProtocolNumber
-	data     buffer.Buffer // the packet; empty if none is held
-	head     segment       // its first segment, in data
-	size     int           // its payload, in bytes
-	next     uint32        // sequence number of what continues it
+	held     int             // length of the packet that is held, in bytes; 0 for none
+	data     [maxJoined]byte // the packet; copied to memory of its size when it goes up
+	head     segment         // its first segment, in data
+	next     uint32          // sequence number of what continues it
 }
-
-func (j *join) init(e *endpoint) { j.e = e }
 
 // A segment is a packet of IPv4 or IPv6 with a TCP segment that has payload.
 type segment struct {
@@ -139,10 +136,9 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		return false
 	}
 	n := len(s.payload)
-	if j.size > 0 && s.sequence() == j.next && n <= len(j.head.payload) && j.head.headers()+j.size+n <= maxJoined && s.like(j.head) {
-		j.data.Append(buffer.NewViewWithData(s.payload))
+	if j.held > 0 && s.sequence() == j.next && n <= len(j.head.payload) && j.held+n <= maxJoined && s.like(j.head) {
+		j.held += copy(j.data[j.held:], s.payload)
 		j.head.tcp[header.TCPFlagsOffset] |= s.flags()
-		j.size += n
 		j.next += uint32(n)
 		j.e.counts.joined.Add(1)
 		if s.ends() || n < len(j.head.payload) {
@@ -154,27 +150,26 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		return false
 	}
 	j.flush()
-	v := buffer.NewViewWithData(packet[:s.headers()+n])
-	j.data = buffer.MakeWithView(v)
-	b := v.AsSlice()
+	j.held = copy(j.data[:], packet[:s.headers()+n])
+	b := j.data[:j.held]
 	j.head = segment{b[:len(s.ip)], b[len(s.ip):s.headers()], b[s.headers():]}
-	j.protocol, j.size, j.next = protocol, n, s.sequence()+uint32(n)
+	j.protocol, j.next = protocol, s.sequence()+uint32(n)
 	return true
 }
 
 // flush sends the packet that is held up the layers.
 func (j *join) flush() {
-	if j.size == 0 {
+	if j.held == 0 {
 		return
 	}
-	if ip, n := j.head.ip, j.head.headers()+j.size; len(ip) == header.IPv4MinimumSize {
-		binary.BigEndian.PutUint16(ip[2:], uint16(n))
+	if ip := j.head.ip; len(ip) == header.IPv4MinimumSize {
+		binary.BigEndian.PutUint16(ip[2:], uint16(j.held))
 	} else {
-		binary.BigEndian.PutUint16(ip[4:], uint16(n-header.IPv6MinimumSize))
+		binary.BigEndian.PutUint16(ip[4:], uint16(j.held-header.IPv6MinimumSize))
 	}
-	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: j.data})
-	protocol := j.protocol
-	*j = join{e: j.e}
+	v := buffer.NewViewWithData(j.data[:j.held])
+	j.held = 0
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
 	p.PktType = tcpip.PacketHost
-	j.e.up(protocol, p, true)
+	j.e.up(j.protocol, p, true)
 }
