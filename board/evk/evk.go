@@ -5,6 +5,7 @@ package evk
 
 import (
 	_ "nitro/board/cpu" // entered from cpuentry
+	"nitro/board/imx6ul"
 	"nitro/board/kernel"
 )
 
@@ -13,17 +14,17 @@ var config = kernel.Config{
 	Name: "MCIMX6UL-EVK",
 
 	// The USB serial adapter of the base board is on UART1.
-	UART:     0x02020000,
-	UARTLine: 32 + 26,
+	UART:     imx6ul.UART1,
+	UARTLine: imx6ul.UART1Line,
 
-	Watchdog:        0x020bc000, // WDOG1
-	WatchdogLine:    32 + 80,
+	Watchdog:        imx6ul.WDOG1,
+	WatchdogLine:    imx6ul.WDOG1Line,
 	WatchdogSeconds: 60,
 
-	ResetController: 0x020d8000,
+	ResetController: imx6ul.SRC,
 
-	CounterHz: 8000000,
-	Counter:   0x021dc000,
+	CounterHz: imx6ul.CounterHz,
+	Counter:   imx6ul.SystemCounter,
 
 	Env: [8]string{"GOTRACEBACK=all"},
 
@@ -42,16 +43,31 @@ var config = kernel.Config{
 		{Start: 0x021bc000, End: 0x021bd000}, // OCOTP
 		{Start: 0x021f8000, End: 0x021fc000}, // I2C4
 		{Start: 0x02284000, End: 0x02285000}, // RNGB
+		{Start: 0x02290000, End: 0x02291000}, // IOMUXC_SNVS, on the ULL
 	},
 
 	Setup: [32]kernel.RegisterWrite{
+		// The reset lines hold, before anything else: pads with a 100 kOhm pull-down,
+		// level low, direction, function GPIO (see board.go, lineHostHold and
+		// lineBMCHold). DR and GDIR are all zero out of reset (IMX6ULRM 28.5).
+		{Address: 0x020e02ec, Value: lineControl}, // SW_PAD_CTL of GPIO1_IO01
+		{Address: 0x020e02f4, Value: lineControl}, // of GPIO1_IO03
+		{Address: imx6ul.GPIO1, Value: 0},         // DR
+		{Address: imx6ul.GPIO1 + 4, Value: 1<<lineHostHold | 1<<lineBMCHold},
+		{Address: 0x020e0060, Value: 1<<4 | imx6ul.ALTGPIO}, // SW_MUX_CTL of GPIO1_IO01, SION
+		{Address: 0x020e0068, Value: 1<<4 | imx6ul.ALTGPIO}, // of GPIO1_IO03
+
 		// UART1_TX_DATA carries UART1's transmitter (IMX6ULRM 32.6: mux ALT0,
 		// pad with a 100 kOhm pull-up and medium drive).
 		{Address: 0x020e0084, Value: 0},
 		{Address: 0x020e0310, Value: 0x1b0b1},
+
+		// The Ethernet ports' 50 MHz come from the chip's PLL and go out to the PHYs
+		// (IMX6ULLRM 32.7.2, GPR1: ENETx_CLK_SEL clear, ENETx_TX_CLK_DIR set).
+		{Address: 0x020e4004, Value: 1<<17 | 1<<18, Keep: ^uint32(1<<13 | 1<<14)},
 	},
 
-	ChipID: 0x020c8260,
+	ChipID: imx6ul.DIGPROG,
 	SiliconSetup: [16]kernel.RegisterWrite{
 		// The peripheral bridges AIPSTZ1 to AIPSTZ3 come out of reset refusing User
 		// mode (IMX6ULLRM 14.7.2: OPACR's reset value sets SP for every block). All

@@ -144,6 +144,7 @@ func writeVectors() {
 // boot starts the kernel, with the MMU on, and makes thread 1. It returns the
 // address of the thread's registers.
 func boot(c *Config) uint32 {
+	writeAll(c.Setup[:])
 	k := state()
 	clearBytes(stateVA, uint32(unsafe.Sizeof(*k)))
 	clearBytes(clockVA, pageSize)
@@ -152,7 +153,6 @@ func boot(c *Config) uint32 {
 	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
 	k.reset.read(c)
 	k.watchdog.start(c.WatchdogSeconds)
-	writeAll(c.Setup[:])
 	if c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 {
 		writeAll(c.SiliconSetup[:])
 	}
@@ -191,9 +191,15 @@ func boot(c *Config) uint32 {
 // writeAll makes a list of register writes.
 func writeAll(list []RegisterWrite) {
 	for i := range list {
-		if r := &list[i]; r.Address != 0 {
-			writeReg(r.Address, r.Value)
+		r := &list[i]
+		if r.Address == 0 {
+			return
 		}
+		v := r.Value
+		if r.Keep != 0 {
+			v |= readReg(r.Address) & r.Keep
+		}
+		writeReg(r.Address, v)
 	}
 }
 

@@ -38,8 +38,8 @@ type Config struct {
 	// the interrupt controller, is out of User mode's reach.
 	Devices [maxDeviceRanges]DeviceRange
 
-	// Setup are register writes to be made first of all, such as the pads of
-	// the console.
+	// Setup are register writes to be made first of all, in order: the host's
+	// reset lines, then such as the pads of the console.
 	Setup [32]RegisterWrite
 
 	// SiliconSetup are those that follow on silicon only: QEMU does not map every
@@ -56,6 +56,6 @@ const maxDeviceRanges = 32
 // the first address after.
 type DeviceRange struct{ Start, End uint32 }
 
-// A RegisterWrite is one 32-bit write to a device register. Address 0 ends a
-// list.
-type RegisterWrite struct{ Address, Value uint32 }
+// A RegisterWrite is one 32-bit write to a device register. The bits of Keep stay as
+// they are; if there are any, the register is read first. Address 0 ends a list.
+type RegisterWrite struct{ Address, Value, Keep uint32 }

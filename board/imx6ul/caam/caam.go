@@ -1,7 +1,10 @@
-// Package caam finds the i.MX 6UltraLite's cryptographic accelerator, CAAM, and what
-// it can do (i.MX 6UltraLite Security Reference Manual, registers CAAMVID and
-// CHAVID; the numbers are those of Linux's drivers/crypto/caam/regs.h). The i.MX 6ULL
-// has none; QEMU answers zero. Jobs and random numbers are left out. The block's
+// Package caam finds the i.MX 6UltraLite's cryptographic accelerator, CAAM, tells
+// what it can do, and reads its true random number generator (i.MX 6UltraLite
+// Security Reference Manual, registers CAAMVID, CHAVID and RTMCTL to RTENT; the
+// numbers are those of Linux's drivers/crypto/caam/regs.h and of NXP's TRNG driver for
+// the chips that have the same block by itself). The i.MX 6ULL has none; QEMU answers
+// zero. Jobs, and the DRBG that they use, are left out: the TRNG is read through its
+// entropy registers, and what it gives seeds the kernel's generator. The block's
 // clocks must run (CCM gates CAAM, CAAMBus and CAAMMemory), or the probe can hang.
 package caam
 

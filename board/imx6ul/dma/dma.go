@@ -79,10 +79,12 @@ func Open(size uint32) (*Arena, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dma: arena of %#x bytes at %#x: %w: open one arena and share it", size, uint32(kernel.DMAStart), err)
 	}
-	return newArena(mem, kernel.DMAStart), nil
+	return Over(mem, kernel.DMAStart), nil
 }
 
-func newArena(mem []byte, base uint32) *Arena {
+// Over makes an arena of memory that the caller has, known to devices by the address
+// base. [Open] does it with the board's DMA memory, package dmatest with a test's.
+func Over(mem []byte, base uint32) *Arena {
 	return &Arena{mem: mem, base: base, free: []span{{base, base + uint32(len(mem))}}, used: map[uint32]uint32{}}
 }
 

@@ -33,7 +33,7 @@ func TestLines(t *testing.T) {
 
 const testBase = 0x9f000000
 
-func arena(pages int) *Arena { return newArena(make([]byte, pages*4096), testBase) }
+func arena(pages int) *Arena { return Over(make([]byte, pages*4096), testBase) }
 
 func TestAlloc(t *testing.T) {
 	a := arena(4)
@@ -159,5 +159,26 @@ func disjoint(t *testing.T, a *Arena, live []Buffer) {
 		if a.free[i-1].end >= a.free[i].start {
 			t.Fatalf("gaps %v", a.free)
 		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	b, err := arena(1).Alloc(10, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Store32(4, 0x11223344)
+	if got := b.Load32(4); got != 0x11223344 || b.Bytes[4] != 0x44 || b.Bytes[7] != 0x11 || b.Bytes[3] != 0 || b.Bytes[8] != 0 {
+		t.Errorf("%#x in % x", got, b.Bytes)
+	}
+	for _, offset := range []uint32{1, 2, 8, 12, 0xfffffffc} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("a word at offset %#x of 10 bytes", offset)
+				}
+			}()
+			b.Load32(offset)
+		}()
 	}
 }

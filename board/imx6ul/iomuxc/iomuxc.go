@@ -4,8 +4,9 @@
 // electrical properties, and, where an input can come from several pads, which one
 // it comes from (daisy chain).
 //
-// The pads of the SNVS domain (tamper, boot mode), those of the memory interface,
-// and the group and general purpose registers are left out.
+// The pads of the SNVS domain (boot mode, tamper) are in this block on the UL, and in
+// one of their own, IOMUXC_SNVS, on the ULL (NewSNVS). The pads of the memory
+// interface, and the group and general purpose registers are left out.
 package iomuxc
 
 import (
@@ -16,18 +17,20 @@ import (
 
 // Base and Size are the block's place (IMX6ULLRM 2.2).
 const (
-	Base = 0x020e0000
-	Size = 0x4000
+	Base     = 0x020e0000
+	Size     = 0x4000
+	SNVSBase = 0x02290000 // ULL only
+	SNVSSize = 0x1000
 )
 
-// A Pad is known by the offset of its SW_MUX_CTL register (32.6.1 to 32.6.112); its
-// SW_PAD_CTL register lies a fixed distance on.
+// A Pad is known by the offset of its SW_MUX_CTL register (32.6.1 to 32.6.112; of the
+// SNVS domain's, that on the UL); its SW_PAD_CTL register lies a fixed distance on.
 type Pad uint32
 
 const (
-	firstPad    = 0x044
-	lastPad     = 0x200
-	padDistance = 0x28c
+	lastPad         = 0x200
+	padDistance     = 0x28c
+	snvsPadDistance = 0x044 // in IOMUXC_SNVS, which begins with BOOT_MODE0
 
 	firstSelect = 0x4b8
 	lastSelect  = 0x738
@@ -75,16 +78,29 @@ type Setting struct {
 }
 
 // A Mux is the block.
-type Mux struct{ regs mmio.Registers }
+type Mux struct {
+	regs        mmio.Registers
+	first, last Pad    // which pads it has
+	before      uint32 // what their offsets are to be lessened by
+	distance    uint32 // from SW_MUX_CTL to SW_PAD_CTL
+}
 
-// New drives the block behind r.
-func New(r mmio.Registers) *Mux { return &Mux{r} }
+// New drives the block behind r. The pads of the SNVS domain are there on the UL only.
+func New(r mmio.Registers) *Mux { return &Mux{r, BOOT_MODE0, lastPad, 0, padDistance} }
+
+// NewSNVS drives the ULL's IOMUXC_SNVS behind r.
+func NewSNVS(r mmio.Registers) *Mux {
+	return &Mux{r, BOOT_MODE0, SNVS_TAMPER9, uint32(BOOT_MODE0), snvsPadDistance}
+}
+
+// place gives the offset of a pad's SW_MUX_CTL register.
+func (m *Mux) place(p Pad) uint32 { return uint32(p) - m.before }
 
 // Assign binds a setting to the block. It panics where there is no such pad,
 // function or input: the board's wiring is wrong.
 func (m *Mux) Assign(s Setting) Assignment {
-	if s.Pad < firstPad || s.Pad > lastPad || s.Pad%4 != 0 || s.Mode > maxMode || s.Control&^controlBits != 0 ||
-		s.Daisy != 0 && (s.Daisy < firstSelect || s.Daisy > lastSelect || s.Daisy%4 != 0 || s.Select > 7) {
+	if s.Pad < m.first || s.Pad > m.last || s.Pad%4 != 0 || s.Mode > maxMode || s.Control&^controlBits != 0 ||
+		s.Daisy != 0 && (m.before != 0 || s.Daisy < firstSelect || s.Daisy > lastSelect || s.Daisy%4 != 0 || s.Select > 7) {
 		panic(fmt.Sprintf("iomuxc: no such setting: %+v", s))
 	}
 	return Assignment{m, s}
@@ -99,7 +115,7 @@ type Assignment struct {
 // Select makes the setting: the pad's properties first, so that a pull is there
 // before the function is, then the way of its input, then the function.
 func (a Assignment) Select() {
-	a.mux.regs.Write32(uint32(a.Pad)+padDistance, a.Control)
+	a.mux.regs.Write32(a.mux.place(a.Pad)+a.mux.distance, a.Control)
 	if a.Daisy != 0 {
 		a.mux.regs.Write32(a.Daisy, a.Setting.Select)
 	}
@@ -107,11 +123,11 @@ func (a Assignment) Select() {
 	if a.Input {
 		v |= muxSION
 	}
-	a.mux.regs.Write32(uint32(a.Pad), v)
+	a.mux.regs.Write32(a.mux.place(a.Pad), v)
 }
 
 // State reads a pad's function, whether its input path is on, and its properties.
 func (m *Mux) State(p Pad) (mode uint32, input bool, control uint32) {
-	v := m.regs.Read32(uint32(p))
-	return v & muxMode, v&muxSION != 0, m.regs.Read32(uint32(p) + padDistance)
+	v := m.regs.Read32(m.place(p))
+	return v & muxMode, v&muxSION != 0, m.regs.Read32(m.place(p) + m.distance)
 }

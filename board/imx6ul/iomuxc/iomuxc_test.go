@@ -38,10 +38,40 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+// TestSNVS: the same pads are elsewhere on the ULL (both chips' device trees).
+func TestSNVS(t *testing.T) {
+	s := mmiotest.New(t)
+	ul, ull := s.Block("iomuxc"), s.Block("iomuxc_snvs")
+	s.Expect(
+		ul.Writes(0x2a0, 0x70a1), ul.Writes(0x014, 5), ul.Writes(0x2c4, 0x70a1), ul.Writes(0x038, 5),
+		ull.Writes(0x044, 0x70a1), ull.Writes(0x000, 5), ull.Writes(0x068, 0x70a1), ull.Writes(0x024, 5),
+		ull.Reads(0x024, 5), ull.Reads(0x068, 0x70a1),
+	)
+	m := NewSNVS(ull)
+	for _, m := range []*Mux{New(ul), m} {
+		for _, p := range []Pad{BOOT_MODE0, SNVS_TAMPER7} {
+			m.Assign(Setting{Pad: p, Mode: 5, Control: PullUp47k | Speed100 | Drive65 | FastSlew}).Select()
+		}
+	}
+	if mode, _, control := m.State(SNVS_TAMPER7); mode != 5 || control != 0x70a1 {
+		t.Errorf("state %d, %#x", mode, control)
+	}
+	for _, s := range []Setting{{Pad: JTAG_MOD}, {Pad: BOOT_MODE0, Daisy: 0x4b8}, {Pad: 0x010}} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("%+v was taken", s)
+				}
+			}()
+			m.Assign(s)
+		}()
+	}
+}
+
 func TestNoSuchSetting(t *testing.T) {
 	m := New(mmiotest.New(t).Block("iomuxc"))
 	for _, s := range []Setting{
-		{}, {Pad: 0x040}, {Pad: 0x204}, {Pad: 0x046}, {Pad: SD1_CLK, Mode: 10}, {Pad: SD1_CLK, Control: 1 << 17},
+		{}, {Pad: 0x010}, {Pad: 0x204}, {Pad: 0x046}, {Pad: SD1_CLK, Mode: 10}, {Pad: SD1_CLK, Control: 1 << 17},
 		{Pad: SD1_CLK, Daisy: 0x4b4}, {Pad: SD1_CLK, Daisy: 0x73c}, {Pad: SD1_CLK, Daisy: 0x4ba}, {Pad: SD1_CLK, Daisy: 0x4b8, Select: 8},
 	} {
 		func() {

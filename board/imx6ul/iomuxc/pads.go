@@ -1,5 +1,21 @@
 package iomuxc
 
+// The pads of the SNVS domain.
+const (
+	BOOT_MODE0   Pad = 0x014
+	BOOT_MODE1   Pad = 0x018
+	SNVS_TAMPER0 Pad = 0x01c
+	SNVS_TAMPER1 Pad = 0x020
+	SNVS_TAMPER2 Pad = 0x024
+	SNVS_TAMPER3 Pad = 0x028
+	SNVS_TAMPER4 Pad = 0x02c
+	SNVS_TAMPER5 Pad = 0x030
+	SNVS_TAMPER6 Pad = 0x034
+	SNVS_TAMPER7 Pad = 0x038
+	SNVS_TAMPER8 Pad = 0x03c
+	SNVS_TAMPER9 Pad = 0x040
+)
+
 // The pads by their names (32.6.1 to 32.6.112, in the manual's order).
 const (
 	JTAG_MOD       Pad = 0x044

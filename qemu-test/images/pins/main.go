@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"nitro/board/evk"
+	"nitro/board/imx6ul"
 	"nitro/board/imx6ul/gpio"
 	"nitro/board/imx6ul/irq"
 )
@@ -25,7 +26,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	line, err := irq.Open(evk.GPIO1LineLow)
+	line, err := irq.Open(imx6ul.GPIO1LineLow)
 	if err != nil {
 		return err
 	}

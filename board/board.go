@@ -1,0 +1,127 @@
+// Package board is what the firmware knows of the machine that it runs on, and all
+// that it may ask of it. The boards themselves are packages evk and armory; each one
+// satisfies [Board]. Only the mains in cmd/ see this package: the floors above take
+// the small interfaces of their own, which the parts that a Board hands out satisfy.
+package board
+
+import (
+	"io"
+	"net"
+	"time"
+)
+
+// A Board is the machine. Each part is opened once, by the one who owns it.
+type Board interface {
+	// Name is the board's, as its maker has it.
+	Name() string
+
+	// Emulated tells whether an emulator plays the board. Then there is no secret of
+	// its own and no source of random numbers, whatever else there is.
+	Emulated() bool
+
+	// Chip describes the SoC and its revision.
+	Chip() string
+
+	// UniqueID is the number that no other chip of the kind has. An emulator's is 0.
+	UniqueID() (uint64, error)
+
+	// Ports is how many Ethernet ports there are. The first one is management; the
+	// second one, if there is one, is the private wire to the host.
+	Ports() int
+
+	// Port opens an Ethernet port, counted from 0.
+	Port(n int) (Port, error)
+
+	// Cards is how many SD card slots there are. The first one holds the firmware
+	// and its store.
+	Cards() int
+
+	// Card opens a slot, counted from 0. An empty slot is an error.
+	Card(n int) (Card, error)
+
+	// ResetLines are those that keep the host in reset. A board without any cannot
+	// guard a host.
+	ResetLines() []ResetLine
+
+	// StatusLED is the lamp that tells people how the firmware is doing; nil where
+	// there is none.
+	StatusLED() Lamp
+
+	// Random is the SoC's own source of random numbers, tested and ready; nil where
+	// there is none.
+	Random() (io.Reader, error)
+
+	// Clock is the clock that runs on a battery.
+	Clock() Clock
+}
+
+// A Port is an Ethernet port. It moves frames without their check sequence.
+type Port interface {
+	// HardwareAddr is the port's own address.
+	HardwareAddr() net.HardwareAddr
+
+	// ChecksumOffload tells which checksums (IPv4 header, TCP, UDP, ICMP; IPv4 and
+	// IPv6) the port inserts when it transmits, and has verified when it receives.
+	ChecksumOffload() (transmit, receive bool)
+
+	// Queue copies one frame, given in pieces, 14 to 1,514 bytes in all. It waits a
+	// limited time for room. The frame may be held back until Flush.
+	Queue(pieces [][]byte) error
+
+	// Flush sends what was queued.
+	Flush() error
+
+	// Receive waits until frames have come and calls deliver for each one of a
+	// bounded batch. A frame is valid during the call only. After Close the error is
+	// net.ErrClosed.
+	Receive(deliver func(frame []byte)) error
+
+	// LinkUp tells whether there is a link partner.
+	LinkUp() bool
+
+	// LinkChanged gets a value whenever LinkUp changes.
+	LinkChanged() <-chan struct{}
+
+	Close() error
+}
+
+// A Card is an SD card, in blocks.
+type Card interface {
+	BlockSize() int // bytes
+	Blocks() uint64
+
+	// ReadBlocks reads whole blocks from a first one on.
+	ReadBlocks(first uint64, p []byte) error
+
+	// WriteBlocks writes whole blocks. When it returns they are on the medium.
+	WriteBlocks(first uint64, p []byte) error
+}
+
+// A ResetLine keeps a part of the host in reset. The board's kernel holds it from its
+// first instructions on; outside the firmware, pulls hold it.
+type ResetLine interface {
+	// Name says what the line resets.
+	Name() string
+
+	// Hold drives the line to its held level.
+	Hold() error
+
+	// Held tells whether the part is in reset: that the line is driven to held, or left
+	// to its pull, and that the net itself is seen at the held level.
+	Held() (bool, error)
+}
+
+// A Lamp is a light.
+type Lamp interface {
+	Light(on bool)
+}
+
+// A Clock keeps the time while the board has no power.
+type Clock interface {
+	// Now is the time since 1970. The error tells that the clock was never set, or
+	// has stopped.
+	Now() (time.Time, error)
+
+	// Set sets the clock.
+	Set(time.Time) error
+}

@@ -1,0 +1,141 @@
+package evk
+
+import (
+	"fmt"
+
+	"nitro/board"
+	"nitro/board/hold"
+	"nitro/board/imx6ul"
+	"nitro/board/imx6ul/ccm"
+	"nitro/board/imx6ul/gpio"
+	"nitro/board/imx6ul/i2c"
+	"nitro/board/imx6ul/iomuxc"
+	"nitro/board/imx6ul/mmio"
+	"nitro/board/imx6ul/pca9552"
+)
+
+// A Board is the EVK with what stands beside it: a TPM on I2C1, and the reset latch
+// of the host. It satisfies board.Board.
+type Board struct {
+	*imx6ul.SoC
+
+	// I2C1 has the base board's sensors, the TPM, and, where there is one, the
+	// expander with more reset lines.
+	I2C1 *i2c.Bus
+
+	lines    []board.ResetLine
+	led      lamp
+	ethernet ethernet
+}
+
+// The pins of the host's reset latch: four of GPIO1's lines with pads of their own,
+// that the base board uses for a touch screen which is not fitted. Each line that
+// holds (low) has one that sees the net behind the latch.
+const (
+	lineHostHold  = 1
+	lineHostSense = 2
+	lineBMCHold   = 3
+	lineBMCSense  = 4
+
+	// lineLED lights a lamp when it is high: the backlight's line of the display's
+	// connector, since the EVK has no lamp of its own for software.
+	lineLED = 8
+)
+
+// The expander of reset lines: an optional PCA9552 on I2C1.
+const (
+	expanderAddress  = 0x60
+	expanderPlatform = 0 // holds the platform reset when it is high
+)
+
+// i2cControl: open drain with 100 kOhm up, which holds the lines where the base
+// board's 4.7 kOhm are not fitted; hysteresis, since edges are slow.
+const i2cControl = iomuxc.Hysteresis | iomuxc.PullUp100k | iomuxc.OpenDrain | iomuxc.Speed100 | iomuxc.Drive43
+
+const altI2C1 = 2 // ALT number of I2C1 on UART4's pads (IMX6ULLRM 32.6)
+
+// Open maps the blocks, switches their clocks on, gives I2C1 its pads, and takes over
+// the reset lines as the kernel left them: held. A program does it once.
+func Open() (*Board, error) {
+	soc, err := imx6ul.Open()
+	if err != nil {
+		return nil, fmt.Errorf("evk: %w", err)
+	}
+	b := &Board{SoC: soc}
+	r, err := mmio.Map(imx6ul.I2C1, i2c.Size)
+	if err == nil {
+		b.Clocks.On(ccm.I2C1)
+		b.I2C1, err = b.i2c1(r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("evk: I2C1: %w", err)
+	}
+	b.takeLines()
+	b.led = lamp{b.Line(lineLED, "status led")}
+	return b, nil
+}
+
+// takeLines finds the reset lines. Those on pins are always there; the expander's are
+// if it answers.
+func (b *Board) takeLines() {
+	pin := func(name string, drive, sense int) {
+		in := b.Line(sense, name+" sense")
+		in.Input()
+		b.lines = append(b.lines, hold.NewPin(name, b.Line(drive, name+" hold"), in))
+	}
+	pin("host CPU reset", lineHostHold, lineHostSense)
+	pin("BMC reset", lineBMCHold, lineBMCSense)
+	if chip, err := pca9552.New(b.I2C1, expanderAddress); err == nil {
+		if _, err := chip.Levels(); err == nil {
+			b.lines = append(b.lines, hold.NewExpander("platform reset", chip, expanderPlatform))
+		}
+	}
+}
+
+// i2c1 is on UART4's pads: its clock is also GPIO1_IO28, its data GPIO1_IO29, which
+// free the bus when a device hangs. SION keeps the input paths on.
+func (b *Board) i2c1(r mmio.Registers) (*i2c.Bus, error) {
+	line := func(n int, name string, p iomuxc.Pad) *gpio.Line {
+		return b.GPIO1.Line(n, name, b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: imx6ul.ALTGPIO, Input: true, Control: i2cControl}))
+	}
+	pads := &i2c.Pads{
+		Clock: line(28, "i2c1 scl", iomuxc.UART4_TX_DATA),
+		Data:  line(29, "i2c1 sda", iomuxc.UART4_RX_DATA),
+		Function: []gpio.Pad{
+			b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.UART4_TX_DATA, Mode: altI2C1, Input: true, Control: i2cControl, Daisy: 0x5a4, Select: 1}),
+			b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.UART4_RX_DATA, Mode: altI2C1, Input: true, Control: i2cControl, Daisy: 0x5a8, Select: 2}),
+		},
+	}
+	pads.Give()
+	return i2c.New(r, i2c.Config{Clock: imx6ul.PERCLK, Speed: 100000, Pins: pads})
+}
+
+// lineControl: a 100 kOhm pull-down, so that a line holds while nobody drives it.
+const lineControl = iomuxc.Hysteresis | iomuxc.PullDown | iomuxc.Speed100 | iomuxc.Drive43
+
+// Line names one of GPIO1's lines 0 to 9, which have pads of their own, with the
+// input path on, so that an output can be read back, and a pull-down.
+func (b *Board) Line(n int, name string) *gpio.Line {
+	if n < 0 || n > 9 {
+		panic(fmt.Sprintf("evk: GPIO1 line %d (%s): lines 0 to 9 have pads of their own", n, name))
+	}
+	p := iomuxc.GPIO1_IO00 + iomuxc.Pad(n*4)
+	return b.GPIO1.Line(n, name, b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: imx6ul.ALTGPIO, Input: true, Control: lineControl}))
+}
+
+// Name is the base board's.
+func (b *Board) Name() string { return config.Name }
+
+// ResetLines are the host's.
+func (b *Board) ResetLines() []board.ResetLine { return b.lines }
+
+// StatusLED is the lamp on the display's connector.
+func (b *Board) StatusLED() board.Lamp { return b.led }
+
+// Clock is the SNVS's.
+func (b *Board) Clock() board.Clock { return b.SoC.Clock() }
+
+// A lamp lights when its line is high.
+type lamp struct{ line *gpio.Line }
+
+func (l lamp) Light(on bool) { l.line.Output(on) }
