@@ -31,7 +31,14 @@ const (
 // number, the IPv4 identification, the checksums, PSH and FIN; if they have payload,
 // and no longer one than the first; and if no flag is set but ACK, PSH and FIN. A
 // shorter one, PSH and FIN end a packet. IPv4 packets with options, fragments, and
-// IPv6 packets with extension headers are left alone. A joined packet has the
+// IPv6 packets with extension headers are left alone.
+//
+// Of acknowledgements without payload that arrive together, each of which acknowledges
+// more than the one before, the last stands for all (RFC 9293 section 3.8.6.3 allows a
+// receiver to send it alone). Those that repeat a number, or have options other than
+// time stamps, tell of losses and are left alone.
+//
+// A joined packet has the
 // checksums of its first segment, so checksums are verified before, by the link or
 // here.
 //
@@ -46,7 +53,7 @@ type join struct {
 	next     uint32          // sequence number of what continues it
 }
 
-// A segment is a packet of IPv4 or IPv6 with a TCP segment that has payload.
+// A segment is a packet of IPv4 or IPv6 with a TCP segment.
 type segment struct {
 	ip, tcp, payload []byte // the two headers, and the rest without padding
 }
@@ -81,7 +88,7 @@ func parse(p []byte, protocol tcpip.NetworkProtocolNumber) (s segment, ok bool) 
 		return s, false
 	}
 	n := int(p[12]>>4) * 4
-	if n < header.TCPMinimumSize || n >= len(p) {
+	if n < header.TCPMinimumSize || n > len(p) {
 		return s, false
 	}
 	s.tcp, s.payload = p[:n], p[n:]
@@ -93,6 +100,33 @@ func (s segment) flags() byte      { return s.tcp[header.TCPFlagsOffset] }
 func (s segment) sequence() uint32 { return binary.BigEndian.Uint32(s.tcp[header.TCPSeqNumOffset:]) }
 func (s segment) headers() int     { return len(s.ip) + len(s.tcp) }
 func (s segment) ends() bool       { return s.flags()&byte(header.TCPFlagPsh|header.TCPFlagFin) != 0 }
+
+func (s segment) ack() uint32 { return binary.BigEndian.Uint32(s.tcp[header.TCPAckNumOffset:]) }
+
+// plainAck tells whether a segment without payload is an acknowledgement and nothing
+// else: without options, or with a time stamp as everybody writes it (RFC 7323
+// appendix A).
+func (s segment) plainAck() bool {
+	if s.flags() != byte(header.TCPFlagAck) {
+		return false
+	}
+	options := s.tcp[header.TCPMinimumSize:]
+	return len(options) == 0 || len(options) == 12 && string(options[:4]) == "\x01\x01\x08\x0a"
+}
+
+// supersedes tells whether an acknowledgement says all that another one has said, and
+// more: it is of the same connection and has a higher number.
+func (s segment) supersedes(o segment) bool {
+	if len(o.payload) != 0 || len(s.ip) != len(o.ip) || len(s.tcp) != len(o.tcp) || s.sequence() != o.sequence() || int32(s.ack()-o.ack()) <= 0 {
+		return false
+	}
+	addresses := 8
+	if len(s.ip) == header.IPv4MinimumSize {
+		addresses = 12
+	}
+	return bytes.Equal(s.ip[addresses:], o.ip[addresses:]) && bytes.Equal(s.tcp[:4], o.tcp[:4]) &&
+		s.ip[0] == o.ip[0] && s.ip[1] == o.ip[1] // version, and marks of congestion (RFC 3168)
+}
 
 // like tells whether two segments' headers agree in all that must be the same.
 func (s segment) like(o segment) bool {
@@ -135,6 +169,9 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 	if !ok || !j.e.rxOffload && !s.valid() {
 		return false
 	}
+	if len(s.payload) == 0 {
+		return j.addAck(s, packet, protocol)
+	}
 	n := len(s.payload)
 	if j.held > 0 && s.sequence() == j.next && n <= len(j.head.payload) && j.held+n <= maxJoined && s.like(j.head) {
 		j.held += copy(j.data[j.held:], s.payload)
@@ -150,11 +187,30 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		return false
 	}
 	j.flush()
-	j.held = copy(j.data[:], packet[:s.headers()+n])
+	j.hold(s, packet, protocol)
+	return true
+}
+
+// addAck takes an acknowledgement.
+func (j *join) addAck(s segment, packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
+	if !s.plainAck() {
+		return false
+	}
+	if j.held > 0 && s.supersedes(j.head) {
+		j.e.counts.joined.Add(1)
+	} else {
+		j.flush()
+	}
+	j.hold(s, packet, protocol)
+	return true
+}
+
+// hold begins a packet with a segment.
+func (j *join) hold(s segment, packet []byte, protocol tcpip.NetworkProtocolNumber) {
+	j.held = copy(j.data[:], packet[:s.headers()+len(s.payload)])
 	b := j.data[:j.held]
 	j.head = segment{b[:len(s.ip)], b[len(s.ip):s.headers()], b[s.headers():]}
-	j.protocol, j.next = protocol, s.sequence()+uint32(n)
-	return true
+	j.protocol, j.next = protocol, s.sequence()+uint32(len(s.payload))
 }
 
 // flush sends the packet that is held up the layers.
