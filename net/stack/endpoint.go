@@ -103,6 +103,10 @@ func (e *endpoint) deliver(frame []byte) {
 		return
 	}
 	packet := frame[header.EthernetMinimumSize:]
+	if protocol == header.IPv4ProtocolNumber && sourceRouted(packet) {
+		e.counts.dropped.Add(1)
+		return
+	}
 	if to == tcpip.PacketHost && e.join.add(packet, protocol) {
 		return
 	}
@@ -120,6 +124,31 @@ func (e *endpoint) up(protocol tcpip.NetworkProtocolNumber, p *stack.PacketBuffe
 		d.DeliverNetworkPacket(protocol, p)
 	}
 	p.DecRef()
+}
+
+// sourceRouted tells whether an IPv4 packet has a source route (RFC 791 section 3.1,
+// options 131 and 137). gVisor would not follow it, but take the packet for its own.
+// A way that the sender chooses serves attacks only, so such packets are dropped (RFC
+// 7126 sections 4.3 and 4.4).
+func sourceRouted(p []byte) bool {
+	const end, nop, loose, strict = 0, 1, 131, 137
+	if len(p) < header.IPv4MinimumSize {
+		return false
+	}
+	n := min(int(p[0]&0xf)*4, len(p))
+	for i := header.IPv4MinimumSize; i < n && p[i] != end; {
+		switch {
+		case p[i] == loose || p[i] == strict:
+			return true
+		case p[i] == nop:
+			i++
+		case i+1 < n && p[i+1] >= 2:
+			i += int(p[i+1])
+		default:
+			return false // malformed; gVisor refuses it
+		}
+	}
+	return false
 }
 
 // kind tells who a frame is for.
