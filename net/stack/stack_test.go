@@ -130,7 +130,7 @@ func TestTCP(t *testing.T) {
 			transfer(t, client, server, 3<<20)
 			transfer(t, server, client, 3<<20+1)
 		}
-		if s := b.Stats(); s.ChecksumErrors != 0 || s.PacketsMalformed != 0 || (s.SegmentsJoined != 0) != offload {
+		if s := b.Stats(); s.ChecksumErrors != 0 || s.PacketsMalformed != 0 || s.SegmentsJoined == 0 {
 			t.Errorf("offload %t: %+v", offload, s)
 		}
 	}
