@@ -65,7 +65,7 @@ func (s *SoC) SDCard(slot CardSlot) (*sd.Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	buffer, err := s.DMA.Alloc(maxTransfer, dma.LineSize)
+	buffer, err := s.DMA.Alloc(sd.BlockSize+maxTransfer, dma.LineSize)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,9 @@
 //	ground  traps, clock, scheduler, interrupts: in instructions, so the figures repeat
 //	boot    from reset until the firmware is ready; its memory and its size
 //	net     TCP throughput
+//	card    SD card: transfers and requests a second, and instructions a request
 //
-// What goes by the wall clock (Mbit/s, ms) depends on the machine and on what else
+// What goes by the wall clock (Mbit/s, ms, MB/s, IOPS) depends on the machine and on what else
 // runs there. So both sides run in turns, and what tells something is the ratio of
 // their medians.
 package main
@@ -62,10 +63,10 @@ func run(ctx context.Context, areas []string) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "net": b.netArea}
+	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "net": b.netArea, "card": b.cardArea}
 	out := strings.Join(areas, "-")
 	if len(areas) == 0 {
-		areas, out = []string{"ground", "boot", "net"}, "board"
+		areas, out = []string{"ground", "boot", "net", "card"}, "board"
 	}
 	for _, area := range areas {
 		measure, there := measures[area]

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"nitro/internal/insncount"
@@ -118,15 +116,11 @@ func (b *bench) perByte(ctx context.Context, start starter) ([]float64, error) {
 
 // countTransfer counts a board's instructions, from reset, for one transfer.
 func (b *bench) countTransfer(ctx context.Context, start starter, way direction, n int) (insns, bytes float64, err error) {
-	plugin, err := insncount.BuildProfiler(ctx, b.build)
+	plugin, read, err := b.profiler(ctx, insncount.ProfileOptions{})
 	if err != nil {
 		return 0, 0, err
 	}
-	out := filepath.Join(b.build, "profile")
-	if err := os.RemoveAll(out); err != nil { // an earlier run's
-		return 0, 0, err
-	}
-	s, err := start(ctx, insncount.ProfileArgs(plugin, out, insncount.ProfileOptions{})...)
+	s, err := start(ctx, plugin...)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -135,7 +129,7 @@ func (b *bench) countTransfer(ctx context.Context, start starter, way direction,
 	if err != nil {
 		return 0, 0, err
 	}
-	p, err := insncount.ReadProfile(out)
+	p, err := read()
 	return float64(p.Total().Insns), t.bytes, err
 }
 
