@@ -2,6 +2,7 @@ package evk
 
 import (
 	"fmt"
+	"sync"
 
 	"nitro/board"
 	"nitro/board/hold"
@@ -14,6 +15,8 @@ import (
 	"nitro/board/imx6ul/pca9552"
 )
 
+var _ board.Board = (*Board)(nil)
+
 // A Board is the EVK with what stands beside it: a TPM on I2C1, and the reset latch
 // of the host. It satisfies board.Board.
 type Board struct {
@@ -23,9 +26,12 @@ type Board struct {
 	// expander with more reset lines.
 	I2C1 *i2c.Bus
 
-	lines    []board.ResetLine
-	led      lamp
-	ethernet ethernet
+	lines []board.ResetLine
+	led   lamp
+
+	startEthernet sync.Once
+	ethernet      *imx6ul.Ethernet
+	ethernetErr   error
 }
 
 // The pins of the host's reset latch: four of GPIO1's lines with pads of their own,
@@ -121,6 +127,15 @@ func (b *Board) Line(n int, name string) *gpio.Line {
 	}
 	p := iomuxc.GPIO1_IO00 + iomuxc.Pad(n*4)
 	return b.GPIO1.Line(n, name, b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: imx6ul.ALTGPIO, Input: true, Control: lineControl}))
+}
+
+// Port opens an Ethernet port, counted from 0.
+func (b *Board) Port(n int) (board.Port, error) {
+	p, err := b.Ethernet(n)
+	if err != nil {
+		return nil, err // not p: a nil *enet.Port is no nil board.Port
+	}
+	return p, nil
 }
 
 // Name is the base board's.

@@ -26,6 +26,8 @@ var config = kernel.Config{
 	CounterHz: imx6ul.CounterHz,
 	Counter:   imx6ul.SystemCounter,
 
+	BlockUntilSeeded: true,
+
 	Env: [8]string{"GOTRACEBACK=all"},
 
 	Devices: [32]kernel.DeviceRange{

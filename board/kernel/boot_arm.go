@@ -153,7 +153,7 @@ func boot(c *Config) uint32 {
 	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
 	k.reset.read(c)
 	k.watchdog.start(c.WatchdogSeconds)
-	if c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 {
+	if silicon(c) {
 		writeAll(c.SiliconSetup[:])
 	}
 	k.startClock(c)
@@ -187,6 +187,9 @@ func boot(c *Config) uint32 {
 	k.setTimer()
 	return k.running
 }
+
+// silicon tells whether this is a real chip and not the emulator's.
+func silicon(c *Config) bool { return c.ChipID != 0 && readReg(c.ChipID)&0xffff != 0 }
 
 // writeAll makes a list of register writes.
 func writeAll(list []RegisterWrite) {
@@ -252,9 +255,9 @@ func (k *kernel) setUpMemory() {
 // firstStackSize is that of thread 1; the Go runtime takes 64 KiB of it.
 const firstStackSize = 128 << 10
 
-// pagesUsed is how many pages of physical memory are in use, image and kernel
-// included.
-func (k *kernel) pagesUsed() uint32 { return k.frames.used + k.filePages + mib/pageSize }
+// pagesUsed is how many pages of physical memory are in use: image, kernel and DMA
+// memory included.
+func (k *kernel) pagesUsed() uint32 { return k.frames.used + k.dmaPages + k.filePages + mib/pageSize }
 
 // startRandom gives the generator what little is there before it is seeded: the
 // counter. Nothing that is derived from it is secret.
@@ -264,7 +267,7 @@ func (k *kernel) startRandom(c *Config) {
 		e[i] = uint32(counter())
 	}
 	k.random.add(&e)
-	k.mayBlockForSeed = c.BlockUntilSeeded
+	k.mayBlockForSeed = c.BlockUntilSeeded && silicon(c)
 }
 
 // greet says on the console which board this is, and how the last boot died.

@@ -27,8 +27,9 @@ type Config struct {
 	// which is switched on.
 	CounterHz, Counter uint32
 
-	// BlockUntilSeeded makes getrandom wait until /dev/seed has been written: set
-	// where the board has a source of entropy, which a driver will feed to it.
+	// BlockUntilSeeded makes getrandom wait, on silicon, until /dev/seed has been
+	// written: set where the chip has a source of entropy, which a driver will feed to
+	// it. An emulated chip has none.
 	BlockUntilSeeded bool
 
 	// Env is the environment that the program starts with.

@@ -74,6 +74,7 @@ func mapDevicePiece(k *kernel, page, until, _, attr uint32) uint32 {
 			syncPage(va)
 			clearBytes(va, pageSize)
 			store(p, va|pteUncached|bits)
+			k.dmaPages++
 		} else {
 			store(pte(va), va|pteDevice|bits)
 		}
@@ -90,6 +91,7 @@ func (k *kernel) unmapDevice(page, until uint32) {
 			continue
 		} else if va >= DMAStart {
 			store(p, 0)
+			k.dmaPages--
 		} else {
 			store(p, va|pteDevice|ptePage|pteXN|ptePriv)
 		}

@@ -30,7 +30,8 @@ type kernel struct {
 	dying      bool
 	count      counters
 
-	mayBlockForSeed bool // the board can seed: getrandom waits for it
+	mayBlockForSeed bool   // the board can seed: getrandom waits for it
+	dmaPages        uint32 // pages of DMA memory that are mapped
 	watchdog        watchdog
 	reset           resetCause
 	clock           clock

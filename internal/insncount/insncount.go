@@ -1,7 +1,10 @@
-// Package insncount counts the instructions that an emulated ARM board executes.
-// It builds and drives a TCG plugin (plugin/insncount.c) for qemu-system-arm,
-// QEMU 10, on a board with one processor; the plugin changes nothing that the
-// guest can see.
+// Package insncount counts the instructions that an emulated ARM board executes,
+// and tells which code they belong to. It builds and drives two TCG plugins for
+// qemu-system-arm, QEMU 10, on a board with one processor; they change nothing that
+// the guest can see. [Build], [Args] and [Read] belong to the one that counts
+// (plugin/insncount.c), [BuildProfiler], [ProfileArgs] and [ReadProfile] to the one
+// that tells code apart (plugin/profile.c); the command internal/insncount/cmd
+// prints what the latter finds.
 //
 // # What is counted
 //
@@ -20,13 +23,19 @@
 // IRQs masked) out of the runs, let the guest execute EndWord, in any mode, as
 // the end of the measurement, or give Options.End; the other counts go on.
 //
+// The profile counts the same, but for one thing: it counts a translation block
+// (straight code up to a branch) as a whole when its first instruction is executed,
+// so that the emulator stays fast. So it also counts the instructions of a block
+// behind one that faults, and it counts those behind an access to a device twice,
+// since QEMU leaves the block there and begins another. [ProfileOptions.Exact] counts
+// each instruction by itself.
+//
 // A reset of the guest is not told from other code: run with -no-reboot.
 package insncount
 
 import (
-	"bytes"
 	"context"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"os"
@@ -40,32 +49,39 @@ import (
 // state: MOV R8, R8. Neither Go's compiler nor its assembler emits it by itself.
 const EndWord = 0xe1a08008
 
-// source is the plugin's source.
+// sources are the plugins and the header that they share.
 //
-//go:embed plugin/insncount.c
-var source []byte
+//go:embed plugin/insncount.c plugin/profile.c plugin/qemu.h
+var sources embed.FS
 
 // buildLimit bounds the compiler.
 const buildLimit = time.Minute
 
-// Build compiles the plugin with the host's gcc into dir, as insncount.so, and
-// gives its path. The folder is made if it is missing. Builds at the same time
-// do not disturb each other.
+// Build compiles the counting plugin with the host's gcc into dir, as
+// insncount.so, and gives its path. The folder is made if it is missing. Builds at
+// the same time do not disturb each other.
 func Build(ctx context.Context, dir string) (string, error) {
+	return build(ctx, dir, "insncount")
+}
+
+// build compiles one plugin.
+func build(ctx context.Context, dir, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("insncount: %w", err)
 	}
-	part, err := os.MkdirTemp(dir, "insncount-")
+	part, err := os.MkdirTemp(dir, name+"-")
 	if err != nil {
 		return "", fmt.Errorf("insncount: %w", err)
 	}
 	defer os.RemoveAll(part)
-	fresh, plugin := filepath.Join(part, "insncount.so"), filepath.Join(dir, "insncount.so")
-	cmd := exec.CommandContext(ctx, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror",
-		"-shared", "-fPIC", "-fvisibility=hidden", "-o", fresh, "-x", "c", "-")
-	cmd.Stdin = bytes.NewReader(source)
+	if err := os.CopyFS(part, sources); err != nil {
+		return "", fmt.Errorf("insncount: %w", err)
+	}
+	fresh, plugin := filepath.Join(part, name+".so"), filepath.Join(dir, name+".so")
+	cmd := exec.CommandContext(ctx, "gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function", "-Werror",
+		"-shared", "-fPIC", "-fvisibility=hidden", "-o", fresh, filepath.Join(part, "plugin", name+".c"))
 	said, err := cmd.CombinedOutput()
 	if errors.Is(err, exec.ErrNotFound) {
 		return "", errors.New("insncount: gcc is not installed: install Debian's packages gcc and libc6-dev and run this again")
@@ -92,8 +108,6 @@ type Options struct {
 // result to the file out when the emulator ends. It ends in good order on the
 // guest's power-off, semihosting exit, -no-reboot and SIGTERM, not on SIGKILL.
 func Args(plugin, out string, o Options) []string {
-	// A comma separates arguments; doubled, it stands for itself.
-	quote := func(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 	arg := quote(plugin) + ",out=" + quote(out)
 	for _, a := range []struct {
 		name string
@@ -109,8 +123,15 @@ func Args(plugin, out string, o Options) []string {
 	return []string{"-plugin", arg}
 }
 
+// quote makes a path part of an emulator's argument, in which a comma separates and,
+// doubled, stands for itself.
+func quote(path string) string { return strings.ReplaceAll(path, ",", ",,") }
+
 // A Mode is the mode field of CPSR (ARM DDI 0406C, B1.3.1).
 type Mode uint32
+
+// userMode is User mode's, the only one that is not privileged.
+const userMode Mode = 0x10
 
 // String gives the mode's name as the architecture spells it.
 func (m Mode) String() string {
@@ -150,6 +171,7 @@ type Counts struct {
 	Insns      uint64 // executed in all
 	User       uint64 // of those, in User mode
 	Privileged uint64 // of those, in every other mode
+	BeforeUser uint64 // executed before the first in User mode; all when there was none
 	Masked     uint64 // in masked runs
 	Runs       []Run  // the longest masked runs, longest first; of those that begin at one address only the longest
 	Reached    bool   // Options.Until was executed
@@ -171,11 +193,13 @@ func Read(out string) (Counts, error) {
 	return c, nil
 }
 
+var errCut = errors.New("the result is cut: it does not end in \"done\"")
+
 // parse reads the lines that the plugin's function report writes.
 func parse(text string) (Counts, error) {
 	body, whole := strings.CutSuffix(text, "done\n")
 	if !whole {
-		return Counts{}, errors.New("the result is cut: it does not end in \"done\"")
+		return Counts{}, errCut
 	}
 	var c Counts
 	for line := range strings.Lines(body) {
@@ -199,6 +223,8 @@ func (c *Counts) parseLine(line string) (err error) {
 		_, err = fmt.Sscan(rest, &c.User)
 	case "privileged":
 		_, err = fmt.Sscan(rest, &c.Privileged)
+	case "before_user":
+		_, err = fmt.Sscan(rest, &c.BeforeUser)
 	case "masked":
 		_, err = fmt.Sscan(rest, &c.Masked)
 	case "run":

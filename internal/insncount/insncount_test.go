@@ -74,7 +74,7 @@ func TestCounts(t *testing.T) {
 		{irq, at["vectors"] + 0x18, at["returnirq"], 0x12, 0x12},
 		{abort, at["vectors"] + 0x10, at["returnabort"], 0x17, 0x17},
 	}
-	base := Counts{Insns: total, User: inUser, Privileged: total - inUser, Masked: masked, Runs: runs}
+	base := Counts{Insns: total, User: inUser, Privileged: total - inUser, BeforeUser: bringUp, Masked: masked, Runs: runs}
 
 	until, window, early := base, base, base
 	until.Reached, until.Until = true, bringUp
@@ -108,12 +108,7 @@ func TestCounts(t *testing.T) {
 func count(t *testing.T, plugin, program string, o Options, clock string) Counts {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "counts,")
-	args := []string{"-M", "mcimx6ul-evk", "-display", "none", "-monitor", "none", "-serial", "none",
-		"-semihosting-config", "enable=on,target=native", "-kernel", program}
-	if clock != "" {
-		args = append(args, "-icount", clock)
-	}
-	run(t, "qemu-system-arm", append(args, Args(plugin, out, o)...)...)
+	runBoard(t, program, clock, Args(plugin, out, o))
 	c, err := Read(out)
 	if err != nil {
 		t.Fatal(err)
@@ -121,10 +116,25 @@ func count(t *testing.T, plugin, program string, o Options, clock string) Counts
 	return c
 }
 
+// runBoard runs a program on the emulated board to its end.
+func runBoard(t *testing.T, program, clock string, further []string) {
+	t.Helper()
+	args := []string{"-M", "mcimx6ul-evk", "-display", "none", "-monitor", "none", "-serial", "none",
+		"-semihosting-config", "enable=on,target=native", "-kernel", program}
+	if clock != "" {
+		args = append(args, "-icount", clock)
+	}
+	run(t, "qemu-system-arm", append(args, further...)...)
+}
+
 // TestPluginRefuses expects the emulator not to start with arguments that the
 // plugin does not know, or on a board that it cannot count.
 func TestPluginRefuses(t *testing.T) {
 	plugin, err := Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	profiler, err := BuildProfiler(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +149,11 @@ func TestPluginRefuses(t *testing.T) {
 		{[]string{"mcimx6ul-evk"}, plugin + ",out=" + out + ",until=main", "bad argument until=main"},
 		{[]string{"mcimx6ul-evk"}, plugin + ",out=" + out + ",untill=1", "bad argument untill=1"},
 		{[]string{"mcimx7d-sabre", "-smp", "2"}, plugin + ",out=" + out, "one processor"},
+		{[]string{"mcimx6ul-evk"}, profiler, "want out=FILE"},
+		{[]string{"mcimx6ul-evk"}, profiler + ",out=" + out + ",once=on", "once=on goes with from=ADDR"},
+		{[]string{"mcimx6ul-evk"}, profiler + ",out=" + out + ",from=main", "bad argument from=main"},
+		{[]string{"mcimx6ul-evk"}, profiler + ",out=" + out + ",exact=1", "bad argument exact=1"},
+		{[]string{"mcimx7d-sabre", "-smp", "2"}, profiler + ",out=" + out, "one processor"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		args := append([]string{"-display", "none", "-monitor", "none", "-serial", "none", "-plugin", c.arg, "-M"}, c.board...)

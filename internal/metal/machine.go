@@ -8,11 +8,12 @@ import (
 	"io"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"nitro/internal/tied"
 )
 
 // Emulator is the program that runs the emulated board.
@@ -72,7 +73,7 @@ func Run(ctx context.Context, m Machine) (Result, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	start := time.Now()
-	ran := runTied(cmd)
+	ran := tied.Run(cmd)
 	res := Result{Emulator: complaints.Bytes(), Took: time.Since(start)}
 	res.Console, res.Death, res.ExitCode = lastWords(console.Bytes())
 	return res, m.judge(ctx, ran, &res)
@@ -100,15 +101,6 @@ func (m *Machine) judge(ctx context.Context, ran error, res *Result) error {
 		return fmt.Errorf("metal: %s: the kernel says that the program ended with code %d, the emulator ended with %d", m.Image, res.ExitCode, code.ExitCode())
 	}
 	return nil
-}
-
-// runTied runs cmd so that the kernel kills it should this process die first.
-// The tie belongs to the thread that starts the child, hence the lock.
-func runTied(cmd *exec.Cmd) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd.Run()
 }
 
 // Separators of the program's arguments and environment in the emulator's one

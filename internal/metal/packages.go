@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -41,12 +43,15 @@ func (p *Package) StartsPrograms() bool {
 }
 
 // argsFile holds, an argument a line, what a package's tests want of the emulator
-// beside the board itself, such as devices on its buses.
+// beside the board itself, such as devices on its buses. {64M:card.img} within an
+// argument stands for a file of that name and of 64 MiB, all zeros, made for the run.
 const argsFile = "testdata/qemu.args"
 
+var scratch = regexp.MustCompile(`\{([0-9]{1,4})M:([a-z0-9.-]+)\}`)
+
 // emulatorArgs reads what the package's tests want of the emulator; most have no
-// such wish, and no file.
-func (p *Package) emulatorArgs() ([]string, error) {
+// such wish, and no file. Scratch files are made in the folder temp.
+func (p *Package) emulatorArgs(temp string) ([]string, error) {
 	text, err := os.ReadFile(filepath.Join(p.Dir, argsFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -54,7 +59,30 @@ func (p *Package) emulatorArgs() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metal: %w", err)
 	}
-	return strings.Fields(string(text)), nil
+	args := strings.Fields(string(text))
+	for i, arg := range args {
+		for _, m := range scratch.FindAllStringSubmatch(arg, -1) {
+			file := filepath.Join(temp, m[2])
+			if err := makeScratch(file, m[1]); err != nil {
+				return nil, fmt.Errorf("metal: %s: %w", argsFile, err)
+			}
+			args[i] = strings.ReplaceAll(args[i], m[0], file)
+		}
+	}
+	return args, nil
+}
+
+// makeScratch makes a file of so many MiB, none of which take room yet.
+func makeScratch(file, mib string) error {
+	n, err := strconv.ParseInt(mib, 10, 64)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(n<<20), f.Close())
 }
 
 // List gives the packages that the patterns of the go command name, as the board

@@ -150,7 +150,7 @@ func (r *runner) run(ctx context.Context, j Job) {
 	}
 	defer os.RemoveAll(temp)
 	m := j.machine(image, temp, r.goroot)
-	if m.QEMUArgs, err = p.emulatorArgs(); err != nil {
+	if m.QEMUArgs, err = p.emulatorArgs(temp); err != nil {
 		r.say(&r.report.Failed, "FAIL\t%s\t%v\n", p.ImportPath, err)
 		return
 	}

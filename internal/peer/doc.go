@@ -2,9 +2,11 @@
 // which the project's own kernel is measured and tested.
 //
 // Setup (the command internal/peer/cmd, behind make peer) takes Debian's armhf
-// kernel with apt and keeps it under build/peer. Run boots it with an initramfs
-// that holds one first process (internal/peer/init), one program, and the kernel
-// modules and files that it needs, and gives the program's output and exit code.
+// kernel with apt, and some programs, and keeps them under build/peer. Run boots the
+// kernel with an initramfs that holds one first process (internal/peer/init), one
+// program, and the libraries, kernel modules and files that it needs, and gives the
+// program's output and exit code. The program can have the first Ethernet port, on
+// the emulator's own network.
 //
 // Three things differ from Debian's kernel as a distribution would boot it:
 //

@@ -9,15 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
 	"nitro/internal/peer/guest"
+	"nitro/internal/tied"
 )
 
 // Emulator is the program that runs the emulated board.
@@ -32,6 +35,14 @@ const DefaultLimit = 5 * time.Minute
 // write their results then) before it is killed.
 const grace = 5 * time.Second
 
+// Address is the guest's on the emulator's own network, where this machine is
+// 10.0.2.2.
+var Address = netip.MustParsePrefix("10.0.2.15/24")
+
+// networkModules are the Ethernet port's driver and, in front of it, what it takes its
+// address, its clock and its PHY's reset line from.
+var networkModules = []string{"nvmem-imx-ocotp", "gpio-mxc", "micrel", "fec"}
+
 // A Job is one program to run on the emulated Linux.
 type Job struct {
 	Program string            // path on this machine of a static linux/arm program
@@ -39,6 +50,9 @@ type Job struct {
 	Env     []string          // its environment, KEY=value; none is inherited
 	Modules []string          // kernel modules to load first, by name; what they need is added
 	Files   map[string]string // further files: path in the guest to path on this machine
+
+	Network bool        // bring up the first Ethernet port before the program starts, as Address, on the emulator's own network
+	Forward map[int]int // TCP ports of this machine's loopback interface that lead to ports of the guest; with Network
 
 	Icount   bool          // virtual time counts instructions: one nanosecond each, idle time skipped
 	QEMUArgs []string      // further arguments for the emulator, such as -plugin
@@ -54,6 +68,7 @@ type Result struct {
 	Console  []byte        // the kernel's messages
 	Emulator []byte        // what the emulator itself said (and plugins that write to standard error)
 	Took     time.Duration // wall-clock time from the emulator's start to its end
+	Began    time.Duration // the same to when the guest was about to start the program; 0 if it never was
 }
 
 // Run boots the emulated board with Linux, runs the job's program there and
@@ -83,6 +98,10 @@ func Run(ctx context.Context, job Job) (Result, error) {
 		Args:    job.Args,
 		Env:     append([]string{}, job.Env...), // not null in JSON, which would mean the parent's
 	}
+	if job.Network {
+		order.Address = Address
+		job.Modules = slices.Concat(networkModules, job.Modules)
+	}
 	initrd, err := k.initramfs(ctx, &job, &order, dir)
 	if err != nil {
 		return Result{}, err
@@ -99,7 +118,8 @@ func Run(ctx context.Context, job Job) (Result, error) {
 // boot runs the emulator to its end and reads the guest's answer.
 func (k *kernel) boot(ctx context.Context, job *Job, initrd, dir, nonce string) (Result, error) {
 	console := filepath.Join(dir, "console")
-	var answer, complaints bytes.Buffer
+	answer := transcript{marker: []byte(guest.Begin(nonce))}
+	var complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, Emulator, k.emulatorArgs(job, initrd, console)...)
 	cmd.Stdout, cmd.Stderr = &answer, &complaints
 	if job.Live != nil {
@@ -108,13 +128,16 @@ func (k *kernel) boot(ctx context.Context, job *Job, initrd, dir, nonce string) 
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = grace
 	start := time.Now()
-	ran := runTied(cmd)
+	ran := tied.Run(cmd)
 	res := Result{Emulator: complaints.Bytes(), Took: time.Since(start)}
+	if !answer.marked.IsZero() {
+		res.Began = answer.marked.Sub(start)
+	}
 	res.Console, _ = os.ReadFile(console) // absent when the emulator did not start
 	if errors.Is(ran, exec.ErrNotFound) {
 		return res, fmt.Errorf("peer: %s is not installed: install Debian's package qemu-system-arm (bookworm-backports) and run this again", Emulator)
 	}
-	output, status, err := guest.Parse(answer.Bytes(), nonce)
+	output, status, err := guest.Parse(answer.said, nonce)
 	res.Output, res.ExitCode, res.Signal = output, status.Exit, status.Signal
 	switch {
 	case ctx.Err() != nil:
@@ -127,13 +150,20 @@ func (k *kernel) boot(ctx context.Context, job *Job, initrd, dir, nonce string) 
 	return res, nil
 }
 
-// runTied runs cmd so that the kernel kills it should this process die first.
-// The tie belongs to the thread that starts the child, hence the lock.
-func runTied(cmd *exec.Cmd) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd.Run()
+// A transcript keeps what is written to it, and when a marker was complete.
+type transcript struct {
+	said   []byte
+	marker []byte
+	marked time.Time
+}
+
+// Write implements io.Writer.
+func (t *transcript) Write(p []byte) (int, error) {
+	t.said = append(t.said, p...)
+	if t.marked.IsZero() && bytes.Contains(t.said, t.marker) {
+		t.marked = time.Now()
+	}
+	return len(p), nil
 }
 
 // emulatorArgs gives the emulator's command line: the reference board with
@@ -153,7 +183,19 @@ func (k *kernel) emulatorArgs(job *Job, initrd, console string) []string {
 	if job.Icount {
 		args = append(args, "-icount", "shift=0,sleep=off")
 	}
+	if job.Network {
+		args = append(args, "-nic", forwarding(job.Forward))
+	}
 	return append(args, job.QEMUArgs...)
+}
+
+// forwarding gives the emulator's argument for its own network.
+func forwarding(ports map[int]int) string {
+	nic := "user"
+	for _, here := range slices.Sorted(maps.Keys(ports)) {
+		nic += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-%v:%d", here, Address.Addr(), ports[here])
+	}
+	return nic
 }
 
 // tail gives the last of what was heard, for an error's text.
@@ -185,6 +227,9 @@ func (k *kernel) initramfs(ctx context.Context, job *Job, order *guest.Order, di
 		return "", err
 	}
 	if err := c.addFrom(order.Program, job.Program, 0o755); err != nil {
+		return "", err
+	}
+	if err := k.addLibraries(&c, job.Program); err != nil {
 		return "", err
 	}
 	for in, from := range job.Files {

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,6 +99,89 @@ func TestRunSignal(t *testing.T) {
 	}
 	if res.ExitCode != -1 || res.Signal != 9 {
 		t.Errorf("exit code %d, signal %d, want -1 and 9", res.ExitCode, res.Signal)
+	}
+}
+
+// TestRunNetwork has a program of the guest answer through a forwarded port.
+func TestRunNetwork(t *testing.T) {
+	t.Parallel()
+	here := freePort(t)
+	answers := make(chan string, 1)
+	var heard []byte
+	asked := false
+	live := writerFunc(func(p []byte) (int, error) {
+		if heard = append(heard, p...); !asked && bytes.Contains(heard, []byte("serving\n")) {
+			asked = true
+			go func() { answers <- ask(here) }()
+		}
+		return len(p), nil
+	})
+	res, err := Run(t.Context(), Job{Program: guestProgram(t), Args: []string{"serve"},
+		Network: true, Forward: map[int]int{here: 7}, Live: live})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(res.Output), fmt.Sprintf("serving\n%d <nil>\n", len(question)); got != want {
+		t.Errorf("output %q, want %q", got, want)
+	}
+	if got := <-answers; got != strings.ToUpper(question) {
+		t.Errorf("%d bytes of answer, want %d: %.200q", len(got), len(question), got)
+	}
+	if res.Began <= 0 || res.Began >= res.Took {
+		t.Errorf("began after %v of %v", res.Began, res.Took)
+	}
+}
+
+// question is longer than a frame, and than a segment that a PHY could hold.
+var question = strings.Repeat("how many roads? ", 4096)
+
+// ask puts the question to a port of this machine and gives the answer, or what went
+// wrong.
+func ask(port int) string {
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Minute)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := io.WriteString(c, question); err != nil {
+		return err.Error()
+	}
+	c.(*net.TCPConn).CloseWrite()
+	answer, err := io.ReadAll(c)
+	if err != nil {
+		return err.Error()
+	}
+	return string(answer)
+}
+
+// freePort gives a TCP port of the loopback interface that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestRunDebian runs a program of Debian's, which needs libraries.
+func TestRunDebian(t *testing.T) {
+	t.Parallel()
+	program, err := Program("iperf3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := Run(t.Context(), Job{Program: program, Args: []string{"--version"}})
+	if err != nil || res.ExitCode != 0 || !bytes.HasPrefix(res.Output, []byte("iperf 3.")) {
+		t.Errorf("exit code %d, %v, output %q", res.ExitCode, err, res.Output)
+	}
+	if res.Began <= 0 || res.Began >= res.Took {
+		t.Errorf("began after %v of %v", res.Began, res.Took)
+	}
+	if program, err := Program("no-such"); err == nil {
+		t.Errorf("no-such is %s", program)
 	}
 }
 

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"runtime"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"nitro/internal/tied"
 )
 
 // Program is the emulator's name.
@@ -21,9 +20,10 @@ const Program = "qemu-system-arm"
 
 // Config says how a board is started.
 type Config struct {
-	Image string    // path of the ELF file
-	Args  []string  // further arguments for the emulator
-	Log   io.Writer // if set, gets the console as it comes
+	Image string     // path of the ELF file
+	Args  []string   // further arguments for the emulator
+	Files []*os.File // open files that the arguments name, as /proc/self/fd/3 and on
+	Log   io.Writer  // if set, gets the console as it comes
 }
 
 // Hurried are arguments that make long times short. The board's clock goes by what
@@ -33,39 +33,35 @@ type Config struct {
 // the watchdog fires.)
 var Hurried = []string{"-icount", "shift=8"}
 
-// A Board is a running emulator. Its methods may be used by one goroutine at a
-// time.
+// A Board is a running emulator. Its console and [GDB] may be used by one goroutine
+// at a time, its [QMP] and [QTest] by several.
 type Board struct {
-	cmd  *exec.Cmd
-	dir  string // holds the sockets
-	seen int    // how much of the console Expect has gone over
+	program *tied.Program
+	folder  *tied.Folder // holds the sockets
+	seen    int          // how much of the console Expect has gone over
 
 	console    transcript
 	complaints transcript
-	ended      chan struct{} // closed when the emulator is gone
-	err        error         // how it ended; set before
 }
 
 // Start starts a board. Who calls it must call Close. Should this process die
 // first, however it dies, the system kills the emulator.
 func Start(c Config) (*Board, error) {
-	dir, err := os.MkdirTemp("", "board-")
+	folder, err := tied.NewFolder("nitro-board-")
 	if err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}
-	b := &Board{dir: dir, ended: make(chan struct{})}
+	b := &Board{folder: folder}
 	b.console.init(c.Log)
 	b.complaints.init(nil)
-	b.cmd = exec.Command(Program, append([]string{
+	cmd := exec.Command(Program, append([]string{
 		"-M", "mcimx6ul-evk", "-m", "512M", "-display", "none", "-monitor", "none", "-net", "none",
-		"-serial", "stdio", "-kernel", c.Image, "-gdb", "unix:" + b.gdbSocket() + ",server=on,wait=off",
+		"-serial", "stdio", "-kernel", c.Image, "-gdb", b.server(gdbSocket), "-qmp", b.server(qmpSocket),
+		"-qtest", b.server(qtestSocket), "-qtest-log", "/dev/null",
 	}, c.Args...)...)
-	b.cmd.Stdout, b.cmd.Stderr = &b.console, &b.complaints
-	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	go b.run(started)
-	if err := <-started; err != nil {
-		os.RemoveAll(dir)
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &b.console, &b.complaints, c.Files
+	if b.program, err = tied.Start(cmd); err != nil {
+		folder.Remove()
 		if errors.Is(err, exec.ErrNotFound) {
 			return nil, fmt.Errorf("emulator: %s is not installed: install Debian's package qemu-system-arm (bookworm-backports) and run this again", Program)
 		}
@@ -74,18 +70,34 @@ func Start(c Config) (*Board, error) {
 	return b, nil
 }
 
-func (b *Board) gdbSocket() string { return filepath.Join(b.dir, "gdb") }
+// Sockets in the board's folder.
+const (
+	gdbSocket   = "gdb"
+	qmpSocket   = "qmp"
+	qtestSocket = "qtest"
+)
 
-// run starts the emulator and waits for its end, on one thread: the system kills
-// the child when the thread that started it ends.
-func (b *Board) run(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	err := b.cmd.Start()
-	started <- err
-	if err == nil {
-		b.err = b.cmd.Wait()
-		close(b.ended)
+// server is the argument that has the emulator listen on a socket.
+func (b *Board) server(socket string) string {
+	return "unix:" + b.folder.Join(socket) + ",server=on,wait=off"
+}
+
+// dial connects to a socket of the emulator. One that has just started makes its
+// sockets first.
+func (b *Board) dial(socket string) (net.Conn, error) {
+	for end := time.Now().Add(answerLimit); ; {
+		conn, err := net.Dial("unix", b.folder.Join(socket))
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-b.program.Ended():
+			return nil, fmt.Errorf("emulator: it ended: %w", b.end())
+		case <-time.After(10 * time.Millisecond):
+			if time.Now().After(end) {
+				return nil, fmt.Errorf("emulator: %s: %w", socket, err)
+			}
+		}
 	}
 }
 
@@ -95,23 +107,39 @@ const grace = 5 * time.Second
 
 // Close ends the emulator and returns when it is gone. Closing again does no harm.
 func (b *Board) Close() {
-	b.cmd.Process.Signal(syscall.SIGTERM) // fails when it is gone already
-	select {
-	case <-b.ended:
-	case <-time.After(grace):
-		b.cmd.Process.Kill()
-		<-b.ended // SIGKILL cannot be refused
-	}
-	os.RemoveAll(b.dir)
+	b.program.End(grace)
+	b.folder.Remove()
 }
+
+// Kill ends the emulator as a power cut would: nothing of it runs any more. Close is
+// still to be called.
+func (b *Board) Kill() { b.program.Kill() }
+
+// PID is the emulator's process.
+func (b *Board) PID() int { return b.program.Process.Pid }
+
+// Ended is closed when the emulator is gone.
+func (b *Board) Ended() <-chan struct{} { return b.program.Ended() }
+
+// end is how an emulator ended that is gone.
+func (b *Board) end() error {
+	how := "exit status 0"
+	if err := b.program.Err(); err != nil {
+		how = err.Error()
+	}
+	return fmt.Errorf("%s: %s", how, bytes.TrimSpace(b.complaints.bytes()))
+}
+
+// Complaints returns all that the emulator itself has said.
+func (b *Board) Complaints() []byte { return b.complaints.bytes() }
 
 // Wait waits until the emulator ends by itself, as it does at a reset when it was
 // started with -no-reboot.
 func (b *Board) Wait(limit time.Duration) error {
 	select {
-	case <-b.ended:
-		if b.err != nil {
-			return fmt.Errorf("emulator: %w: %s", b.err, strings.TrimSpace(string(b.complaints.bytes())))
+	case <-b.Ended():
+		if b.program.Err() != nil {
+			return fmt.Errorf("emulator: %w", b.end())
 		}
 		return nil
 	case <-time.After(limit):
@@ -121,6 +149,9 @@ func (b *Board) Wait(limit time.Duration) error {
 
 // Console returns all that the board has said, with its carriage returns.
 func (b *Board) Console() []byte { return b.console.bytes() }
+
+// Skip has Expect begin behind all that the board has said so far.
+func (b *Board) Skip() { b.seen = len(b.console.bytes()) }
 
 // Expect waits until the console matches a pattern, behind what earlier calls
 // have matched, and returns the match and its groups. The pattern's last line
@@ -140,11 +171,11 @@ func (b *Board) Expect(pattern string, limit time.Duration) ([]string, error) {
 			return groups(said, at), nil
 		}
 		if gone {
-			return nil, fmt.Errorf("emulator: it ended (%v: %s) without saying %q; the console ends in\n%s", b.err, b.complaints.bytes(), pattern, b.tail())
+			return nil, fmt.Errorf("emulator: it ended (%v) without saying %q; the console ends in\n%s", b.end(), pattern, b.tail())
 		}
 		select {
 		case <-more:
-		case <-b.ended:
+		case <-b.Ended():
 			gone = true // look once more: all has been said now
 		case <-late:
 			return nil, fmt.Errorf("emulator: %q did not come within %v; the console ends in\n%s", pattern, limit, b.tail())

@@ -8,7 +8,10 @@
 // RAM is kept but for the image's own segments, which are loaded anew.
 //
 // [GDB] speaks as much of the GDB remote protocol as that takes (GDB's manual,
-// appendix E; QEMU's gdbstub.rst for physical addresses).
+// appendix E; QEMU's gdbstub.rst for physical addresses). [QMP] gives the emulator
+// orders and hears of its events; [QTest] moves the board's inputs and sees its
+// outputs. What belongs to the set-up around the board (TPM, cards, networks, nets
+// between pins) is package rack's.
 //
 // Nothing waits without a limit, and no emulator outlives the process that
 // started it.

@@ -36,15 +36,9 @@ type GDB struct {
 
 // Halt stops the board. It stands still until Release.
 func (b *Board) Halt() (*GDB, error) {
-	var conn net.Conn
-	var err error
-	for end := time.Now().Add(answerLimit); ; time.Sleep(10 * time.Millisecond) {
-		if conn, err = net.Dial("unix", b.gdbSocket()); err == nil || time.Now().After(end) {
-			break // an emulator that has just started makes its socket first
-		}
-	}
+	conn, err := b.dial(gdbSocket)
 	if err != nil {
-		return nil, fmt.Errorf("emulator: gdb: %w", err)
+		return nil, err
 	}
 	g := &GDB{conn: conn, in: bufio.NewReader(conn), breaks: map[uint32]bool{}}
 	// Connecting stops the board. Reading the description of the target allows

@@ -11,71 +11,10 @@
  * translation block begins: within a block they cannot change, since QEMU ends a
  * block after every instruction that writes them. The argument every=on reads
  * CPSR before every instruction instead, which is slow and proves the claim.
- *
- * Debian packages no qemu-plugin.h, so the declarations below are those of
- * QEMU 10's include/qemu/qemu-plugin.h, as far as they are used.
  */
-#include <inttypes.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "qemu.h"
 
-typedef uint64_t qemu_plugin_id_t;
-struct qemu_plugin_tb;
-struct qemu_plugin_insn;
-struct qemu_plugin_register;
-struct qemu_plugin_scoreboard;
-typedef struct {
-	struct qemu_plugin_scoreboard *score;
-	size_t offset;
-} qemu_plugin_u64;
-enum qemu_plugin_op { QEMU_PLUGIN_INLINE_ADD_U64, QEMU_PLUGIN_INLINE_STORE_U64 };
-enum qemu_plugin_cb_flags { QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_CB_R_REGS };
-typedef struct {
-	const char *target_name;
-	struct { int min, cur; } version;
-	bool system_emulation;
-	union { struct { int smp_vcpus, max_vcpus; } system; };
-} qemu_info_t;
-typedef struct {
-	struct qemu_plugin_register *handle;
-	const char *name;
-	const char *feature;
-} qemu_plugin_reg_descriptor;
-
-/* GLib's two array types, which the register interface uses. QEMU has the library loaded. */
-typedef struct { char *data; unsigned len; } GArray;
-typedef struct { uint8_t *data; unsigned len; } GByteArray;
-GByteArray *g_byte_array_new(void);
-GByteArray *g_byte_array_set_size(GByteArray *, unsigned);
-char *g_array_free(GArray *, int free_segment);
-
-typedef void (*vcpu_cb)(qemu_plugin_id_t, unsigned vcpu);
-typedef void (*exec_cb)(unsigned vcpu, void *data);
-void qemu_plugin_register_vcpu_init_cb(qemu_plugin_id_t, vcpu_cb);
-void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, exec_cb, enum qemu_plugin_cb_flags, void *);
-void qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(struct qemu_plugin_insn *, enum qemu_plugin_op, qemu_plugin_u64, uint64_t);
-void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
-struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *, size_t);
-size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *, void *, size_t);
-size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
-uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *);
-struct qemu_plugin_scoreboard *qemu_plugin_scoreboard_new(size_t);
-uint64_t qemu_plugin_u64_get(qemu_plugin_u64, unsigned vcpu);
-GArray *qemu_plugin_get_registers(void);
-int qemu_plugin_read_register(struct qemu_plugin_register *, GByteArray *);
-
-#define EXPORT __attribute__((visibility("default")))
-EXPORT int qemu_plugin_version = 4;
-
-#define CPSR_MODE 0x1f
 #define CPSR_I    (1u << 7)
-#define MODE_USER 0x10
 #define MAGIC_END 0xe1a08008u /* mov r8, r8 in ARM state; insncount.EndWord says the same */
 #define RUNS      8           /* longest runs that are kept, each with another beginning */
 
@@ -91,32 +30,15 @@ struct counts { uint64_t executed, last_pc; };
 static qemu_plugin_u64 executed, last_pc;
 
 /* CPSR and the count when the present block began. */
-static struct qemu_plugin_register *cpsr_handle;
-static GByteArray *cpsr_bytes;
 static uint32_t block_cpsr;
 static uint64_t block_start;
 
 /* Results. */
-static uint64_t user, masked, until_count;
+static uint64_t user, before_user, masked, until_count;
 static bool been_user, until_seen, ended, in_run;
 static struct run present, longest[RUNS];
 static uint64_t passes, pass_total, pass_min, pass_max, pass_start;
 static bool in_pass;
-
-static void die(const char *why)
-{
-	fprintf(stderr, "insncount: %s\n", why);
-	exit(1);
-}
-
-static uint32_t read_cpsr(void)
-{
-	g_byte_array_set_size(cpsr_bytes, 0);
-	if (qemu_plugin_read_register(cpsr_handle, cpsr_bytes) != 4)
-		die("CPSR is not four bytes");
-	const uint8_t *b = cpsr_bytes->data;
-	return b[0] | b[1] << 8 | b[2] << 16 | (uint32_t)b[3] << 24;
-}
 
 /* keep puts a finished run among the longest ones: one for each beginning. */
 static void keep(struct run r)
@@ -161,8 +83,10 @@ static void block(unsigned vcpu, void *data)
 {
 	settle(vcpu);
 	block_cpsr = read_cpsr();
-	if ((block_cpsr & CPSR_MODE) == MODE_USER)
+	if ((block_cpsr & CPSR_MODE) == MODE_USER && !been_user) {
 		been_user = true;
+		before_user = block_start;
+	}
 	if (!(block_cpsr & CPSR_I)) {
 		finish();
 	} else if (been_user && !ended && !in_run) {
@@ -237,19 +161,6 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	}
 }
 
-/* find_cpsr looks the register up once the processor exists. */
-static void find_cpsr(qemu_plugin_id_t id, unsigned vcpu)
-{
-	GArray *regs = qemu_plugin_get_registers();
-	const qemu_plugin_reg_descriptor *d = (const void *)regs->data;
-	for (unsigned i = 0; i < regs->len; i++)
-		if (strcmp(d[i].name, "cpsr") == 0)
-			cpsr_handle = d[i].handle;
-	g_array_free(regs, 1);
-	if (!cpsr_handle)
-		die("the processor has no register cpsr");
-}
-
 /* report writes the result; package insncount's Read reads it. */
 static void report(qemu_plugin_id_t id, void *data)
 {
@@ -260,6 +171,7 @@ static void report(qemu_plugin_id_t id, void *data)
 		die("cannot write the result file");
 	uint64_t all = qemu_plugin_u64_get(executed, 0);
 	fprintf(f, "insns %" PRIu64 "\nuser %" PRIu64 "\nprivileged %" PRIu64 "\nmasked %" PRIu64 "\n", all, user, all - user, masked);
+	fprintf(f, "before_user %" PRIu64 "\n", been_user ? before_user : all);
 	for (int i = 0; i < RUNS && longest[i].length; i++)
 		fprintf(f, "run %" PRIu64 " 0x%08" PRIx32 " 0x%08" PRIx32 " 0x%02" PRIx32 " 0x%02" PRIx32 "\n", longest[i].length,
 			longest[i].begin, longest[i].end, longest[i].begin_cpsr & CPSR_MODE, longest[i].end_cpsr & CPSR_MODE);
@@ -270,14 +182,6 @@ static void report(qemu_plugin_id_t id, void *data)
 	fprintf(f, "done\n");
 	if (fclose(f) != 0)
 		die("cannot write the result file");
-}
-
-/* address reads an argument's value; false when it is no number. */
-static bool address(const char *text, bool *has, uint64_t *value)
-{
-	char *rest;
-	*value = strtoull(text, &rest, 0);
-	return *has = *text && !*rest;
 }
 
 static bool argument(const char *a)
@@ -298,10 +202,8 @@ static bool argument(const char *a)
 
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
-	if (!info->system_emulation || strcmp(info->target_name, "arm") != 0 || info->system.max_vcpus != 1) {
-		fprintf(stderr, "insncount: made for qemu-system-arm with one processor\n");
+	if (!suits(info))
 		return -1;
-	}
 	for (int i = 0; i < argc; i++)
 		if (!argument(argv[i])) {
 			fprintf(stderr, "insncount: bad argument %s\n", argv[i]);
@@ -314,7 +216,6 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 	struct qemu_plugin_scoreboard *score = qemu_plugin_scoreboard_new(sizeof(struct counts));
 	executed = (qemu_plugin_u64){ score, offsetof(struct counts, executed) };
 	last_pc = (qemu_plugin_u64){ score, offsetof(struct counts, last_pc) };
-	cpsr_bytes = g_byte_array_new();
 	qemu_plugin_register_vcpu_init_cb(id, find_cpsr);
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
 	qemu_plugin_register_atexit_cb(id, report, NULL);

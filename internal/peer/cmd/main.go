@@ -2,10 +2,12 @@
 // and runs programs on it.
 //
 //	go run ./internal/peer/cmd setup [-suite SUITE] [-update]
-//	go run ./internal/peer/cmd run [-icount] [-limit TIME] [-console] [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...
+//	go run ./internal/peer/cmd run [-icount] [-limit TIME] [-console] [-network] [-forward HERE:GUEST]... [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...
 //
-// PROGRAM is a static linux/arm program. Its output goes to standard output, its
-// exit code becomes the command's (a signal's number plus 128 when one ended it).
+// PROGRAM is a linux/arm program: a static one, or one whose libraries are among
+// those of Debian that setup has put under build/peer/debian, as its iperf3 is. Its
+// output goes to standard output, its exit code becomes the command's (a signal's
+// number plus 128 when one ended it).
 package main
 
 import (
@@ -22,7 +24,7 @@ import (
 
 const usage = `usage:
   peer setup [-suite SUITE] [-update]
-  peer run [-icount] [-limit TIME] [-console] [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...`
+  peer run [-icount] [-limit TIME] [-console] [-network] [-forward HERE:GUEST]... [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -72,6 +74,18 @@ func run(ctx context.Context, args []string) (int, error) {
 	}
 	f.Func("module", "`name` of a kernel module to load first", list(&job.Modules))
 	f.Func("env", "`KEY=value` for the program's environment", list(&job.Env))
+	f.BoolVar(&job.Network, "network", false, "bring the first Ethernet port up first")
+	f.Func("forward", "`HERE:GUEST`, a TCP port of this machine that leads to one of the guest", func(v string) error {
+		var here, there int
+		if _, err := fmt.Sscanf(v, "%d:%d", &here, &there); err != nil {
+			return err
+		}
+		if job.Forward == nil {
+			job.Forward = make(map[int]int)
+		}
+		job.Forward[here] = there
+		return nil
+	})
 	f.Func("qemu", "`argument` for the emulator", list(&job.QEMUArgs))
 	f.Parse(args)
 	if f.NArg() == 0 {

@@ -22,6 +22,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -40,6 +41,8 @@ type Order struct {
 	Args    []string // its arguments, without the program's name
 	Env     []string // its environment, KEY=value
 	Modules []string // paths of kernel modules, loaded in this order before the program starts
+
+	Address netip.Prefix // of the first Ethernet port, IPv4; zero: no network
 }
 
 // A Status is how the program ended: with an exit code, or by a signal.

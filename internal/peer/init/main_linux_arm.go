@@ -1,6 +1,6 @@
 // The first process of the emulated Linux peer: it mounts what a program
-// expects, loads the kernel modules that the order lists, runs the order's
-// program, reports its output and how it ended on the guest's answering port
+// expects, loads the kernel modules that the order lists, brings the network up if
+// the order says so, runs the order's program, reports its output and how it ended on the guest's answering port
 // (package guest), and switches the board off.
 //
 // Its own troubles before the port is open go to the console.
@@ -112,11 +112,16 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-// carryOut loads the modules, runs the program with its output on port, and
+// carryOut loads the modules, brings the network up, runs the program with its output on port, and
 // gives the marker that ends the answer.
 func carryOut(order *guest.Order, port *os.File) string {
 	for _, path := range order.Modules {
 		if err := load(path); err != nil {
+			return guest.Fail(order.Nonce, err)
+		}
+	}
+	if order.Address.IsValid() {
+		if err := network(order.Address); err != nil {
 			return guest.Fail(order.Nonce, err)
 		}
 	}

@@ -5,6 +5,8 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -32,6 +34,23 @@ func main() {
 	case "hang": // say so, and stay
 		fmt.Println("hanging")
 		time.Sleep(time.Hour)
+	case "serve": // answer one connection with what it says, in capitals
+		port, err := net.Listen("tcp", ":7")
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("serving")
+		c, err := port.Accept()
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		said, err := io.ReadAll(c)
+		fmt.Println(len(said), err)
+		c.Write(bytes.ToUpper(said))
+		c.Close()
+		time.Sleep(time.Second) // the answer is on its way; the board goes off at the program's end
 	case "crash": // take the kernel down
 		fmt.Println("crashing")
 		fmt.Println(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))

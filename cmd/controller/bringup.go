@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"nitro/board"
+)
+
+// checkHeld makes sure that the host is held. The kernel has driven the lines since its
+// first instructions; driving them again does no harm, and what a warm reset left on an
+// expander is put right.
+func checkHeld(lines []board.ResetLine) error {
+	if len(lines) == 0 {
+		log.Print("this board has no reset lines: it cannot guard a host")
+	}
+	for _, l := range lines {
+		if err := l.Hold(); err != nil {
+			return err
+		}
+		held, err := l.Held()
+		if err != nil {
+			return err
+		}
+		if !held {
+			return fmt.Errorf("%s: the line does not hold: check its wiring and keep the host out of service", l.Name())
+		}
+		log.Printf("%s is held", l.Name())
+	}
+	return nil
+}
+
+// seedSize is how much entropy the kernel's generator gets: 512 bits, since what the
+// hardware gives need not be perfect.
+const seedSize = 64
+
+// seed feeds the kernel's random generator from the chip's.
+func seed(b board.Board) error {
+	source, err := b.Random()
+	if err != nil {
+		return err
+	}
+	if source == nil {
+		log.Print("this chip has no random number generator: keys of this boot can be guessed")
+		return nil
+	}
+	entropy := make([]byte, seedSize)
+	defer clear(entropy)
+	if _, err := io.ReadFull(source, entropy); err != nil {
+		return err
+	}
+	return os.WriteFile("/dev/seed", entropy, 0)
+}
+
+// setClock sets the kernel's clock from the one on the battery. Without that it is
+// 1970, and the firmware runs on.
+func setClock(c board.Clock) error {
+	now, err := c.Now()
+	if err != nil {
+		log.Printf("the time is not known: %v", err)
+		return nil
+	}
+	t := unix.NsecToTimespec(now.UnixNano())
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &t); err != nil {
+		return fmt.Errorf("setting the kernel's clock to %v: %w", now, err)
+	}
+	log.Printf("it is %s", time.Now().UTC().Format(time.RFC3339))
+	return nil
+}
+
+// openCard opens the card with the firmware's store. So far the firmware does without.
+func (f *firmware) openCard(b board.Board) error {
+	card, err := b.Card(0)
+	if err != nil {
+		log.Printf("no card: %v", err)
+		return nil
+	}
+	log.Printf("card: %d blocks of %d bytes", card.Blocks(), card.BlockSize())
+	return nil
+}

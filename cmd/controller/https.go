@@ -1,0 +1,83 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"strconv"
+	"time"
+
+	"nitro/board"
+	"nitro/net/https"
+	"nitro/net/redfish"
+	"nitro/net/stack"
+)
+
+// firmware is what runs once the board is up.
+type firmware struct {
+	board       board.Board
+	ports       []*stack.Stack
+	certificate tls.Certificate
+	ready       time.Time
+}
+
+const httpsPort = 443
+
+// makeIdentity makes this boot's TLS key and a certificate that it signs itself. So far
+// nothing proves to a client which board it speaks to.
+func (f *firmware) makeIdentity(b board.Board) (err error) {
+	f.board = b
+	if f.certificate, err = https.SelfSigned(hostname); err != nil {
+		return err
+	}
+	log.Printf("certificate: SHA-256 %x", sha256.Sum256(f.certificate.Certificate[0]))
+	return nil
+}
+
+// serve opens the HTTPS port on the management port, and on no other.
+func (f *firmware) serve() error {
+	id, err := f.board.UniqueID()
+	if err != nil {
+		return err
+	}
+	l, err := f.ports[0].Listen("tcp", ":"+strconv.Itoa(httpsPort))
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", f.health)
+	service := redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()})
+	mux.Handle("/redfish", service)
+	mux.Handle("/redfish/", service)
+	f.ready = time.Now()
+	go func() {
+		// Without its API the board is of no use to anybody: reset it.
+		log.Fatal(https.Serve(l, f.certificate, mux))
+	}()
+	return nil
+}
+
+// health answers that the firmware serves: since how many seconds, and on what board.
+func (f *firmware) health(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	json.NewEncoder(w).Encode(struct {
+		Status   string `json:"status"`
+		Board    string `json:"board"`
+		Emulated bool   `json:"emulated"`
+		Seconds  int64  `json:"ready_seconds"`
+	}{"ready", f.board.Name(), f.board.Emulated(), int64(time.Since(f.ready) / time.Second)})
+}
+
+// serviceUUID names a board's service: a UUID of version 8 (RFC 9562, 5.8) from the
+// chip's number, so the same over all boots.
+func serviceUUID(id uint64) string {
+	u := sha256.Sum256(binary.BigEndian.AppendUint64([]byte("nitro redfish service"), id))
+	u[6] = u[6]&0x0f | 0x80
+	u[8] = u[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}
