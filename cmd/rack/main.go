@@ -2,13 +2,14 @@
 // Ctrl-C: the board with a TPM, an SD card and two networks, of which the first can be
 // reached from this machine.
 //
-//	rack [-image file] [-card file] [-tpm-state folder] [-port n] [-v]
+//	rack [-image file] [-card file] [-tpm-state folder] [-port n] [-count] [-v]
 //
 // Card and TPM are kept from run to run, in build/rack unless flags say otherwise; a
 // card that is not there is made, and -tpm-state "" gives a new TPM each time. Port n of
-// 127.0.0.1, or a free one if it is taken, leads to the firmware's HTTPS. -v shows what
-// the emulator reports and what the board does with its pins. The rack's own words begin with "rack:", and all
-// else is the board's.
+// 127.0.0.1, or a free one if it is taken, leads to the firmware's HTTPS. -count has the
+// emulator count instructions, which the firmware's boot log then shows; it is slower, and
+// the board's clock falls behind. -v shows what the emulator reports and what the board
+// does with its pins. The rack's own words begin with "rack:", all else is the board's.
 package main
 
 import (
@@ -36,7 +37,7 @@ const httpsPort = 443
 type options struct {
 	image, card, tpmState string
 	port                  int
-	verbose               bool
+	count, verbose        bool
 }
 
 func main() {
@@ -45,6 +46,7 @@ func main() {
 	flag.StringVar(&o.card, "card", "build/rack/card.img", "`file` of the SD card; made if it is not there")
 	flag.StringVar(&o.tpmState, "tpm-state", "build/rack/tpm", "`folder` of the TPM's state; \"\" is a new TPM each time")
 	flag.IntVar(&o.port, "port", 8443, "port of 127.0.0.1 that leads to the firmware's HTTPS; if it is taken, a free one is used")
+	flag.BoolVar(&o.count, "count", false, "count instructions: slower, and the board's clock falls behind")
 	flag.BoolVar(&o.verbose, "v", false, "show the emulator's events, and what the board does with its pins")
 	flag.Parse()
 	if err := run(o, os.Stdout); err != nil {
@@ -109,13 +111,19 @@ func (o *options) config(out io.Writer) (rack.Config, error) {
 		Cards:    [2]string{o.card},
 		Expander: true,
 		Nets:     []rack.Net{{Forward: map[int]int{httpsPort: freePort(o.port)}}, {}},
-		Wires:    []rack.Wire{{Name: "host reset", From: hostReset, Sense: []rack.Pin{hostInReset}}},
+		Wires:    rack.ResetWires(),
+		Args:     o.args(),
 	}, nil
 }
 
-// The reference board's net of the host's reset: pulled to where it holds the host, and
-// read back on a line of its own.
-var hostReset, hostInReset = rack.GPIO(1, 3), rack.GPIO(1, 4)
+// args has the emulator count instructions if that is wanted: one is a nanosecond of the
+// board's time then, and time without work passes as everywhere.
+func (o *options) args() []string {
+	if o.count {
+		return []string{"-icount", "shift=0"}
+	}
+	return nil
+}
 
 // freePort is the wanted port, or 0, which lets the system choose, if that is taken.
 func freePort(want int) int {

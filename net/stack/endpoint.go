@@ -42,7 +42,8 @@ type endpoint struct {
 	pieces  [][]byte
 	headers [header.EthernetMinimumSize + header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 
-	join join // the receiver's own
+	join     join        // the receiver's own
+	verified atomic.Bool // the packet that goes up needs no verification
 }
 
 type dispatcher struct{ stack.NetworkDispatcher }
@@ -62,7 +63,7 @@ var (
 func newEndpoint(l Link) *endpoint {
 	e := &endpoint{link: l, address: tcpip.LinkAddress(l.HardwareAddr()), done: make(chan struct{})}
 	e.txOffload, e.rxOffload = l.ChecksumOffload()
-	e.join.init(e)
+	e.join.e = e
 	return e
 }
 
@@ -93,8 +94,7 @@ func (e *endpoint) deliver(frame []byte) {
 	}
 	to := kind(frame[:6], e.address)
 	protocol := tcpip.NetworkProtocolNumber(frame[12])<<8 | tcpip.NetworkProtocolNumber(frame[13])
-	d := e.dispatcher.Load()
-	if to == tcpip.PacketOtherHost || d == nil ||
+	if to == tcpip.PacketOtherHost ||
 		protocol != header.IPv4ProtocolNumber && protocol != header.IPv6ProtocolNumber && protocol != header.ARPProtocolNumber {
 		e.counts.dropped.Add(1)
 		return
@@ -103,14 +103,52 @@ func (e *endpoint) deliver(frame []byte) {
 		return
 	}
 	packet := frame[header.EthernetMinimumSize:]
+	if protocol == header.IPv4ProtocolNumber && sourceRouted(packet) {
+		e.counts.dropped.Add(1)
+		return
+	}
 	if to == tcpip.PacketHost && e.join.add(packet, protocol) {
 		return
 	}
 	e.join.flush() // nothing overtakes what came before it
 	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(buffer.NewViewWithData(packet))})
 	p.PktType = to
-	d.DeliverNetworkPacket(protocol, p)
+	e.up(protocol, p, e.rxOffload)
+}
+
+// up sends a packet up the layers, and gives it away. It tells whether the packet's
+// checksums have been verified.
+func (e *endpoint) up(protocol tcpip.NetworkProtocolNumber, p *stack.PacketBuffer, verified bool) {
+	e.verified.Store(verified)
+	if d := e.dispatcher.Load(); d != nil {
+		d.DeliverNetworkPacket(protocol, p)
+	}
 	p.DecRef()
+}
+
+// sourceRouted tells whether an IPv4 packet has a source route (RFC 791 section 3.1,
+// options 131 and 137). gVisor would not follow it, but take the packet for its own.
+// A way that the sender chooses serves attacks only, so such packets are dropped (RFC
+// 7126 sections 4.3 and 4.4).
+func sourceRouted(p []byte) bool {
+	const end, nop, loose, strict = 0, 1, 131, 137
+	if len(p) < header.IPv4MinimumSize {
+		return false
+	}
+	n := min(int(p[0]&0xf)*4, len(p))
+	for i := header.IPv4MinimumSize; i < n && p[i] != end; {
+		switch {
+		case p[i] == loose || p[i] == strict:
+			return true
+		case p[i] == nop:
+			i++
+		case i+1 < n && p[i+1] >= 2:
+			i += int(p[i+1])
+		default:
+			return false // malformed; gVisor refuses it
+		}
+	}
+	return false
 }
 
 // kind tells who a frame is for.
@@ -219,13 +257,15 @@ func (e *endpoint) LinkAddress() tcpip.LinkAddress { return e.address }
 // SetLinkAddress implements stack.LinkEndpoint; the address is the link's own.
 func (*endpoint) SetLinkAddress(tcpip.LinkAddress) {}
 
-// Capabilities implements stack.LinkEndpoint.
+// Capabilities implements stack.LinkEndpoint. gVisor asks for each packet that comes
+// up whether checksums are verified beneath, and sets PacketBuffer's
+// RXChecksumValidated by the answer, whatever it was.
 func (e *endpoint) Capabilities() stack.LinkEndpointCapabilities {
 	c := stack.LinkEndpointCapabilities(stack.CapabilityResolutionRequired)
 	if e.txOffload {
 		c |= stack.CapabilityTXChecksumOffload
 	}
-	if e.rxOffload {
+	if e.verified.Load() {
 		c |= stack.CapabilityRXChecksumOffload
 	}
 	return c

@@ -6,6 +6,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
@@ -16,8 +17,7 @@ const (
 	maxJoined = 1<<16 - 1
 
 	// minSegment is the least payload of a segment that others are joined to,
-	// in bytes. What gVisor counts against a receive buffer is the payload, so
-	// with smaller ones a peer could have us keep many times what was counted.
+	// in bytes: shorter ones are not worth the second copy.
 	minSegment = 512
 )
 
@@ -31,23 +31,29 @@ const (
 // number, the IPv4 identification, the checksums, PSH and FIN; if they have payload,
 // and no longer one than the first; and if no flag is set but ACK, PSH and FIN. A
 // shorter one, PSH and FIN end a packet. IPv4 packets with options, fragments, and
-// IPv6 packets with extension headers are left alone. Since a joined packet has the
-// checksums of its first segment, there is joining only on links that verify them.
+// IPv6 packets with extension headers are left alone.
+//
+// Of acknowledgements without payload that arrive together, each of which acknowledges
+// more than the one before, the last stands for all (RFC 9293 section 3.8.6.3 allows a
+// receiver to send it alone). Those that repeat a number, or have options other than
+// time stamps, tell of losses and are left alone.
+//
+// A joined packet has the
+// checksums of its first segment, so checksums are verified before, by the link or
+// here.
 //
 // gVisor's own (package gro) makes a packet of each segment first, and its Flush
 // leaves packets behind when several are in one bucket.
 type join struct {
 	e        *endpoint
 	protocol tcpip.NetworkProtocolNumber
-	data     buffer.Buffer // the packet; empty if none is held
-	head     segment       // its first segment, in data
-	size     int           // its payload, in bytes
-	next     uint32        // sequence number of what continues it
+	held     int             // length of the packet that is held, in bytes; 0 for none
+	data     [maxJoined]byte // the packet; copied to memory of its size when it goes up
+	head     segment         // its first segment, in data
+	next     uint32          // sequence number of what continues it
 }
 
-func (j *join) init(e *endpoint) { j.e = e }
-
-// A segment is a packet of IPv4 or IPv6 with a TCP segment that has payload.
+// A segment is a packet of IPv4 or IPv6 with a TCP segment.
 type segment struct {
 	ip, tcp, payload []byte // the two headers, and the rest without padding
 }
@@ -82,7 +88,7 @@ func parse(p []byte, protocol tcpip.NetworkProtocolNumber) (s segment, ok bool) 
 		return s, false
 	}
 	n := int(p[12]>>4) * 4
-	if n < header.TCPMinimumSize || n >= len(p) {
+	if n < header.TCPMinimumSize || n > len(p) {
 		return s, false
 	}
 	s.tcp, s.payload = p[:n], p[n:]
@@ -94,6 +100,33 @@ func (s segment) flags() byte      { return s.tcp[header.TCPFlagsOffset] }
 func (s segment) sequence() uint32 { return binary.BigEndian.Uint32(s.tcp[header.TCPSeqNumOffset:]) }
 func (s segment) headers() int     { return len(s.ip) + len(s.tcp) }
 func (s segment) ends() bool       { return s.flags()&byte(header.TCPFlagPsh|header.TCPFlagFin) != 0 }
+
+func (s segment) ack() uint32 { return binary.BigEndian.Uint32(s.tcp[header.TCPAckNumOffset:]) }
+
+// plainAck tells whether a segment without payload is an acknowledgement and nothing
+// else: without options, or with a time stamp as everybody writes it (RFC 7323
+// appendix A).
+func (s segment) plainAck() bool {
+	if s.flags() != byte(header.TCPFlagAck) {
+		return false
+	}
+	options := s.tcp[header.TCPMinimumSize:]
+	return len(options) == 0 || len(options) == 12 && string(options[:4]) == "\x01\x01\x08\x0a"
+}
+
+// supersedes tells whether an acknowledgement says all that another one has said, and
+// more: it is of the same connection and has a higher number.
+func (s segment) supersedes(o segment) bool {
+	if len(o.payload) != 0 || len(s.ip) != len(o.ip) || len(s.tcp) != len(o.tcp) || s.sequence() != o.sequence() || int32(s.ack()-o.ack()) <= 0 {
+		return false
+	}
+	addresses := 8
+	if len(s.ip) == header.IPv4MinimumSize {
+		addresses = 12
+	}
+	return bytes.Equal(s.ip[addresses:], o.ip[addresses:]) && bytes.Equal(s.tcp[:4], o.tcp[:4]) &&
+		s.ip[0] == o.ip[0] && s.ip[1] == o.ip[1] // version, and marks of congestion (RFC 3168)
+}
 
 // like tells whether two segments' headers agree in all that must be the same.
 func (s segment) like(o segment) bool {
@@ -114,18 +147,35 @@ func (s segment) like(o segment) bool {
 	return same(s.tcp, o.tcp, 0, 4) && same(s.tcp, o.tcp, 8, 13) && same(s.tcp, o.tcp, 14, 16) && same(s.tcp, o.tcp, 18, len(s.tcp))
 }
 
+// valid checks the checksums of IPv4 and TCP.
+func (s segment) valid() bool {
+	addresses := s.ip[8:]
+	if len(s.ip) == header.IPv4MinimumSize {
+		if checksum.Checksum(s.ip, 0) != 0xffff {
+			return false
+		}
+		addresses = s.ip[12:]
+	}
+	sum := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
+	sum = checksum.Combine(sum, uint16(len(s.tcp)+len(s.payload)))
+	sum = checksum.Checksum(s.tcp, sum)
+	return checksum.Checksum(s.payload, sum) == 0xffff
+}
+
 // add takes a packet if it can be joined to others. If it gives false, the packet is
 // the caller's to deliver, after flush.
 func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 	s, ok := parse(packet, protocol)
-	if !ok || !j.e.rxOffload {
+	if !ok || !j.e.rxOffload && !s.valid() {
 		return false
 	}
+	if len(s.payload) == 0 {
+		return j.addAck(s, packet, protocol)
+	}
 	n := len(s.payload)
-	if j.size > 0 && s.sequence() == j.next && n <= len(j.head.payload) && j.head.headers()+j.size+n <= maxJoined && s.like(j.head) {
-		j.data.Append(buffer.NewViewWithData(s.payload))
+	if j.held > 0 && s.sequence() == j.next && n <= len(j.head.payload) && j.held+n <= maxJoined && s.like(j.head) {
+		j.held += copy(j.data[j.held:], s.payload)
 		j.head.tcp[header.TCPFlagsOffset] |= s.flags()
-		j.size += n
 		j.next += uint32(n)
 		j.e.counts.joined.Add(1)
 		if s.ends() || n < len(j.head.payload) {
@@ -137,30 +187,45 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		return false
 	}
 	j.flush()
-	v := buffer.NewViewWithData(packet[:s.headers()+n])
-	j.data = buffer.MakeWithView(v)
-	b := v.AsSlice()
-	j.head = segment{b[:len(s.ip)], b[len(s.ip):s.headers()], b[s.headers():]}
-	j.protocol, j.size, j.next = protocol, n, s.sequence()+uint32(n)
+	j.hold(s, packet, protocol)
 	return true
+}
+
+// addAck takes an acknowledgement.
+func (j *join) addAck(s segment, packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
+	if !s.plainAck() {
+		return false
+	}
+	if j.held > 0 && s.supersedes(j.head) {
+		j.e.counts.joined.Add(1)
+	} else {
+		j.flush()
+	}
+	j.hold(s, packet, protocol)
+	return true
+}
+
+// hold begins a packet with a segment.
+func (j *join) hold(s segment, packet []byte, protocol tcpip.NetworkProtocolNumber) {
+	j.held = copy(j.data[:], packet[:s.headers()+len(s.payload)])
+	b := j.data[:j.held]
+	j.head = segment{b[:len(s.ip)], b[len(s.ip):s.headers()], b[s.headers():]}
+	j.protocol, j.next = protocol, s.sequence()+uint32(len(s.payload))
 }
 
 // flush sends the packet that is held up the layers.
 func (j *join) flush() {
-	if j.size == 0 {
+	if j.held == 0 {
 		return
 	}
-	if ip, n := j.head.ip, j.head.headers()+j.size; len(ip) == header.IPv4MinimumSize {
-		binary.BigEndian.PutUint16(ip[2:], uint16(n))
+	if ip := j.head.ip; len(ip) == header.IPv4MinimumSize {
+		binary.BigEndian.PutUint16(ip[2:], uint16(j.held))
 	} else {
-		binary.BigEndian.PutUint16(ip[4:], uint16(n-header.IPv6MinimumSize))
+		binary.BigEndian.PutUint16(ip[4:], uint16(j.held-header.IPv6MinimumSize))
 	}
-	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: j.data})
-	protocol := j.protocol
-	*j = join{e: j.e}
+	v := buffer.NewViewWithData(j.data[:j.held])
+	j.held = 0
+	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
 	p.PktType = tcpip.PacketHost
-	if d := j.e.dispatcher.Load(); d != nil {
-		d.DeliverNetworkPacket(protocol, p)
-	}
-	p.DecRef()
+	j.e.up(j.protocol, p, true)
 }

@@ -52,6 +52,7 @@ import (
 	"sync"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
@@ -112,6 +113,8 @@ type Config struct {
 	// that they stay the same over a restart and tell nothing. 16 bytes or more;
 	// nil takes random ones, and addresses change with each start.
 	Secret []byte
+
+	clock tcpip.Clock // nil is the real one; tests have others
 }
 
 // A Stack is TCP/IP on one port.
@@ -139,6 +142,7 @@ func New(c Config) (*Stack, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	silence()
 	s := &Stack{
 		config: c, link: newEndpoint(c.Link),
 		routers: map[tcpip.Address]struct{}{}, onLink: map[tcpip.Subnet]struct{}{},
@@ -159,6 +163,14 @@ func New(c Config) (*Stack, error) {
 	}
 	return s, nil
 }
+
+// silence has gVisor write no log: nobody may fill the console by sending packets.
+// What matters is counted.
+var silence = sync.OnceFunc(func() { log.SetTarget(noLog{}) })
+
+type noLog struct{}
+
+func (noLog) Emit(int, log.Level, time.Time, string, ...any) {}
 
 // check finds configurations that cannot work.
 func (c *Config) check() error {
@@ -196,6 +208,7 @@ func (s *Stack) options() stack.Options {
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocolCUBIC, udp.NewProtocol, icmp.NewProtocol4},
 		HandleLocal:        true, // so packets from outside with our address as source are dropped
 		SecureRNG:          rand.Reader,
+		Clock:              s.config.clock,
 	}
 	if s.config.NoIPv6 {
 		return o

@@ -88,6 +88,17 @@ type Wire struct {
 	Sense  []Pin // inputs that are connected to it; From's own input always is
 }
 
+// ResetWires are the nets of the reference board's reset lines (board/evk): what holds
+// the host's CPU and its BMC, low, each with an input that sees it; and what holds the
+// platform, high, on the expander.
+func ResetWires() []Wire {
+	return []Wire{
+		{Name: "host CPU reset", From: GPIO(1, 1), Sense: []Pin{GPIO(1, 2)}},
+		{Name: "BMC reset", From: GPIO(1, 3), Sense: []Pin{GPIO(1, 4)}},
+		{Name: "platform reset", From: Expander(0), PullUp: true},
+	}
+}
+
 // wire is a Wire in use.
 type wire struct {
 	Wire
