@@ -41,7 +41,7 @@ var (
 const (
 	tries = 3 // of a transfer, before and without the one after a new identification
 
-	commandLimit = 100 * time.Millisecond // an answer begins within 64 clocks (4.12.4)
+	commandLimit = 100 * time.Millisecond // an answer begins within 64 clocks (4.12)
 
 	// dataLimit is of a whole transfer. A card may take 100 ms until data comes, and
 	// 500 ms for a block that it programs (4.6.2); the slowest write 2 MB/s.
