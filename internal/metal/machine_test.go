@@ -102,8 +102,6 @@ func fakeEmulator(t *testing.T, script string) (pidFile string) {
 	return pidFile
 }
 
-// TestRunEnds checks that an emulator that hangs is gone when Run returns, whether
-// a limit passed or the caller gave up.
 // A writerFunc is called at each write.
 type writerFunc func()
 
@@ -112,6 +110,8 @@ func (f writerFunc) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestRunEnds checks that an emulator that hangs is gone when Run returns, whether
+// a limit passed or the caller gave up.
 func TestRunEnds(t *testing.T) {
 	for _, c := range []struct {
 		name   string
