@@ -228,6 +228,23 @@ func TestNAK(t *testing.T) {
 	s.expect(0, discover, 0, request, 0, bound, 1800, renew, 1800, gone, 1801, discover, 1801, request, 1801, bound)
 }
 
+// TestRenewalByAnother: only the lease's own server answers a renewal, until T2.
+func TestRenewalByAnother(t *testing.T) {
+	for _, kind := range []dhcpv4.MessageType{dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak} {
+		s := &server{answer: func(m *dhcpv4.DHCPv4, to netip.Addr) []*dhcpv4.DHCPv4 {
+			if to != serverIP {
+				return usual(m, to)
+			}
+			r := reply(m, kind)
+			r.UpdateOption(dhcpv4.OptServerIdentifier(net.IP{192, 0, 2, 253}))
+			return []*dhcpv4.DHCPv4{r}
+		}}
+		s.run(t, hour/2*time.Second+time.Minute, nil)
+		s.t = t
+		s.expect(0, discover, 0, request, 0, bound, 1800, renew)
+	}
+}
+
 // TestRestart: the link comes back; the address is checked without being given up.
 func TestRestart(t *testing.T) {
 	restart := func(s *server) func() {

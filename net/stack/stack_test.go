@@ -20,7 +20,7 @@ import (
 )
 
 // limit bounds every wait of these tests.
-const limit = 15 * time.Second
+const limit = 60 * time.Second
 
 var (
 	address1 = netip.MustParsePrefix("192.0.2.1/24")
