@@ -229,7 +229,13 @@ func (t *TPM) read(register byte, p []byte) error {
 
 // sane checks the bits that read as zero (PTP 8.3).
 func sane(register byte, p []byte) error {
-	zero := map[byte]byte{regACCESS: accessZero, regSTS: stsZero}[register]
+	var zero byte
+	switch register {
+	case regACCESS:
+		zero = accessZero
+	case regSTS:
+		zero = stsZero
+	}
 	if p[0]&zero != 0 {
 		return fmt.Errorf("% x has bits of %#02x", p, zero)
 	}
