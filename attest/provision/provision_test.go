@@ -6,8 +6,13 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"testing"
+	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
+	"nitro/attest/identity"
 	"nitro/attest/tpm"
 	"nitro/internal/swtpm"
 )
@@ -50,5 +55,125 @@ func TestRun(t *testing.T) {
 	}
 	if !bytes.Equal(first.AKName, second.AKName) || !bytes.Equal(first.StorageName, second.StorageName) {
 		t.Error("the names have changed")
+	}
+}
+
+// TestCutAnywhere cuts the power after every single command of provisioning and goes on:
+// the board ends provisioned, with no failure counted.
+func TestCutAnywhere(t *testing.T) {
+	made, roots := swtpm.Made(t)
+	c := config(t, roots)
+	chip := made.Clone()
+	if _, err := Run(start(t, chip), c); err != nil {
+		t.Fatal(err)
+	}
+	whole := chip.Commands()
+	cuts := 0
+	for n := 1; n < whole; n++ {
+		chip := made.Clone()
+		chip.CutAfter(n)
+		if b, err := tpm.Start(chip); err == nil {
+			_, err = Run(b, c)
+			if err == nil {
+				t.Fatalf("cut after %d of %d commands, and nobody noticed", n, whole)
+			}
+		}
+		cuts++
+		chip.On()
+		checkProvisioned(t, chip, c, n)
+		chip.Cut()
+	}
+	t.Logf("%d commands, %d cuts, each survived", whole, cuts)
+}
+
+func checkProvisioned(t *testing.T, chip *swtpm.TPM, c Config, n int) {
+	t.Helper()
+	b := start(t, chip)
+	if _, err := Run(b, c); err != nil {
+		t.Fatalf("cut after %d commands: %v", n, err)
+	}
+	set, err := b.AuthsSet()
+	if want := (tpm.AuthsSet{Owner: true, Endorsement: true, Lockout: true}); err != nil || set != want {
+		t.Fatalf("cut after %d commands: %+v, %v", n, set, err)
+	}
+	if failures, err := b.Property(tpm2.TPMPTLockoutCounter); failures != 0 || err != nil {
+		t.Fatalf("cut after %d commands: %d failures are counted, %v", n, failures, err)
+	}
+}
+
+// TestCutTwice cuts the power again and again, each time a few commands later, until it
+// is done.
+func TestCutTwice(t *testing.T) {
+	chip, roots := swtpm.Made(t)
+	c := config(t, roots)
+	for cuts := 0; ; cuts++ {
+		chip.CutAfter(14 + cuts*2)
+		b, err := tpm.Start(chip)
+		if err == nil {
+			_, err = Run(b, c)
+		}
+		if err == nil {
+			chip.Cycle()
+			checkProvisioned(t, chip, c, cuts)
+			t.Logf("done after %d cuts", cuts)
+			return
+		}
+		if cuts > 60 {
+			t.Fatal(err)
+		}
+		chip.On()
+	}
+}
+
+// TestRefused: what provisioning must not accept.
+func TestRefused(t *testing.T) {
+	made, roots := swtpm.Made(t)
+	good := config(t, roots)
+	_, others := swtpm.Made(t)
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   error
+	}{
+		"shared secret":      {func(c *Config) { c.Strength = Shared }, ErrTestSecret},
+		"no secret":          {func(c *Config) { c.Strength = None }, ErrTestSecret},
+		"development":        {func(c *Config) { c.Strength, c.Development = None, true }, nil},
+		"another maker":      {func(c *Config) { c.Roots = others }, identity.ErrCertificate},
+		"certificate lapsed": {func(c *Config) { c.At = time.Now().Add(48 * time.Hour) }, identity.ErrCertificate},
+		"no owner":           {func(c *Config) { c.OwnerKey = nil }, identity.ErrOwner},
+	} {
+		c := good
+		test.change(&c)
+		chip := made.Clone()
+		if _, err := Run(start(t, chip), c); !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+		chip.Cut()
+	}
+}
+
+// TestForeign: a TPM that another board was provisioned with.
+func TestForeign(t *testing.T) {
+	made, roots := swtpm.Made(t)
+	c := config(t, roots)
+	if _, err := Run(start(t, made), c); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Config){
+		"another SoC":   func(c *Config) { c.SoC = bytesOf(9) },
+		"another owner": func(c *Config) { c.Owner = bytesOf(9) },
+		"another key":   func(c *Config) { c.OwnerKey = config(t, roots).OwnerKey },
+	} {
+		other := c
+		change(&other)
+		chip := made.Clone()
+		if _, err := Run(start(t, chip), other); err == nil {
+			t.Errorf("%s: accepted", name)
+		} else {
+			t.Log(name, err)
+		}
+		b := start(t, chip.Clone())
+		if failures, err := b.Property(tpm2.TPMPTLockoutCounter); failures != 0 || err != nil {
+			t.Errorf("%s: %d failures are counted, %v", name, failures, err)
+		}
 	}
 }
