@@ -145,7 +145,8 @@ func (d *Door) unsealBoth(set *Set, keys Authorities) (first, second []byte, err
 // Cap extends the cap into PCR 7.
 func (d *Door) Cap() error { return d.T.Extend(d.S, capPCR, CapDigest()) }
 
-// A way is what unseals one object: its authority and the approval of what runs.
+// A way is what may unseal one object: its authority, and an approval of what runs.
+// Nothing says whose approval it is; the signature shows it.
 type way struct {
 	object    Object
 	public    tpm2.TPM2BPublic
@@ -153,31 +154,38 @@ type way struct {
 	approval  Approval
 }
 
-// find finds the way to a kind's secret, for measurements.
-func (set *Set) find(k Kind, keys Authorities, r Release, pcr1 tpm.Digest) (*way, error) {
-	w, err := set.findObject(k, keys, pcr1)
+// ways finds the ways to a kind's secret for measurements, those of the authority that
+// comes first, first.
+func (set *Set) ways(k Kind, keys Authorities, r Release, pcr1 tpm.Digest) (all []way, err error) {
+	objects, err := set.objects(k, keys, pcr1)
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range set.Approvals {
-		if a.Kind != k || a.Ref != k.Ref() {
-			continue
-		}
-		r.SecurityVersion = a.SecurityVersion
-		want, err := r.Policy(k)
-		if err != nil {
-			return nil, err
-		}
-		if want == a.Policy {
-			w.approval = a
-			return w, nil
+	for _, w := range objects {
+		for _, a := range set.Approvals {
+			if a.Kind != k || a.Ref != k.Ref() {
+				continue
+			}
+			r.SecurityVersion = a.SecurityVersion
+			want, err := r.Policy(k)
+			if err != nil {
+				return nil, err
+			}
+			if want == a.Policy {
+				w.approval = a
+				all = append(all, w)
+			}
 		}
 	}
-	return nil, fmt.Errorf("seal: %v: PCR 0 %x, PCR 2 %x, PCR 7 %x: %w", k, r.PCR0, r.PCR2, r.PCR7, ErrNotApproved)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("seal: %v: PCR 0 %x, PCR 2 %x, PCR 7 %x: %w", k, r.PCR0, r.PCR2, r.PCR7, ErrNotApproved)
+	}
+	return all, nil
 }
 
-// findObject finds a kind's object of the first authority that has one.
-func (set *Set) findObject(k Kind, keys Authorities, pcr1 tpm.Digest) (*way, error) {
+// objects finds a kind's objects that are sealed for one of the authorities, in their
+// order.
+func (set *Set) objects(k Kind, keys Authorities, pcr1 tpm.Digest) (all []way, err error) {
 	for _, key := range keys.of(k) {
 		a, err := newAuthority(key, k)
 		if err != nil {
@@ -193,11 +201,36 @@ func (set *Set) findObject(k Kind, keys Authorities, pcr1 tpm.Digest) (*way, err
 			}
 			public, err := tpm2.Unmarshal[tpm2.TPMTPublic](o.Public)
 			if err == nil && same(public.AuthPolicy.Buffer, want) {
-				return &way{object: o, public: tpm2.New2B(*public), authority: a}, nil
+				all = append(all, way{object: o, public: tpm2.New2B(*public), authority: a})
 			}
 		}
 	}
-	return nil, fmt.Errorf("seal: %v: PCR 1 %x, %d authorities: %w", k, pcr1, len(keys.of(k)), ErrAuthority)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("seal: %v: PCR 1 %x, %d authorities: %w", k, pcr1, len(keys.of(k)), ErrAuthority)
+	}
+	return all, nil
+}
+
+// A permit is a way whose approval the TPM has verified.
+type permit struct {
+	way
+	ticket tpm2.TPMTTKVerified
+}
+
+// permit has the TPM verify approvals until one is good.
+func (d *Door) permit(ways []way) (p permit, err error) {
+	var bad []error
+	for _, w := range ways {
+		ticket, err := d.ticket(&w)
+		if err == nil {
+			return permit{w, ticket}, nil
+		}
+		if !errors.Is(err, ErrSignature) {
+			return p, err
+		}
+		bad = append(bad, err)
+	}
+	return p, errors.Join(bad...)
 }
 
 // measured is what this boot has measured, as the TPM says it. Nobody vouches for it
@@ -215,20 +248,21 @@ func (d *Door) unseal(s *tpm.Session, set *Set, keys Authorities, k Kind) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if k == Canary { // its approval has the cap added, which is in already
-		return nil, fmt.Errorf("seal: %v: %w", k, ErrRefused)
-	}
-	w, err := set.find(k, keys, r, pcr1)
+	ways, err := set.ways(k, keys, r, pcr1)
 	if err != nil {
 		return nil, err
 	}
-	return d.open(s, w)
+	return d.open(s, ways)
 }
 
 // open satisfies a policy and unseals.
-func (d *Door) open(s *tpm.Session, w *way) (secret []byte, err error) {
-	k := w.object.Kind
-	if err := d.satisfy(s, w); err != nil {
+func (d *Door) open(s *tpm.Session, ways []way) (secret []byte, err error) {
+	k := ways[0].object.Kind
+	w, err := d.permit(ways)
+	if err == nil {
+		err = d.satisfy(s, &w)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("seal: %v: %w", k, err)
 	}
 	o, err := d.T.Load(d.S, tpm2.TPM2BPrivate{Buffer: w.object.Private}, w.public)
@@ -252,20 +286,16 @@ func (d *Door) open(s *tpm.Session, w *way) (secret []byte, err error) {
 }
 
 // satisfy executes the policy's commands.
-func (d *Door) satisfy(s *tpm.Session, w *way) error {
-	ticket, err := d.ticket(w)
-	if err != nil {
-		return err
-	}
+func (d *Door) satisfy(s *tpm.Session, w *permit) error {
 	if _, err := (tpm2.PolicyPCR{PolicySession: s.Handle(), Pcrs: tpm.PCRSelection(approvedPCRs...)}).Execute(d.T); err != nil {
 		return fmt.Errorf("TPM2_PolicyPCR: %w", errors.Join(ErrRefused, err))
 	}
 	if err := d.policyFloor(s, w.approval.SecurityVersion); err != nil {
 		return err
 	}
-	_, err = tpm2.PolicyAuthorize{
+	_, err := tpm2.PolicyAuthorize{
 		PolicySession: s.Handle(), ApprovedPolicy: tpm2.TPM2BDigest{Buffer: w.approval.Policy[:]},
-		PolicyRef: tpm2.TPM2BDigest{Buffer: w.approval.Ref[:]}, KeySign: w.authority.name, CheckTicket: ticket,
+		PolicyRef: tpm2.TPM2BDigest{Buffer: w.approval.Ref[:]}, KeySign: w.authority.name, CheckTicket: w.ticket,
 	}.Execute(d.T)
 	if err != nil {
 		return fmt.Errorf("TPM2_PolicyAuthorize: %w", errors.Join(ErrNotApproved, err))
@@ -337,15 +367,15 @@ func (d *Door) Check(set *Set, keys Authorities, uncapped tpm.Digest) (err error
 	}
 	r.PCR7 = uncapped
 	for _, k := range []Kind{P384, RSA3072} {
-		w, err := set.find(k, keys, r, pcr1)
+		ways, err := set.ways(k, keys, r, pcr1)
 		if err != nil {
 			return err
 		}
-		if err := d.dryRun(w); err != nil {
+		if err := d.dryRun(ways); err != nil {
 			return fmt.Errorf("seal: check: %v: %w", k, err)
 		}
 	}
-	w, err := set.find(Canary, keys, r, pcr1)
+	canary, err := set.ways(Canary, keys, r, pcr1)
 	if err != nil {
 		return err
 	}
@@ -354,7 +384,7 @@ func (d *Door) Check(set *Set, keys Authorities, uncapped tpm.Digest) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	got, err := d.open(s, w)
+	got, err := d.open(s, canary)
 	if err != nil {
 		return err
 	}
@@ -365,8 +395,9 @@ func (d *Door) Check(set *Set, keys Authorities, uncapped tpm.Digest) (err error
 }
 
 // dryRun does for a secret what can be done behind the cap.
-func (d *Door) dryRun(w *way) error {
-	if _, err := d.ticket(w); err != nil {
+func (d *Door) dryRun(ways []way) error {
+	w, err := d.permit(ways)
+	if err != nil {
 		return err
 	}
 	o, err := d.T.Load(d.S, tpm2.TPM2BPrivate{Buffer: w.object.Private}, w.public)
@@ -381,12 +412,19 @@ func (d *Door) dryRun(w *way) error {
 // release will measure. pcr1 is the board's.
 func (set *Set) Covers(keys Authorities, r Release, pcr1 tpm.Digest) error {
 	for _, k := range []Kind{P384, RSA3072, Canary} {
-		w, err := set.find(k, keys, r, pcr1)
+		ways, err := set.ways(k, keys, r, pcr1)
 		if err != nil {
 			return err
 		}
-		if err := VerifyApproval(w.authority.key, w.approval, r); err != nil {
-			return err
+		var bad []error
+		for _, w := range ways {
+			if err = VerifyApproval(w.authority.key, w.approval, r); err == nil {
+				break
+			}
+			bad = append(bad, err)
+		}
+		if err != nil {
+			return errors.Join(bad...)
 		}
 	}
 	return nil
