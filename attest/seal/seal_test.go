@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"sync"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/identity"
+	"nitro/attest/nv"
 	"nitro/attest/seal"
 	"nitro/attest/tpm"
 	"nitro/internal/provisioned"
@@ -420,4 +423,90 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%x becomes %x, %v", b, again, err)
 		}
 	})
+}
+
+// TestFeigned: an interposer feigns the PCRs of a good boot, so that all is tried that
+// can be; the TPM goes by its own.
+func TestFeigned(t *testing.T) {
+	made := newVault(t)
+	const pcrRead = 0x17e
+	feign := func(v *vault) {
+		answers := map[string][]byte{}
+		v.Chip.Cut()
+		v.Chip.On()
+		b := v.Begin(t, good)
+		v.Chip.Tap.Answer = func(command, answer []byte) []byte {
+			if binary.BigEndian.Uint32(command[6:]) == pcrRead {
+				answers[string(command)] = bytes.Clone(answer)
+			}
+			return answer
+		}
+		if _, err := b.T.ReadPCRs(0, 1, 2, 7); err != nil {
+			t.Fatal(err)
+		}
+		v.Chip.Tap.Answer = func(command, answer []byte) []byte {
+			if a := answers[string(command)]; a != nil {
+				return a
+			}
+			return answer
+		}
+	}
+	for pcr, want := range map[uint]error{0: seal.ErrNotApproved, 1: seal.ErrRefused, 2: seal.ErrNotApproved, 7: seal.ErrNotApproved} {
+		v := made.copy()
+		feign(v)
+		if _, _, err := v.Boot(t, with(pcr, tpm.Digest{9})).Door.Unseal(v.set, authorities()); !errors.Is(err, want) {
+			t.Errorf("PCR %d: %v", pcr, err)
+		}
+		v.Chip.Cut()
+	}
+	v := made.copy()
+	feign(v)
+	b := v.Boot(t, good)
+	v.opens(t, b)
+	if _, _, err := b.Door.Unseal(v.set, authorities()); !errors.Is(err, seal.ErrNotApproved) {
+		t.Errorf("behind the cap: %v", err)
+	}
+}
+
+// TestReplayed: after a good boot somebody resets the TPM alone and extends the good
+// measurements again. We do not go on with it, and he, who has all but the SoC's secret,
+// neither unseals nor quotes.
+func TestReplayed(t *testing.T) {
+	v := newVault(t)
+	b := v.Boot(t, good)
+	v.opens(t, b)
+	v.Chip.Reset()
+	if err := b.T.CheckReset(b.S); !errors.Is(err, tpm.ErrLost) || !errors.Is(err, tpm.ErrReset) {
+		t.Errorf("reset, not started: %v", err)
+	}
+
+	b = v.Boot(t, good)
+	v.Chip.Reset()
+	attacker, err := tpm.Start(v.Chip)
+	check(t, err)
+	for pcr, d := range good {
+		check(t, attacker.Extend(nil, pcr, d))
+	}
+	if _, _, err := b.Door.Unseal(v.set, authorities()); !errors.Is(err, tpm.ErrLost) {
+		t.Errorf("we go on: %v", err)
+	}
+	if err := b.T.Extend(b.S, 8, tpm.Digest{}); !errors.Is(err, tpm.ErrLost) {
+		t.Errorf("and on: %v", err)
+	}
+
+	check(t, attacker.Pin(v.Result.StorageName))
+	platform := tpm.Hierarchy(tpm2.TPMRHPlatform, nil)
+	s, err := attacker.NewSession(platform)
+	check(t, err)
+	guess := make([]byte, tpm.AuthSize)
+	door := &seal.Door{T: attacker, S: s, AK: platform, NV: nv.New(attacker, s, guess), SoC: guess}
+	if _, _, err := door.Unseal(v.set, authorities()); !errors.Is(err, seal.ErrRefused) {
+		t.Errorf("he unseals: %v", err)
+	}
+	ak, _, err := identity.AK(attacker, guess)
+	check(t, err)
+	if _, err := identity.NewQuote(attacker, s, ak, []byte{1}, 0, 2, 7); !errors.Is(err, tpm2.TPMRCBadAuth) {
+		t.Errorf("he quotes: %v", err)
+	}
+	v.opens(t, v.Boot(t, good))
 }
