@@ -147,6 +147,9 @@ func (t *TPM) Cycle() {
 	t.On()
 }
 
+// State is the folder of its state.
+func (t *TPM) State() string { return t.state }
+
 // Commands is how many commands the TPM was given in its life.
 func (t *TPM) Commands() int { return t.commands }
 
