@@ -7,9 +7,9 @@
 // again, the authorisations, is the caller's to keep: he stores them before Run, and
 // gives the same ones each time.
 //
-// Provisioning wants the platform hierarchy's authorisation to be empty, so the
-// bootloader forgets it only on boards that have a storage primary with all the rest;
-// the last step here does it for the boot in which the board is provisioned.
+// The indices want the platform hierarchy's authorisation to be empty, so the bootloader
+// forgets it in boots that find an attestation key, which comes after the indices; the
+// last step here does it for the boot in which the board is provisioned.
 package provision
 
 import (

@@ -89,6 +89,7 @@ func TestCutAnywhere(t *testing.T) {
 func checkProvisioned(t *testing.T, chip *swtpm.TPM, c Config, n int) {
 	t.Helper()
 	b := start(t, chip)
+	bootloader(t, b, c)
 	if _, err := Run(b, c); err != nil {
 		t.Fatalf("cut after %d commands: %v", n, err)
 	}
@@ -98,6 +99,34 @@ func checkProvisioned(t *testing.T, chip *swtpm.TPM, c Config, n int) {
 	}
 	if failures, err := b.Property(tpm2.TPMPTLockoutCounter); failures != 0 || err != nil {
 		t.Fatalf("cut after %d commands: %d failures are counted, %v", n, failures, err)
+	}
+}
+
+// bootloader forgets the platform's authorisation where there is an attestation key, as
+// the bootloader does before provisioning goes on.
+func bootloader(t *testing.T, b *tpm.TPM, c Config) {
+	t.Helper()
+	ak, _, err := identity.AK(b, c.SoC)
+	if tpm.IsAbsent(err) {
+		return
+	}
+	storage, err2 := b.ReadPublic(tpm.StorageHandle)
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	name, err := tpm2.ObjectName(storage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.PinPublic(storage, name.Buffer); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.NewSession(ak)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.ForgetPlatform(s), s.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -175,5 +204,27 @@ func TestForeign(t *testing.T) {
 		if failures, err := b.Property(tpm2.TPMPTLockoutCounter); failures != 0 || err != nil {
 			t.Errorf("%s: %d failures are counted, %v", name, failures, err)
 		}
+	}
+}
+
+// TestForeignStorage: a key that somebody has left where the storage primary goes, and
+// whose private part he may have.
+func TestForeignStorage(t *testing.T) {
+	chip, roots := swtpm.Made(t)
+	b := start(t, chip)
+	template := identity.StorageTemplate
+	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: bytesOf(1)}})
+	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)}.Execute(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.EvictControl{
+		Auth: tpm2.TPMRHOwner, ObjectHandle: tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: tpm.StorageHandle,
+	}.Execute(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(b, config(t, roots)); !errors.Is(err, ErrForeign) {
+		t.Error(err)
 	}
 }

@@ -33,8 +33,9 @@ func (t *TPM) SetAuth(s *Session, h tpm2.TPMHandle, old, auth []byte) error {
 }
 
 // ForgetPlatform gives the platform hierarchy a random authorisation that nobody keeps.
-// The bootloader does so in every boot of a provisioned board before it hands over, and
-// provisioning at its end: with the empty one that a reset leaves, anyone may
+// The bootloader does so before it hands over, in every boot that finds an attestation
+// key to bind its session to (the indices, which need the empty one, are made before that
+// key), and provisioning at its end: with the empty one that a reset leaves, anyone may
 // TPM2_Clear the TPM. (Who resets the TPM alone gets the empty one back. What he can
 // clear then is the owner's hierarchy, with all that is sealed in it: he destroys, and
 // learns nothing. The indices cannot be removed even so: see package nv.)

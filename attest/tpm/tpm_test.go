@@ -235,6 +235,17 @@ func TestAuths(t *testing.T) {
 	must(t, b.T.CheckReset(b.S))
 }
 
+// TestUnbound: a session that was used to authenticate a command that needs no
+// authorisation is not bound any more, and goes on.
+func TestUnbound(t *testing.T) {
+	b := provisioned.New(t).Boot(t, nil)
+	for range 2 {
+		_, err := identity.NewQuote(b.T, b.S, b.AK, []byte{1}, 0)
+		must(t, err)
+		must(t, b.T.CheckReset(b.S))
+	}
+}
+
 // TestPlatform: after a boot has begun nobody clears the TPM.
 func TestPlatform(t *testing.T) {
 	board := provisioned.New(t)
