@@ -36,6 +36,7 @@ package enet
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -60,8 +61,8 @@ const (
 
 // Limits.
 const (
-	// room is how long Queue waits while the ring is full. At 10 Mbit/s a whole
-	// ring of full frames takes 160 ms.
+	// roomLimit is how long Queue waits while the ring is full. At 10 Mbit/s the
+	// quarter of the ring that it waits for takes 80 ms.
 	roomLimit = 250 * time.Millisecond
 	roomPause = 250 * time.Microsecond // two full frames at 100 Mbit/s
 
@@ -76,7 +77,7 @@ const (
 // goroutine has been seen to start 0.2 ms after the interrupt, and 5 ms at worst.
 const (
 	defaultReceive  = 256
-	defaultTransmit = 128
+	defaultTransmit = 256
 )
 
 // Errors that the methods wrap.
@@ -114,8 +115,9 @@ type Config struct {
 	// Emulated tells that the block is QEMU's, which verifies no checksums.
 	Emulated bool
 
-	// Receive and Transmit are the rings' lengths, at least 2 and 1; 0 means 256
-	// and 128. Each frame takes 1,568 bytes of the arena.
+	// Receive and Transmit are the rings' lengths in descriptors, at least 2 each; 0
+	// means 256. A frame that is received takes one, a frame that is sent one or two.
+	// Each takes 1,568 bytes of the arena.
 	Receive, Transmit int
 }
 
@@ -127,7 +129,7 @@ type Port struct {
 	rx   receiver
 	tx   transmitter
 
-	mode  phy.State // what the MAC runs at; both locks guard it
+	mode  phy.State // what the MAC runs at; the keeper changes it, holding both locks
 	group uint64    // the hash of group addresses; rx's lock guards it
 
 	up      atomic.Bool
@@ -149,8 +151,8 @@ func Open(c Config) (*Port, error) {
 	if c.Transmit == 0 {
 		c.Transmit = defaultTransmit
 	}
-	if c.Receive < 2 || c.Transmit < 1 || c.Address != nil && !usable(c.Address) {
-		return nil, fmt.Errorf("enet: rings of %d and %d, address %v: rings have at least 2 and 1 descriptors, an address 6 bytes and is no group's", c.Receive, c.Transmit, c.Address)
+	if c.Receive < 2 || c.Transmit < 2 || c.Address != nil && !usable(c.Address) {
+		return nil, fmt.Errorf("enet: rings of %d and %d, address %v: rings have at least 2 descriptors, an address 6 bytes and is no group's", c.Receive, c.Transmit, c.Address)
 	}
 	p := &Port{
 		c: c, regs: c.Registers, group: allGroups,
@@ -184,7 +186,9 @@ func (p *Port) reset() error {
 			return fmt.Errorf("enet: the block has the address %v, PALR %#x, PAUR %#x: configure one", p.c.Address, low, high)
 		}
 	}
-	p.c.Address = bytes.Clone(p.c.Address)
+	a := bytes.Clone(p.c.Address)
+	p.c.Address = a
+	p.rx.own = [2]uint32{binary.LittleEndian.Uint32(a), uint32(binary.LittleEndian.Uint16(a[4:]))}
 	return nil
 }
 
@@ -215,11 +219,11 @@ func (p *Port) Close() (err error) {
 		close(p.quit)
 		err = p.c.Line.Close()
 		<-p.kept
+		p.up.Store(false) // Queue looks at this only, under its lock
 		p.rx.mu.Lock()
 		defer p.rx.mu.Unlock()
 		p.tx.mu.Lock()
 		defer p.tx.mu.Unlock()
-		p.up.Store(false)
 		p.stop()
 		err = errors.Join(err, p.rx.free(p.c.Arena), p.tx.free(p.c.Arena))
 	})
@@ -275,7 +279,6 @@ func (p *Port) start(mode phy.State) {
 	} {
 		p.regs.Write32(w.register, w.value)
 	}
-	p.mode = mode
 }
 
 // restart begins anew, at the mode that is. The caller holds both locks.

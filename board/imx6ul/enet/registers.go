@@ -87,9 +87,10 @@ const (
 const (
 	descriptorSize = 32
 
+	// Words: 32 bits each.
 	wordStatus = 0
-	wordBuffer = 4
-	wordExtra  = 8 // enhanced status and control
+	wordBuffer = 1
+	wordExtra  = 2 // enhanced status and control
 
 	// Status, receive: as far as it is looked at.
 	rxEmpty    = 1 << 31
