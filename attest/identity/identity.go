@@ -272,7 +272,8 @@ func NewQuote(t *tpm.TPM, s *tpm.Session, ak tpm.Entity, nonce []byte, pcrs ...u
 	return &Quote{r.Quoted.Bytes(), tpm2.Marshal(r.Signature)}, nil
 }
 
-// Events of package log's text form that this package measures.
+// evPlatformConfigFlags is the type of events that measure data (docs/attestation.md,
+// "Event log").
 const evPlatformConfigFlags = 0xa
 
 // BootPCR binds the keys of one boot.
