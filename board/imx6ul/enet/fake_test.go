@@ -2,7 +2,6 @@ package enet
 
 import (
 	"encoding/binary"
-	"net"
 	"os"
 	"sync"
 	"testing"
@@ -375,7 +374,7 @@ func (p *transceiver) Link() (phy.State, bool, error) {
 
 var full = phy.State{Up: true, Mbps: 100, FullDuplex: true}
 
-var ours = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+var ours = Address{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
 // A rig is a port with everything around it played.
 type rig struct {
