@@ -8,7 +8,7 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need the sockets of
 # an operating system too.
-PORTABLE = ./board/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+PORTABLE = ./attest/eventlog ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 SOCKETS  = ./net/https
 
 .PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
