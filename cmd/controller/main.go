@@ -11,7 +11,7 @@ import (
 	"runtime"
 
 	"nitro/board"
-	"nitro/board/cpu"
+	"nitro/board/cpu/counter"
 )
 
 func main() {
@@ -35,7 +35,7 @@ func run() error {
 		{"board", func() (err error) {
 			b, err = open()
 			if err == nil && b.Emulated() {
-				instructionTime = cpu.InstructionTime()
+				instructionTime = counter.InstructionTime()
 			}
 			return err
 		}},

@@ -24,7 +24,7 @@ type sink struct {
 	packets [][]byte
 }
 
-func (*sink) HardwareAddr() net.HardwareAddr              { return net.HardwareAddr{2, 0, 0, 0, 0, 1} }
+func (*sink) HardwareAddr() []byte                        { return net.HardwareAddr{2, 0, 0, 0, 0, 1} }
 func (k *sink) ChecksumOffload() (transmit, receive bool) { return k.offload, k.offload }
 func (*sink) Flush() error                                { return nil }
 func (k *sink) Queue(pieces [][]byte) error {

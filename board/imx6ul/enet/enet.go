@@ -39,7 +39,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,7 +109,7 @@ type Config struct {
 
 	// Address is the port's. Nil means the one that the block has already, as the
 	// emulator sets it.
-	Address net.HardwareAddr
+	Address Address
 
 	// Emulated tells that the block is QEMU's, which verifies no checksums.
 	Emulated bool
@@ -129,8 +128,7 @@ type Port struct {
 	rx   receiver
 	tx   transmitter
 
-	mode  phy.State // what the MAC runs at; both locks guard it
-	group uint64    // the hash of group addresses; rx's lock guards it
+	mode phy.State // what the MAC runs at; the keeper changes it, holding both locks
 
 	up      atomic.Bool
 	changed chan struct{}
@@ -155,7 +153,7 @@ func Open(c Config) (*Port, error) {
 		return nil, fmt.Errorf("enet: rings of %d and %d, address %v: rings have at least 2 descriptors, an address 6 bytes and is no group's", c.Receive, c.Transmit, c.Address)
 	}
 	p := &Port{
-		c: c, regs: c.Registers, group: allGroups,
+		c: c, regs: c.Registers,
 		changed: make(chan struct{}, 1), stalled: make(chan struct{}, 1), quit: make(chan struct{}), kept: make(chan struct{}),
 	}
 	if err := p.reset(); err != nil {
@@ -181,7 +179,7 @@ func (p *Port) reset() error {
 	p.regs.Write32(regEIMR, 0)
 	if p.c.Address == nil {
 		low, high := p.regs.Read32(regPALR), p.regs.Read32(regPAUR)
-		p.c.Address = net.HardwareAddr{byte(low >> 24), byte(low >> 16), byte(low >> 8), byte(low), byte(high >> 24), byte(high >> 16)}
+		p.c.Address = Address{byte(low >> 24), byte(low >> 16), byte(low >> 8), byte(low), byte(high >> 24), byte(high >> 16)}
 		if !usable(p.c.Address) {
 			return fmt.Errorf("enet: the block has the address %v, PALR %#x, PAUR %#x: configure one", p.c.Address, low, high)
 		}
@@ -192,8 +190,8 @@ func (p *Port) reset() error {
 	return nil
 }
 
-// HardwareAddr gives the port's address.
-func (p *Port) HardwareAddr() net.HardwareAddr { return bytes.Clone(p.c.Address) }
+// HardwareAddr gives the port's address, 6 bytes.
+func (p *Port) HardwareAddr() []byte { return bytes.Clone(p.c.Address) }
 
 // ChecksumOffload tells which checksums the port sees to: those of IPv4 headers, TCP,
 // UDP, ICMP and ICMPv6, over IPv4 and IPv6, without a tag of 802.1Q.
@@ -211,7 +209,7 @@ func (p *Port) LinkUp() bool { return p.up.Load() }
 func (p *Port) LinkChanged() <-chan struct{} { return p.changed }
 
 // Close stops the port and gives its memory and line back. Calls that wait return
-// net.ErrClosed; what was queued may be lost. It must not be called by a frame's
+// os.ErrClosed; what was queued may be lost. It must not be called by a frame's
 // receiver, within Receive. Closing again does no harm.
 func (p *Port) Close() (err error) {
 	p.once.Do(func() {
@@ -266,7 +264,7 @@ func (p *Port) start(mode phy.State) {
 		{regPALR, uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])},
 		{regPAUR, uint32(a[4])<<24 | uint32(a[5])<<16 | paurPause},
 		{regIAUR, 0}, {regIALR, 0},
-		{regGAUR, uint32(p.group >> 32)}, {regGALR, uint32(p.group)},
+		{regGAUR, allGroups}, {regGALR, allGroups},
 		{regRCR, rcr}, {regTCR, tcr},
 		{regTFWR, tfwrSTRFWD}, {regRSFL, 0}, {regFTRL, maxTagged + fcs},
 		{regTACC, taccPROCHK | taccIPCHK},
@@ -279,7 +277,6 @@ func (p *Port) start(mode phy.State) {
 	} {
 		p.regs.Write32(w.register, w.value)
 	}
-	p.mode = mode
 }
 
 // restart begins anew, at the mode that is. The caller holds both locks.

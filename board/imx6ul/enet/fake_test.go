@@ -2,7 +2,6 @@ package enet
 
 import (
 	"encoding/binary"
-	"net"
 	"os"
 	"sync"
 	"testing"
@@ -74,6 +73,9 @@ func (b *block) Write32(offset, value uint32) {
 			b.transmit()
 		}
 	case regRDAR:
+		if b.regs[regECR]&ecrETHEREN != 0 {
+			b.regs[regRDAR] = active
+		}
 	case regMMFR:
 		b.manage(value)
 	default:
@@ -89,7 +91,7 @@ func (b *block) control(value uint32) {
 	}
 	b.regs[regECR] = value
 	if value&ecrETHEREN == 0 {
-		b.regs[regTDAR] = 0
+		b.regs[regTDAR], b.regs[regRDAR] = 0, 0
 		return
 	}
 	if value&ecrDBSWP == 0 || value&ecrEN1588 == 0 {
@@ -161,12 +163,8 @@ func (b *block) descriptor(addr uint32) descriptor {
 func (b *block) arrive(frame []byte, flags uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.regs[regECR]&ecrETHEREN == 0 {
-		return false
-	}
-	d := b.descriptor(b.rx)
-	status := d.Load32(wordStatus)
-	if status&rxEmpty == 0 {
+	d, status, ok := b.empty()
+	if !ok {
 		return false
 	}
 	whole := append(append([]byte{}, frame...), 0xfc, 0xfc, 0xfc, 0xfc)
@@ -187,14 +185,27 @@ func (b *block) arrive(frame []byte, flags uint32) bool {
 func (b *block) put(status uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d := b.descriptor(b.rx)
-	old := d.Load32(wordStatus)
-	if old&rxEmpty == 0 {
+	d, old, ok := b.empty()
+	if !ok {
 		return false
 	}
 	b.giveBack(d, status&^rxEmpty&^wrap|old&wrap, &b.rx, regRDSR)
 	b.event(eirRXF)
 	return true
+}
+
+// empty gives the next receive descriptor, and its status. Once there was none the
+// block looks again only when it is told to.
+func (b *block) empty() (d descriptor, status uint32, ok bool) {
+	if b.regs[regRDAR] == 0 {
+		return nil, 0, false
+	}
+	d = b.descriptor(b.rx)
+	if status = d.Load32(wordStatus); status&rxEmpty == 0 {
+		b.regs[regRDAR] = 0
+		return nil, 0, false
+	}
+	return d, status, true
 }
 
 // giveBack writes a descriptor's status, and goes on to the next one.
@@ -363,7 +374,7 @@ func (p *transceiver) Link() (phy.State, bool, error) {
 
 var full = phy.State{Up: true, Mbps: 100, FullDuplex: true}
 
-var ours = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+var ours = Address{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
 // A rig is a port with everything around it played.
 type rig struct {

@@ -2,7 +2,7 @@ package enet
 
 import (
 	"fmt"
-	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -46,7 +46,7 @@ func (r *receiver) fill() {
 // Receive waits until frames have come, calls deliver for each one, of 64 at most, and
 // returns. A frame's bytes are valid during the call only; they lie in memory that is
 // not cached, so look at each once, or copy them. Bad frames, and those for others,
-// are counted and dropped (Stats). After Close it returns net.ErrClosed.
+// are counted and dropped (Stats). After Close it returns os.ErrClosed.
 func (p *Port) Receive(deliver func(frame []byte)) error {
 	for !p.closed.Load() {
 		taken, delivered := p.drain(deliver)
@@ -63,7 +63,7 @@ func (p *Port) Receive(deliver func(frame []byte)) error {
 			return err
 		}
 	}
-	return net.ErrClosed
+	return os.ErrClosed
 }
 
 // drain takes what is in the ring, a batch at most. Each descriptor goes back to the
@@ -179,7 +179,7 @@ func (p *Port) await() error {
 	}
 	switch {
 	case err != nil && p.closed.Load():
-		return net.ErrClosed
+		return os.ErrClosed
 	case err != nil:
 		return fmt.Errorf("enet: waiting for a frame: %w", err)
 	}

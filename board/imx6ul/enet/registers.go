@@ -57,6 +57,7 @@ const (
 	regIALR   = 0x11c
 	regGAUR   = 0x120 // hash of group addresses, bits 63 to 32
 	regGALR   = 0x124
+	allGroups = 0xffffffff // in both: all groups are received
 
 	regTFWR     = 0x144
 	tfwrSTRFWD  = 1 << 8 // transmit what has come whole into the FIFO: for checksums

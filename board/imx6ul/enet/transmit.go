@@ -2,7 +2,7 @@ package enet
 
 import (
 	"fmt"
-	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -32,7 +32,7 @@ func (t *transmitter) clear() {
 // Queue copies one frame, given in pieces, without FCS, 14 to 1,514 bytes in all;
 // shorter ones than 60 are padded. It waits at most 250 ms for room. The error is
 // ErrNoLink where there is no link, ErrStalled where no room came, ErrLength, or
-// net.ErrClosed. The frame may be held back until Flush.
+// os.ErrClosed. The frame may be held back until Flush.
 //
 // It is cheapest when the first piece is the headers, and the payload begins at a
 // multiple of four.
@@ -62,7 +62,7 @@ func (p *Port) ready(n int) error {
 		}
 		return nil
 	case p.closed.Load():
-		return net.ErrClosed
+		return os.ErrClosed
 	}
 	p.tx.count.noLink++
 	return fmt.Errorf("enet: a frame of %d bytes: %w", n, ErrNoLink)
@@ -142,7 +142,7 @@ func (p *Port) Flush() error {
 	defer p.tx.mu.Unlock()
 	switch {
 	case p.closed.Load():
-		return net.ErrClosed
+		return os.ErrClosed
 	case p.tx.queued:
 		p.doorbell()
 	}
