@@ -1,9 +1,12 @@
 package stack_test
 
 import (
+	_ "embed"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 
@@ -102,11 +105,24 @@ func (quiet) Error(a ...any)            { panic(a) }
 func (quiet) Fatal(a ...any)            { panic(a) }
 func (quiet) Fatalf(f string, a ...any) { panic(fmt.Sprintf(f, a...)) }
 
+// kept are inputs that the fuzzer found interesting, one a line. They are not where it
+// looks for them by itself, since the board cannot list a folder.
+//
+//go:embed testdata/frames.hex
+var kept string
+
 // FuzzFrames: frames of any content and length, in any number, neither make a live
 // stack panic nor keep it from serving.
 func FuzzFrames(f *testing.F) {
 	for _, seed := range seeds() {
 		f.Add(seed)
+	}
+	for line := range strings.Lines(kept) {
+		b, err := hex.DecodeString(strings.TrimSpace(line))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g, mu := live()
