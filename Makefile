@@ -5,27 +5,33 @@ GO      ?= go
 # What makes a linux/arm program an image: see internal/metal.
 IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -T 0x80010000 -E cpuentry -R 0x1000'
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
-QEMU     = qemu-system-arm -M mcimx6ul-evk -m 512M -display none -monitor none -net none -serial stdio
 METAL    = $(GO) run ./internal/metal/cmd
-# Packages whose tests need nothing but a processor.
-PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+# Packages whose tests need nothing but a processor; and those that need the sockets of
+# an operating system too.
+PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+SOCKETS  = ./net/https
 
-.PHONY: all run test vet verify test-std bench bench-board bench-xts bench-boot peer deps clean help FORCE
+.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-verify peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
 build/controller.elf: FORCE
 	$(IMAGE) -o $@ ./cmd/controller
 
-run: deps all ## boot the firmware on the emulated board (Ctrl-C ends it)
-	@echo "run: the console of the emulated MCIMX6UL-EVK follows; Ctrl-C ends it"
-	exec $(QEMU) -kernel build/controller.elf
+armory: FORCE ## build the firmware for the USB armory Mk II LAN
+	$(IMAGE) -tags armory -o build/controller-armory.elf ./cmd/controller
+
+# RACK are arguments for the rack: make run RACK='-count -v'
+run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
+	@$(GO) build -o build/bin/rack ./cmd/rack
+	@build/bin/rack $(RACK)
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
-	$(GO) test -short ./...
-	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
+	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
+	$(GO) test -short -count=1 ./qemu-test/...
+	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(SOCKETS)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
-	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/devices
+	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
 
 vet: ## check the sources: gofmt, go vet for all that is built
@@ -33,22 +39,29 @@ vet: ## check the sources: gofmt, go vet for all that is built
 	$(GO) vet ./...
 	$(ARM) $(GO) vet ./...
 	$(ARM) $(GO) vet -tags boardtest,boardtorment,board ./...
+	$(ARM) $(GO) vet -tags armory ./cmd/...
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
 
-bench: bench-board bench-xts bench-boot ## measure everything, and write build/bench.json
-	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ','; sed '1d;$$d' build/bench-boot.json; echo ']'; } > build/bench.json
+soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
+	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 
-bench-board: deps peer ## measure the ground, Linux on the same emulated board beside it
+bench: bench-board bench-xts bench-verify ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ','; sed '1d;$$d' build/bench-verify.json; echo ']'; } > build/bench.json
+
+bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
+
+bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
+	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 	$(GO) run ./internal/benchxts
 
-bench-boot: deps ## measure the verification of the boot chain
-	$(GO) run ./internal/benchboot
+bench-verify: deps ## measure what verifying the boot chain takes
+	$(GO) run ./internal/benchverify
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two

@@ -1,6 +1,7 @@
 package golden
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
@@ -17,6 +18,7 @@ import (
 // A Board is the board part.
 type Board struct {
 	Board       string // product
+	StorageName []byte // TPM name of the storage primary, which is pinned
 	AKName      []byte // TPM name of the attestation key
 	EKName      []byte // TPM name of the endorsement key
 	UniqueID    uint64 // of the SoC
@@ -33,6 +35,7 @@ const nameSize = 2 + sha256.Size
 type boardWire struct {
 	Format      int         `json:"format"`
 	Board       string      `json:"board"`
+	StorageName string      `json:"storage_name"`
 	AKName      string      `json:"ak_name"`
 	EKName      string      `json:"ek_name"`
 	UniqueID    string      `json:"unique_id"`
@@ -46,14 +49,16 @@ func (b *Board) encode() ([]byte, error) {
 	if err := b.check(); err != nil {
 		return nil, err
 	}
-	return encode(boardWire{Format, b.Board, hex.EncodeToString(b.AKName), hex.EncodeToString(b.EKName),
+	return encode(boardWire{Format, b.Board, hex.EncodeToString(b.StorageName), hex.EncodeToString(b.AKName), hex.EncodeToString(b.EKName),
 		fmt.Sprintf("%016x", b.UniqueID), b.Development, hex.EncodeToString(b.PCR1[:]), toWire(b.Events)})
 }
 
 // check has what is said twice agree.
 func (b *Board) check() error {
-	if len(b.AKName) != nameSize || len(b.EKName) != nameSize {
-		return fmt.Errorf("golden: board part: names of %d and %d bytes, not %d", len(b.AKName), len(b.EKName), nameSize)
+	for _, name := range [][]byte{b.StorageName, b.AKName, b.EKName} {
+		if len(name) != nameSize {
+			return fmt.Errorf("golden: board part: a key's name of %d bytes, not %d", len(name), nameSize)
+		}
 	}
 	log := eventlog.New()
 	for _, e := range b.Events {
@@ -92,7 +97,7 @@ func decodeBoard(payload []byte) (*Board, error) {
 		name, from string
 		to         *[]byte
 		size       int
-	}{{"ak_name", w.AKName, &b.AKName, nameSize}, {"ek_name", w.EKName, &b.EKName, nameSize},
+	}{{"storage_name", w.StorageName, &b.StorageName, nameSize}, {"ak_name", w.AKName, &b.AKName, nameSize}, {"ek_name", w.EKName, &b.EKName, nameSize},
 		{"unique_id", w.UniqueID, &id, 8}, {"pcr1", w.PCR1, &pcr, sha256.Size}} {
 		if *f.to, err = hex.DecodeString(f.from); err != nil || len(*f.to) != f.size || hex.EncodeToString(*f.to) != f.from {
 			return nil, fmt.Errorf("golden: board part: %s: %q is not %d bytes in lower-case hexadecimal", f.name, f.from, f.size)
@@ -114,10 +119,12 @@ const (
 
 var le, be = binary.LittleEndian, binary.BigEndian
 
-// SealBoard makes the envelope. The revision tells which of two copies counts. What is
-// signed is SHA-256 over magic, lengths and payload: the magic keeps the signature from
-// being one over anything else. sign gives the TPM's TPMT_SIGNATURE over it.
-func SealBoard(b *Board, revision uint32, sign func(digest [sha256.Size]byte) ([]byte, error)) ([]byte, error) {
+// A Draft is an envelope that lacks its signature. The board key signs only what the
+// owner has approved, which takes a while.
+type Draft struct{ signed []byte }
+
+// NewDraft begins an envelope. The revision tells which of two copies counts.
+func NewDraft(b *Board, revision uint32) (*Draft, error) {
 	payload, err := b.encode()
 	if err != nil {
 		return nil, err
@@ -125,15 +132,19 @@ func SealBoard(b *Board, revision uint32, sign func(digest [sha256.Size]byte) ([
 	env := append([]byte(boardMagic), make([]byte, 8)...)
 	le.PutUint32(env[8:], uint32(len(payload)))
 	le.PutUint32(env[12:], revision)
-	env = append(env, payload...)
-	signature, err := sign(sha256.Sum256(env))
-	if err != nil {
-		return nil, fmt.Errorf("golden: board part: %w", err)
-	}
+	return &Draft{append(env, payload...)}, nil
+}
+
+// Digest is what the board key signs: SHA-256 over magic, length, revision and payload.
+// The magic keeps the signature from being one over anything else.
+func (d *Draft) Digest() [sha256.Size]byte { return sha256.Sum256(d.signed) }
+
+// Envelope adds the signature, a TPMT_SIGNATURE.
+func (d *Draft) Envelope(signature []byte) ([]byte, error) {
 	if _, _, err := ecdsaSignature(signature); err != nil {
 		return nil, fmt.Errorf("golden: board part: %w", err)
 	}
-	env = le.AppendUint32(env, uint32(len(signature)))
+	env := le.AppendUint32(bytes.Clone(d.signed), uint32(len(signature)))
 	return append(env, signature...), nil
 }
 

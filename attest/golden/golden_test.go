@@ -40,7 +40,7 @@ func build(t testing.TB) *Release {
 var boardEvent = eventlog.Board("imx6ul-evk", 0xabc, eventlog.Open, eventlog.NoSecret)
 
 func board() *Board {
-	return &Board{Board: "imx6ul-evk", AKName: append([]byte{0, 11}, make([]byte, 32)...), EKName: append([]byte{0, 11}, bytes.Repeat([]byte{1}, 32)...),
+	return &Board{Board: "imx6ul-evk", StorageName: append([]byte{0, 11}, bytes.Repeat([]byte{2}, 32)...), AKName: append([]byte{0, 11}, make([]byte, 32)...), EKName: append([]byte{0, 11}, bytes.Repeat([]byte{1}, 32)...),
 		UniqueID: 0xabc, Development: true, PCR1: eventlog.Extend(eventlog.Digest{}, boardEvent.Digest()), Events: []eventlog.Event{boardEvent}}
 }
 
@@ -221,7 +221,15 @@ func sign(digest [32]byte) ([]byte, error) {
 
 func seal(t testing.TB) []byte {
 	t.Helper()
-	env, err := SealBoard(board(), 77, sign)
+	draft, err := NewDraft(board(), 77)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := sign(draft.Digest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := draft.Envelope(signature)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +247,9 @@ func TestBoard(t *testing.T) {
 		t.Fatalf("%v: %d %+v", err, revision, b)
 	}
 	for n := range len(env) * 8 {
+		if testing.Short() && n%(8*5) != n/8%8 {
+			continue // a bit of each fifth byte
+		}
 		place[n/8] ^= 1 << (n % 8)
 		if _, _, err := OpenBoard(place, &key.PublicKey); err == nil {
 			t.Errorf("byte %d, bit %d flipped: opens", n/8, n%8)
@@ -271,7 +282,8 @@ func TestBoardRefuses(t *testing.T) {
 		change func(b *Board)
 		say    string
 	}{
-		{"name", func(b *Board) { b.AKName = b.AKName[1:] }, "names of 33 and 34"},
+		{"name", func(b *Board) { b.AKName = b.AKName[1:] }, "name of 33 bytes"},
+		{"no storage primary", func(b *Board) { b.StorageName = nil }, "name of 0 bytes"},
 		{"PCR 1", func(b *Board) { b.PCR1[0]++ }, "give PCR 1"},
 		{"number", func(b *Board) { b.UniqueID++ }, "first event"},
 		{"product", func(b *Board) { b.Board = "x" }, "first event"},
@@ -280,12 +292,16 @@ func TestBoardRefuses(t *testing.T) {
 	} {
 		b := board()
 		c.change(b)
-		if _, err := SealBoard(b, 1, sign); err == nil || !strings.Contains(err.Error(), c.say) {
+		if _, err := NewDraft(b, 1); err == nil || !strings.Contains(err.Error(), c.say) {
 			t.Errorf("%s: %v; want %q", c.name, err, c.say)
 		}
 	}
+	draft, err := NewDraft(board(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, signature := range [][]byte{nil, {0, 0x14, 0, 0xb, 0, 0, 0, 0}, {0, 0x18, 0, 0xc, 0, 0, 0, 0}, {0, 0x18, 0, 0xb, 0, 33}, {0, 0x18, 0, 0xb, 0, 1, 1}, {0, 0x18, 0, 0xb, 0, 1, 1, 0, 1, 1, 0}} {
-		if _, err := SealBoard(board(), 1, func([32]byte) ([]byte, error) { return signature, nil }); err == nil {
+		if _, err := draft.Envelope(signature); err == nil {
 			t.Errorf("signature %x is taken", signature)
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"math/big"
 	"strings"
 	"sync"
@@ -308,27 +307,24 @@ func TestWrite(t *testing.T) {
 // TestPowerCut cuts a write at some of its sectors: package medium's tests cut everywhere.
 func TestPowerCut(t *testing.T) {
 	five, six := signed(t, sample(5)), signed(t, sample(6))
-	c := card(t)
-	if err := config.Write(c, five, want(0)); err != nil {
-		t.Fatal(err)
-	}
-	c.Settle()
-	if err := config.Write(c, six, want(0)); err != nil {
-		t.Fatal(err)
-	}
-	n, seen := 0, map[uint64]bool{}
-	for when, s := range c.States() {
-		if n++; n%41 != 1 {
-			continue
+	cuts, seen := 0, map[uint64]bool{}
+	for sector := 0; ; sector += 97 {
+		c := card(t, five, five)
+		c.CutAfter(sector, mediumtest.Tears[cuts%len(mediumtest.Tears)])
+		err := config.Write(c, six, want(5))
+		if err == nil {
+			break
 		}
-		got, err := config.Read(s, want(5))
+		cuts++
+		c.PowerOn()
+		got, err := config.Read(c, want(5))
 		if err != nil {
-			t.Fatalf("%s: %v", when, err)
+			t.Fatalf("cut after %d sectors: %v", sector, err)
 		}
 		seen[got.Epoch] = true
 	}
-	if fmt.Sprint(seen) != "map[5:true 6:true]" {
-		t.Errorf("epochs %v after power cuts", seen)
+	if cuts != 22 || !seen[5] || !seen[6] {
+		t.Errorf("%d cuts, epochs %v afterwards", cuts, seen)
 	}
 }
 

@@ -1,7 +1,12 @@
+//go:build !arm
+
+// What the mutants tell is about the tests, not about the machine.
+
 package decide
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"nitro/boot/code"
@@ -174,13 +179,16 @@ func TestMutants(t *testing.T) {
 	for _, x := range mutants {
 		m := &model{step: x.step, asks: true, fault: true}
 		var longest int
+		if x.name == "runs what is below the floor" { // nobody puts an old image there but who tampers
+			if _, _, broken := m.boots(tampered()); !strings.HasPrefix(broken, x.catch) {
+				t.Errorf("%s: %q", x.name, broken)
+			}
+			continue
+		}
 		n, broken, path := m.explore(fresh(), m.always(&longest))
 		if broken == "" {
-			_, _, broken = m.boots(tampered())
-		}
-		if broken == "" {
 			t.Errorf("%s: not caught in %d states", x.name, n)
-		} else if len(broken) < len(x.catch) || broken[:len(x.catch)] != x.catch {
+		} else if !strings.HasPrefix(broken, x.catch) {
 			t.Errorf("%s: caught by %q, not by %q%s", x.name, broken, x.catch, show(path))
 		}
 	}

@@ -39,7 +39,8 @@ const (
 	offSecret    = 32
 	offSeed      = 64
 	offElapsed   = 128
-	offReserved  = 136
+	offResets    = 136
+	offReserved  = 140
 	offDigest    = 224
 	offLog       = offDigest + sha256.Size
 )
@@ -75,6 +76,7 @@ type Handover struct {
 	Secret   [32]byte     // derived from the SoC's
 	Seed     [64]byte     // for the random generator
 	Elapsed  uint64       // microseconds since power-on
+	Resets   uint32       // the TPM's resetCount in this boot
 	Log      []byte       // the event log
 }
 
@@ -119,6 +121,7 @@ func Put(mem []byte, h *Handover) error {
 	copy(mem[offSecret:], h.Secret[:])
 	copy(mem[offSeed:], h.Seed[:])
 	le.PutUint64(mem[offElapsed:], h.Elapsed)
+	le.PutUint32(mem[offResets:], h.Resets)
 	copy(mem[offLog:], h.Log)
 	sum := digest(mem, len(h.Log))
 	copy(mem[offDigest:], sum[:])
@@ -181,5 +184,6 @@ func fields(mem []byte) *Handover {
 		Secret:   [32]byte(mem[offSecret:offSeed]),
 		Seed:     [64]byte(mem[offSeed:offElapsed]),
 		Elapsed:  le.Uint64(mem[offElapsed:]),
+		Resets:   le.Uint32(mem[offResets:]),
 	}
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func sample() *Handover {
-	h := &Handover{Slot: journal.B, Attempt: 3, Other: code.ImageDigest, Strength: OwnSecret, Executed: 12345, Elapsed: 1 << 40, Log: []byte("what was measured")}
+	h := &Handover{Slot: journal.B, Attempt: 3, Other: code.ImageDigest, Strength: OwnSecret, Executed: 12345, Elapsed: 1 << 40, Resets: 77, Log: []byte("what was measured")}
 	for i := range h.Secret {
 		h.Secret[i] = byte(i + 1)
 	}
@@ -103,7 +103,7 @@ func TestBounds(t *testing.T) {
 		{"attempt", 16, 4, "attempt 4"},
 		{"code", 20, 1 << 16, "code 65536"},
 		{"strength", 24, 3, "strength 3"},
-		{"reserved", 136, 1, "reserved byte 136"},
+		{"reserved", 140, 1, "reserved byte 140"},
 		{"reserved at the end", 220, 1 << 24, "reserved byte 223"},
 	} {
 		mem := put(t, sample())

@@ -114,14 +114,15 @@ func TestLayout(t *testing.T) {
 // TestEveryBit flips each bit of the header, signed or not; one bit of each byte with
 // -short.
 func TestEveryBit(t *testing.T) {
+	const signed = 512
 	b, w := good()
 	head := (*[image.HeaderSize]byte)(b)
 	if _, err := image.Verify(head, w); err != nil {
 		t.Fatal(err)
 	}
 	for n := range image.HeaderSize * 8 {
-		if testing.Short() && n%8 != n/8%8 {
-			continue
+		if testing.Short() && (n%8 != n/8%8 || n/8 >= signed && n/8%16 != 0) {
+			continue // one bit of each byte that is signed, and of each sixteenth of the signatures
 		}
 		head[n/8] ^= 1 << (n % 8)
 		if _, err := image.Verify(head, w); err == nil {

@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"nitro/board"
+	"nitro/board/cpu/counter"
 )
 
 func main() {
@@ -29,9 +30,16 @@ func main() {
 func run() error {
 	var b board.Board
 	var f firmware
+	var instructionTime uint64 // ns, if an emulator counts instructions
 	for _, p := range []phase{
+		{"board", func() (err error) {
+			b, err = open()
+			if err == nil && b.Emulated() {
+				instructionTime = counter.InstructionTime()
+			}
+			return err
+		}},
 		{"self-test", selfTest},
-		{"board", func() (err error) { b, err = open(); return err }},
 		{"host held", func() error { return checkHeld(b.ResetLines()) }},
 		{"random numbers", func() error { return seed(b) }},
 		{"clock", func() error { return setClock(b.Clock()) }},
@@ -40,10 +48,11 @@ func run() error {
 		{"identity", func() error { return f.makeIdentity(b) }},
 		{"https", f.serve},
 	} {
-		if err := p.run(); err != nil {
+		if err := p.run(&instructionTime); err != nil {
 			return err
 		}
 	}
+	report("from power-on", counts{}, kernelCounts(), instructionTime)
 	announceReady()
 	go f.reportAddress()
 	go blink(b.StatusLED())

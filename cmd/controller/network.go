@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log"
+	"net"
 	"net/netip"
 	"time"
 
@@ -18,6 +19,9 @@ const (
 	management = "management"
 	hostWire   = "host wire"
 )
+
+// hostname is what the board calls itself, to DHCP servers and in its certificate.
+const hostname = "nitro-controller"
 
 // hostAddress is the firmware's on the host's private wire: link-local (RFC 3927), so
 // that it cannot meet a network of the host's.
@@ -37,7 +41,7 @@ func (f *firmware) openPorts(b board.Board) error {
 		if err != nil {
 			return err
 		}
-		c := stack.Config{Name: management, Link: link, Hostname: "nitro-controller", DHCP: true, SLAAC: true, Secret: secret[:]}
+		c := stack.Config{Name: management, Link: link, Hostname: hostname, DHCP: true, SLAAC: true, Secret: secret[:]}
 		if n > 0 {
 			c = stack.Config{Name: hostWire, Link: link, Address: hostAddress, Secret: secret[:]}
 		}
@@ -45,7 +49,7 @@ func (f *firmware) openPorts(b board.Board) error {
 		if err != nil {
 			return err
 		}
-		log.Printf("port %d, %s: %s", n, c.Name, link.HardwareAddr())
+		log.Printf("port %d, %s: %s", n, c.Name, net.HardwareAddr(link.HardwareAddr()))
 		f.ports = append(f.ports, s)
 	}
 	if len(f.ports) == 0 {
@@ -61,7 +65,7 @@ const addressLimit = 30 * time.Second
 func (f *firmware) reportAddress() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), addressLimit)
-		err := f.ports[0].WaitAddress(ctx)
+		_, err := f.ports[0].WaitAddress(ctx)
 		cancel()
 		if err == nil {
 			break

@@ -1,4 +1,4 @@
-// Benchboot counts the instructions that the boot chain's verification takes on an
+// Benchverify counts the instructions that the boot chain's verification takes on an
 // emulated Cortex-A7. It prints a line for each figure,
 //
 //	name value unit peer peer_value ratio
@@ -30,8 +30,8 @@ import (
 )
 
 var (
-	dir  = flag.String("dir", "build/benchboot", "directory for what is built")
-	file = flag.String("json", "build/bench-boot.json", "file for the figures as JSON")
+	dir  = flag.String("dir", "build/benchverify", "directory for what is built")
+	file = flag.String("json", "build/bench-verify.json", "file for the figures as JSON")
 )
 
 // figure is a line of output.
@@ -46,12 +46,12 @@ type figure struct {
 
 func main() {
 	log.SetFlags(0)
-	log.SetPrefix("benchboot: ")
+	log.SetPrefix("benchverify: ")
 	flag.Parse()
 	if err := os.MkdirAll(*dir, 0o755); err != nil {
 		log.Fatal(err)
 	}
-	command([]string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"}, "go", "build", "-o", at("subject"), "./internal/benchboot/subject")
+	command([]string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"}, "go", "build", "-o", at("subject"), "./internal/benchverify/subject")
 	command(nil, "gcc", "-O2", "-shared", "-fPIC", "-o", at("count.so"), "internal/insncount/user/count.c")
 	medium := inputs()
 	var all []figure
@@ -59,12 +59,12 @@ func main() {
 		name, operation, unit string
 		scale                 float64
 	}{
-		{"boot.verify_header", "header", "Minsn", 1e-6},
-		{"boot.hash_10MiB", "hash", "Minsn", 10e-6},
-		{"boot.verify_configuration", "configuration", "Minsn", 1e-6},
-		{"boot.decode_configuration", "decode", "Minsn", 1e-6},
-		{"boot.decode_anchors", "anchors", "Minsn", 1e-6},
-		{"boot.event_log", "log", "Minsn", 1e-6},
+		{"verify.header", "header", "Minsn", 1e-6},
+		{"verify.hash_10MiB", "hash", "Minsn", 10e-6},
+		{"verify.configuration", "configuration", "Minsn", 1e-6},
+		{"verify.decode_configuration", "decode", "Minsn", 1e-6},
+		{"verify.decode_anchors", "anchors", "Minsn", 1e-6},
+		{"verify.event_log", "log", "Minsn", 1e-6},
 	} {
 		const few, many = 2, 12
 		n := run(o.operation, many, medium) - run(o.operation, few, medium)
