@@ -3,12 +3,15 @@ package eventlog
 import (
 	"bytes"
 	"crypto/sha256"
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
 	"regexp"
 	"strings"
 	"testing"
+
+	"nitro/internal/corpus"
 )
 
 // d is a digest of a number.
@@ -243,7 +246,13 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/logs.hex
+var keptLogs string
+
 func FuzzParse(f *testing.F) {
+	corpus.Add(f, keptLogs)
 	f.Add(bootLog(f).Bytes())
 	f.Add(raw(7, 0xa, 1, 0xb, "nitro cap", 9))
 	f.Add(raw(7, 0xa, 1, 0xb, "nitro cap", 1<<32-1))

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"testing"
 
 	"nitro/attest/eventlog"
+	"nitro/internal/corpus"
 )
 
 func d(n int) eventlog.Digest { return sha256.Sum256([]byte{byte(n)}) }
@@ -320,7 +322,13 @@ func TestBoardRefuses(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/boards.hex
+var keptBoards string
+
 func FuzzOpenBoard(f *testing.F) {
+	corpus.Add(f, keptBoards)
 	env := seal(f)
 	f.Add(env)
 	f.Add([]byte("NCBOARD1\xff\xff\xff\xff\x00\x00\x00\x00"))
@@ -346,7 +354,13 @@ func FuzzOpenBoard(f *testing.F) {
 	})
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/releases.hex
+var keptReleases string
+
 func FuzzRelease(f *testing.F) {
+	corpus.Add(f, keptReleases)
 	b, err := build(f).Encode()
 	if err != nil {
 		f.Fatal(err)

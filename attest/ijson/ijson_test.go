@@ -1,10 +1,13 @@
 package ijson
 
 import (
+	_ "embed"
 	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
+
+	"nitro/internal/corpus"
 )
 
 type sample struct {
@@ -57,7 +60,13 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/texts.hex
+var keptTexts string
+
 func FuzzDecode(f *testing.F) {
+	corpus.Add(f, keptTexts)
 	f.Add([]byte(`{"epoch":1,"in":{"name":"x"},"keys":["AQI="]}`))
 	f.Add([]byte(`{"epoch":1,"Epoch":2}`))
 	f.Fuzz(func(t *testing.T, text []byte) {

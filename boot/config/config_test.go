@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	_ "embed"
 	"encoding/base64"
 	"encoding/json"
 	"math/big"
@@ -23,6 +24,7 @@ import (
 	"nitro/boot/image/imagetest"
 	"nitro/boot/medium"
 	"nitro/boot/medium/mediumtest"
+	"nitro/internal/corpus"
 )
 
 var signer = imagetest.Signer(image.Configure, "owner")
@@ -328,7 +330,13 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/configurations.hex
+var keptConfigurations string
+
 func FuzzDecode(f *testing.F) {
+	corpus.Add(f, keptConfigurations)
 	good, err := sample(7).Encode()
 	if err != nil {
 		f.Fatal(err)

@@ -3,6 +3,7 @@ package handover
 import (
 	"bytes"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/binary"
 	"reflect"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"nitro/boot/code"
 	"nitro/boot/journal"
+	"nitro/internal/corpus"
 )
 
 func sample() *Handover {
@@ -139,7 +141,13 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/handovers.hex
+var keptHandovers string
+
 func FuzzTake(f *testing.F) {
+	corpus.Add(f, keptHandovers)
 	mem := make([]byte, Size)
 	if err := Put(mem, sample()); err != nil {
 		f.Fatal(err)

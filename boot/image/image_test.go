@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/image"
 	"nitro/boot/image/imagetest"
+	"nitro/internal/corpus"
 )
 
 var (
@@ -331,7 +333,13 @@ func TestWrittenDown(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/headers.hex
+var keptHeaders string
+
 func FuzzHeader(f *testing.F) {
+	corpus.Add(f, keptHeaders)
 	b, _ := good()
 	f.Add(b[:208])
 	f.Add(b[:4096])

@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/medium"
 	"nitro/boot/medium/mediumtest"
+	"nitro/internal/corpus"
 )
 
 const blocks = medium.MinSize / mediumtest.SectorSize
@@ -197,7 +199,13 @@ func TestBrokenCard(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/records.hex
+var keptRecords string
+
 func FuzzRecord(f *testing.F) {
+	corpus.Add(f, keptRecords)
 	for n := range 3 {
 		b := encode(uint64(n), state(n))
 		f.Add(b[:])

@@ -3,6 +3,7 @@ package medium_test
 import (
 	"bytes"
 	"crypto/sha256"
+	_ "embed"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"nitro/boot/image/imagetest"
 	"nitro/boot/medium"
 	"nitro/boot/medium/mediumtest"
+	"nitro/internal/corpus"
 )
 
 const blocks = medium.MinSize / 512
@@ -287,7 +289,13 @@ func TestAnchorRefusals(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/anchors.hex
+var keptAnchors string
+
 func FuzzAnchors(f *testing.F) {
+	corpus.Add(f, keptAnchors)
 	b, err := anchors().Encode()
 	if err != nil {
 		f.Fatal(err)
