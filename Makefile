@@ -8,10 +8,10 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need the sockets of
 # an operating system too.
-PORTABLE = ./attest/eventlog ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 SOCKETS  = ./net/https
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
+.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-verify peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -47,8 +47,8 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 
-bench: bench-board bench-xts ## measure everything, and write build/bench.json
-	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
+bench: bench-board bench-xts bench-verify ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ','; sed '1d;$$d' build/bench-verify.json; echo ']'; } > build/bench.json
 
 bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
@@ -59,6 +59,9 @@ bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 	$(GO) run ./internal/benchxts
+
+bench-verify: deps ## measure what verifying the boot chain takes
+	$(GO) run ./internal/benchverify
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two

@@ -1,0 +1,194 @@
+// Package config is the board's configuration: who may sign releases and sealing
+// policies, who owns and operates the board. docs/medium.md, "Configuration", has its
+// format: strict JSON in a signed image, in two copies outside of the store, so that it
+// is there before the store opens. This package decodes, validates, encodes and signs
+// it, and says which copy counts.
+//
+// # What it answers
+//
+// The configuration is read before anything is unlocked, and decides what is unlocked to
+// whom. So it is signed by an authority of its own purpose: a stolen release key makes no
+// owner. An old one, properly signed, would bring back a key that was withdrawn, so the
+// TPM keeps the highest epoch that the board has had and an older one is refused. Its
+// digest is measured into PCR 3: verifiers see which one is in force.
+//
+// All keys and certificates are parsed here, once. A configuration that decodes has no
+// key of another kind than its place demands, and none that is empty.
+package config
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"io"
+
+	"nitro/boot/code"
+	"nitro/boot/image"
+	"nitro/boot/medium"
+)
+
+// Format is the version of the format.
+const Format = 1
+
+// MaxSize is the longest payload in bytes.
+const MaxSize = 504 << 10
+
+// Limits of the lists.
+const (
+	MaxAuthorities = 4
+	MaxSealing     = 4
+	MaxOperators   = 8
+)
+
+// A Config is a valid configuration.
+type Config struct {
+	Epoch       uint64 // 1 or more
+	Product     string
+	Development bool // some key here is a development key
+
+	// Release are 1 to 4 release authorities, in the order in which they are tried. They
+	// add to those of the anchor block.
+	Release []image.Authority
+
+	// P384 and RSA3072 approve sealing policies, each the one for its secret of the two:
+	// 1 to 4 keys each.
+	P384    []*ecdsa.PublicKey
+	RSA3072 []*rsa.PublicKey
+
+	// Owner signs tickets and approves the board part of the known-good set: P-256.
+	Owner *ecdsa.PublicKey
+
+	// Factory may provision the board, alone; nil once nobody may any more.
+	Factory *x509.Certificate
+
+	// Operators are at most 8 CA certificates for clients of the API.
+	Operators []*x509.Certificate
+}
+
+// Authorities are those that may sign what runs: the anchor block's, then the
+// configuration's.
+func (c *Config) Authorities(a *medium.Anchors) []image.Authority {
+	return append(append([]image.Authority(nil), a.Authorities...), c.Release...)
+}
+
+// A Want is what the board will accept.
+type Want struct {
+	Product string
+	Anchors *medium.Anchors
+	// Epoch is the highest one that the board has had, from the TPM.
+	Epoch uint64
+}
+
+// A Signed is a configuration that was verified.
+type Signed struct {
+	*Config
+	Header image.Header // Digest is what is measured
+	Copy   int          // of the two on the medium; 0 where it came from elsewhere
+}
+
+// Verify verifies and decodes a configuration: header and payload, and maybe something
+// behind them. The epoch is not looked at.
+func Verify(b []byte, w Want) (*Signed, error) {
+	return w.read(bytes.NewReader(b), "configuration")
+}
+
+// read verifies, then decodes.
+func (w Want) read(r io.Reader, where string) (*Signed, error) {
+	i, err := image.Open(r, image.Want{Where: where, Component: image.Configuration, Product: w.Product,
+		Development: w.Anchors.Development, Authorities: w.Anchors.Authorities})
+	if err != nil {
+		return nil, err
+	}
+	payload := make([]byte, i.Length)
+	if err := i.Load(payload); err != nil {
+		return nil, err
+	}
+	c, err := Decode(payload)
+	if err != nil {
+		return nil, code.ConfigurationBad.Errorf("boot: %s: %w", where, err)
+	}
+	if c.Product != i.Product || c.Development != i.Header.Development {
+		return nil, code.ConfigurationBad.Errorf("boot: %s: product %q, development %v; its header says %q, %v",
+			where, c.Product, c.Development, i.Product, i.Header.Development)
+	}
+	return &Signed{Config: c, Header: i.Header}, nil
+}
+
+// Read gives the configuration that counts: of the copies that are valid the one of the
+// higher epoch, of equal ones the first. Each copy is read as far as its own length. One
+// older than the TPM's epoch is refused, and the error says what is wrong with each copy
+// where none is valid.
+func Read(d medium.Device, w Want) (*Signed, error) {
+	var best *Signed
+	var problems [medium.Copies]error
+	blank := true
+	for n, place := range medium.Configurations {
+		where := fmt.Sprintf("configuration, copy %d of %d", n+1, medium.Copies)
+		r, err := medium.NewReader(d, place)
+		if err != nil {
+			return nil, code.ConfigurationBad.Errorf("boot: %s: %w", where, err)
+		}
+		s, err := w.read(r, where)
+		if err != nil {
+			problems[n] = err
+			blank = blank && empty(d, place)
+			continue
+		}
+		blank = false
+		if s.Copy = n; best == nil || s.Epoch > best.Epoch {
+			best = s
+		}
+	}
+	switch {
+	case blank:
+		return nil, code.ConfigurationMissing.Errorf("boot: the medium has no configuration")
+	case best == nil:
+		return nil, code.ConfigurationBad.Errorf("boot: no copy of the configuration is valid: %w; %w", problems[0], problems[1])
+	case best.Epoch < w.Epoch:
+		return nil, code.ConfigurationOld.Errorf("boot: configuration has epoch %d, and the board has had %d", best.Epoch, w.Epoch)
+	}
+	return best, nil
+}
+
+// empty tells whether nothing was ever written to a place.
+func empty(d medium.Device, p medium.Place) bool {
+	b := make([]byte, image.HeaderSize)
+	return medium.ReadPlace(d, p, b) == nil && bytes.Equal(b, make([]byte, len(b)))
+}
+
+// Write writes both copies of a signed configuration, which must be valid, not older than
+// the TPM's epoch, and newer than what is there, or the same.
+func Write(d medium.Device, b []byte, w Want) error {
+	s, err := Verify(b, w)
+	if err != nil {
+		return err
+	}
+	if s.Epoch < w.Epoch {
+		return code.ConfigurationOld.Errorf("boot: configuration has epoch %d, and the board has had %d", s.Epoch, w.Epoch)
+	}
+	return medium.Pair(medium.Configurations).Write(d, b, func(b []byte) (uint64, error) {
+		s, err := Verify(b, w)
+		if err != nil {
+			return 0, err
+		}
+		return s.Epoch, nil
+	})
+}
+
+// Sign makes the image of a configuration. Its version is its epoch.
+func Sign(c *Config, built uint64, s image.Signer) ([]byte, error) {
+	payload, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	head, err := image.Sign(image.Header{
+		Component: image.Configuration, Product: c.Product, Development: c.Development, Built: built,
+		Version: fmt.Sprintf("epoch-%d", c.Epoch),
+	}, payload, s)
+	if err != nil {
+		return nil, err
+	}
+	return append(head[:], payload...), nil
+}

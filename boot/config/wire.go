@@ -1,0 +1,198 @@
+package config
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"nitro/attest/ijson"
+	"nitro/boot/image"
+)
+
+// wire is the JSON object of docs/medium.md, "Configuration". Byte strings are base64.
+type wire struct {
+	Format      int      `json:"format"`
+	Epoch       uint64   `json:"epoch"`
+	Product     string   `json:"product"`
+	Development bool     `json:"development"`
+	Release     []keys   `json:"release"`
+	Sealing     sealing  `json:"sealing"`
+	Owner       []byte   `json:"owner"`
+	Factory     []byte   `json:"factory,omitempty"`
+	Operators   [][]byte `json:"operators"`
+}
+
+type keys struct {
+	Ed25519 []byte `json:"ed25519"`
+	MLDSA65 []byte `json:"mldsa65"`
+}
+
+type sealing struct {
+	P384    [][]byte `json:"p384"`
+	RSA3072 [][]byte `json:"rsa3072"`
+}
+
+// limit: the deepest value is a key in a list in the object of sealing.
+var limit = ijson.Limit{Size: MaxSize, Depth: 4}
+
+// Decode reads a payload that was verified, and validates it.
+func Decode(payload []byte) (*Config, error) {
+	var w wire
+	if err := ijson.Decode(payload, limit, &w); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	c, err := w.config()
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return c, nil
+}
+
+func (w *wire) config() (c *Config, err error) {
+	if w.Format != Format {
+		return nil, fmt.Errorf("format %d, not %d", w.Format, Format)
+	}
+	if w.Epoch < 1 {
+		return nil, errors.New("epoch 0: the first one is 1")
+	}
+	if len(w.Product) < 1 || len(w.Product) > image.TextSize {
+		return nil, fmt.Errorf("product %q: 1 to %d characters", w.Product, image.TextSize)
+	}
+	c = &Config{Epoch: w.Epoch, Product: w.Product, Development: w.Development}
+	if c.Release, err = list("release", w.Release, 1, MaxAuthorities, authority); err != nil {
+		return nil, err
+	}
+	if c.P384, err = list("sealing.p384", w.Sealing.P384, 1, MaxSealing, curve(elliptic.P384())); err != nil {
+		return nil, err
+	}
+	if c.RSA3072, err = list("sealing.rsa3072", w.Sealing.RSA3072, 1, MaxSealing, rsa3072); err != nil {
+		return nil, err
+	}
+	if c.Owner, err = curve(elliptic.P256())(w.Owner); err != nil {
+		return nil, fmt.Errorf("owner: %w", err)
+	}
+	if len(w.Factory) > 0 {
+		if c.Factory, err = x509.ParseCertificate(w.Factory); err != nil {
+			return nil, fmt.Errorf("factory: %w", err)
+		}
+	}
+	c.Operators, err = list("operators", w.Operators, 0, MaxOperators, ca)
+	return c, err
+}
+
+// list parses each element of a list of bounded length.
+func list[W, T any](name string, from []W, least, most int, parse func(W) (T, error)) (to []T, err error) {
+	if len(from) < least || len(from) > most {
+		return nil, fmt.Errorf("%s: %d elements, not %d to %d", name, len(from), least, most)
+	}
+	for i, w := range from {
+		v, err := parse(w)
+		if err != nil {
+			return nil, fmt.Errorf("%s: element %d: %w", name, i+1, err)
+		}
+		to = append(to, v)
+	}
+	return to, nil
+}
+
+func authority(k keys) (a image.Authority, err error) {
+	a.Purpose = image.Release
+	if len(k.Ed25519) != len(a.Ed25519) || len(k.MLDSA65) != len(a.MLDSA65) {
+		return a, fmt.Errorf("keys of %d and %d bytes, not %d and %d", len(k.Ed25519), len(k.MLDSA65), len(a.Ed25519), len(a.MLDSA65))
+	}
+	copy(a.Ed25519[:], k.Ed25519)
+	copy(a.MLDSA65[:], k.MLDSA65)
+	return a, a.Check()
+}
+
+// curve parses ECDSA keys of one curve.
+func curve(want elliptic.Curve) func(der []byte) (*ecdsa.PublicKey, error) {
+	return func(der []byte) (*ecdsa.PublicKey, error) {
+		k, err := x509.ParsePKIXPublicKey(der)
+		if err != nil {
+			return nil, err
+		}
+		e, ok := k.(*ecdsa.PublicKey)
+		if !ok || e.Curve != want {
+			return nil, fmt.Errorf("%T, not an ECDSA key of %s", k, want.Params().Name)
+		}
+		return e, nil
+	}
+}
+
+func rsa3072(der []byte) (*rsa.PublicKey, error) {
+	k, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, err
+	}
+	r, ok := k.(*rsa.PublicKey)
+	if !ok || r.N.BitLen() != 3072 || r.E != 65537 {
+		return nil, fmt.Errorf("%T, not an RSA key of 3,072 bits with exponent 65,537", k)
+	}
+	return r, nil
+}
+
+func ca(der []byte) (*x509.Certificate, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if !c.BasicConstraintsValid || !c.IsCA {
+		return nil, fmt.Errorf("%q is no CA's certificate", c.Subject)
+	}
+	return c, nil
+}
+
+// Encode makes the payload. It is decoded again, so nothing comes out that a board would
+// refuse.
+func (c *Config) Encode() ([]byte, error) {
+	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}}
+	for _, a := range c.Release {
+		w.Release = append(w.Release, keys{a.Ed25519[:], a.MLDSA65[:]})
+	}
+	var err error
+	if w.Sealing.P384, err = pkix(c.P384...); err != nil {
+		return nil, err
+	}
+	if w.Sealing.RSA3072, err = pkix(c.RSA3072...); err != nil {
+		return nil, err
+	}
+	owner, err := pkix(c.Owner)
+	if err != nil {
+		return nil, err
+	}
+	w.Owner = owner[0]
+	if c.Factory != nil {
+		w.Factory = c.Factory.Raw
+	}
+	for _, o := range c.Operators {
+		w.Operators = append(w.Operators, o.Raw)
+	}
+	payload, err := json.Marshal(w)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if _, err := Decode(payload); err != nil {
+		return nil, err
+	}
+	return payload, nil
+}
+
+// pkix encodes public keys.
+func pkix[K ecdsa.PublicKey | rsa.PublicKey](keys ...*K) (all [][]byte, err error) {
+	for _, k := range keys {
+		if k == nil {
+			return nil, errors.New("config: a key is missing")
+		}
+		der, err := x509.MarshalPKIXPublicKey(k)
+		if err != nil {
+			return nil, fmt.Errorf("config: %w", err)
+		}
+		all = append(all, der)
+	}
+	return all, nil
+}
