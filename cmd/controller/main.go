@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"nitro/board"
+	"nitro/cmd/internal/phase"
 )
 
 func main() {
@@ -18,7 +19,7 @@ func main() {
 	log.SetPrefix("controller: ")
 	log.SetOutput(os.Stdout)
 	log.Printf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	reportReset()
+	phase.ReportReset()
 	if err := run(); err != nil {
 		log.Fatalf("%v", err)
 	}
@@ -29,7 +30,7 @@ func main() {
 func run() error {
 	var b board.Board
 	var f firmware
-	for _, p := range []phase{
+	err := phase.Run([]phase.Phase{
 		{"self-test", selfTest},
 		{"board", func() (err error) { b, err = open(); return err }},
 		{"host held", func() error { return checkHeld(b.ResetLines()) }},
@@ -39,10 +40,9 @@ func run() error {
 		{"network", func() error { return f.openPorts(b) }},
 		{"identity", func() error { return f.makeIdentity(b) }},
 		{"https", f.serve},
-	} {
-		if err := p.run(); err != nil {
-			return err
-		}
+	}...)
+	if err != nil {
+		return err
 	}
 	announceReady()
 	go f.reportAddress()
