@@ -5,27 +5,27 @@ GO      ?= go
 # What makes a linux/arm program an image: see internal/metal.
 IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -T 0x80010000 -E cpuentry -R 0x1000'
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
-QEMU     = qemu-system-arm -M mcimx6ul-evk -m 512M -display none -monitor none -net none -serial stdio
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test vet verify test-std bench bench-board bench-xts peer deps clean help FORCE
+.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
 build/controller.elf: FORCE
 	$(IMAGE) -o $@ ./cmd/controller
 
-run: deps all ## boot the firmware on the emulated board (Ctrl-C ends it)
-	@echo "run: the console of the emulated MCIMX6UL-EVK follows; Ctrl-C ends it"
-	exec $(QEMU) -kernel build/controller.elf
+# RACK are arguments for the rack: make run RACK='-count -v'
+run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
+	@$(GO) build -o build/bin/rack ./cmd/rack
+	@build/bin/rack $(RACK)
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short ./...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
-	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/devices
+	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
 
 vet: ## check the sources: gofmt, go vet for all that is built
@@ -37,11 +37,17 @@ vet: ## check the sources: gofmt, go vet for all that is built
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
 
+soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
+	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
+
 bench: bench-board bench-xts ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
 
-bench-board: deps peer ## measure the ground, Linux on the same emulated board beside it
+bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
+
+bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
+	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross

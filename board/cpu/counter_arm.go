@@ -1,17 +1,40 @@
 package cpu
 
-func countable() uint32    // PMUSERENR: bit 0 is set if User mode may read counters
-func instructions() uint32 // PMXEVCNTR of the counter that start selected
+func ticks() uint64     // CNTVCT, the virtual counter (ARM DDI 0406C, B8.1.3)
+func frequency() uint32 // CNTFRQ, Hz
+func spin(n uint32)     // 2n instructions in a loop, n at least 1
 
-// Instructions reads how many instructions the processor has executed since it
-// was started, modulo 2^32, in all modes and by all threads (PMU event 0x08,
-// INST_RETIRED; ARM DDI 0406C, C12.8). It is false where they are not counted: QEMU
-// knows the event under -icount only, and silicon may forbid counting in the Secure
-// state (C12.5, SPNIDEN).
-func Instructions() (n uint32, counted bool) {
-	if countable()&1 == 0 {
-		return 0, false
+// InstructionTime tells how many nanoseconds an instruction takes where that is one
+// and the same number for all, and 0 where it is not: under an emulator that counts
+// instructions (QEMU's -icount shift=n: 2^n ns), so that time is a count of
+// instructions. It must be asked of an emulator only: a loop of real silicon takes the
+// same time each time too, and proves nothing. It takes some 100,000 instructions.
+func InstructionTime() (ns uint64) {
+	for try := range 3 {
+		got := loopTime()
+		if got == 0 || try > 0 && got != ns {
+			return 0
+		}
+		ns = got
 	}
-	n = instructions()
-	return n, n != 0
+	return ns
+}
+
+// loopTime measures a loop, and gives the power of two that an instruction of it took
+// in nanoseconds, 0 if it was none.
+func loopTime() uint64 {
+	const n = 10000
+	measure := func(n uint32) uint64 {
+		start := ticks()
+		spin(n)
+		return ticks() - start
+	}
+	took := int64(measure(2*n)) - int64(measure(n)) // the calls' own cost cancels out
+	for shift := range 9 {
+		want := int64(2 * n << shift * uint64(frequency()) / 1e9)
+		if took >= want-1 && took <= want+1 {
+			return 1 << shift
+		}
+	}
+	return 0
 }

@@ -1,13 +1,25 @@
 #include "textflag.h"
 
-// func countable() uint32
-TEXT ·countable(SB),NOSPLIT,$0-4
-	MRC	15, 0, R0, C9, C14, 0	// PMUSERENR, which User mode may read
+#define ISB WORD $0xf57ff06f
+
+// func ticks() uint64
+TEXT ·ticks(SB),NOSPLIT,$0-8
+	ISB
+	WORD	$0xec510f1e		// mrrc p15, 1, r0, r1, c14: CNTVCT
+	MOVW	R0, ret_lo+0(FP)
+	MOVW	R1, ret_hi+4(FP)
+	RET
+
+// func frequency() uint32
+TEXT ·frequency(SB),NOSPLIT,$0-4
+	MRC	15, 0, R0, C14, C0, 0	// CNTFRQ
 	MOVW	R0, ret+0(FP)
 	RET
 
-// func instructions() uint32
-TEXT ·instructions(SB),NOSPLIT,$0-4
-	MRC	15, 0, R0, C9, C13, 2	// PMXEVCNTR
-	MOVW	R0, ret+0(FP)
+// func spin(n uint32)
+TEXT ·spin(SB),NOSPLIT,$0-4
+	MOVW	n+0(FP), R0
+again:
+	SUB.S	$1, R0
+	BNE	again
 	RET

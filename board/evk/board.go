@@ -2,6 +2,7 @@ package evk
 
 import (
 	"fmt"
+	"sync"
 
 	"nitro/board"
 	"nitro/board/hold"
@@ -25,9 +26,12 @@ type Board struct {
 	// expander with more reset lines.
 	I2C1 *i2c.Bus
 
-	lines    []board.ResetLine
-	led      lamp
-	ethernet ethernet
+	lines []board.ResetLine
+	led   lamp
+
+	startEthernet sync.Once
+	ethernet      *imx6ul.Ethernet
+	ethernetErr   error
 }
 
 // The pins of the host's reset latch: four of GPIO1's lines with pads of their own,
@@ -132,21 +136,6 @@ func (b *Board) Port(n int) (board.Port, error) {
 		return nil, err // not p: a nil *enet.Port is no nil board.Port
 	}
 	return p, nil
-}
-
-// Cards is how many slots there are.
-func (b *Board) Cards() int { return len(slotPads) }
-
-// Card opens a card slot, counted from 0.
-func (b *Board) Card(n int) (board.Card, error) {
-	c, err := b.SDCard(n + 1)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.Open(); err != nil {
-		return nil, fmt.Errorf("evk: SD slot %d: %w", n+1, err)
-	}
-	return c, nil
 }
 
 // Name is the base board's.

@@ -2,7 +2,6 @@ package evk
 
 import (
 	"fmt"
-	"sync"
 	"time"
 
 	"nitro/board/imx6ul"
@@ -10,144 +9,37 @@ import (
 	"nitro/board/imx6ul/enet"
 	"nitro/board/imx6ul/gpio"
 	"nitro/board/imx6ul/iomuxc"
-	"nitro/board/imx6ul/irq"
 	"nitro/board/imx6ul/mmio"
-	"nitro/board/imx6ul/phy"
 )
 
 // The board's two Ethernet ports: ENET1 and ENET2, each with a KSZ8081 on RMII, to
-// which the chip gives 50 MHz. Both PHYs are on ENET2's management interface.
-
-// ports is how many there are.
-const ports = 2
-
-// ipgHz is the clock of the ENET blocks' registers, Hz (IMX6ULLRM 18.5.1: IPG_CLK_ROOT).
-const ipgHz = 66000000
-
-// wiring is what differs between the ports.
-var wiring = [ports]struct {
-	base  uint32
-	line  int
-	phy   uint8 // address
-	clock iomuxc.Setting
-	pads  []iomuxc.Pad
-}{
-	{
-		enet.Base1, enet.Line1, 2, referenceClock(iomuxc.ENET1_TX_CLK, 0x574),
-		[]iomuxc.Pad{
-			iomuxc.ENET1_RX_EN, iomuxc.ENET1_RX_ER, iomuxc.ENET1_RX_DATA0, iomuxc.ENET1_RX_DATA1,
-			iomuxc.ENET1_TX_EN, iomuxc.ENET1_TX_DATA0, iomuxc.ENET1_TX_DATA1,
-		},
-	},
-	{
-		enet.Base2, enet.Line2, 1, referenceClock(iomuxc.ENET2_TX_CLK, 0x57c),
-		[]iomuxc.Pad{
-			iomuxc.ENET2_RX_EN, iomuxc.ENET2_RX_ER, iomuxc.ENET2_RX_DATA0, iomuxc.ENET2_RX_DATA1,
-			iomuxc.ENET2_TX_EN, iomuxc.ENET2_TX_DATA0, iomuxc.ENET2_TX_DATA1,
-		},
-	},
-}
-
-// ALT numbers (IMX6ULLRM 32.6).
-const (
-	altRMII   = 0 // of the ENET pads
-	altRefClk = 4 // of ENETx_TX_CLK
-	altMDIO   = 1 // ENET2's, of GPIO1_IO06 and GPIO1_IO07
-)
-
-// rmiiControl: a 100 kOhm pull-up, for the lines that a PHY in reset does not drive.
-const rmiiControl = iomuxc.Hysteresis | iomuxc.PullUp100k | iomuxc.Speed100 | iomuxc.Drive43
-
-// referenceClock is the 50 MHz. The pad drives the PHY and, since its input path is on
-// (SION), feeds the block with the very clock that the PHY has.
-func referenceClock(p iomuxc.Pad, daisy uint32) iomuxc.Setting {
-	return iomuxc.Setting{
-		Pad: p, Mode: altRefClk, Input: true, Daisy: daisy, Select: 2,
-		Control: iomuxc.Hysteresis | iomuxc.PullUp100k | iomuxc.Speed50 | iomuxc.Drive43 | iomuxc.FastSlew,
-	}
-}
-
-// ethernet is what the two ports share.
-type ethernet struct {
-	mu   sync.Mutex
-	regs [ports]mmio.Registers
-	mdio *enet.MDIO
-}
+// which the chip gives 50 MHz. Both PHYs are on ENET2's management interface, at these
+// addresses.
+var phys = [...]uint8{2, 1}
 
 // Ports is how many Ethernet ports there are.
-func (b *Board) Ports() int { return ports }
+func (b *Board) Ports() int { return len(phys) }
 
-// Ethernet opens a port, counted from 0: ENET1 is 0. It does not wait for the link.
+// Ethernet opens a port, counted from 0: ENET1 is 0. It does not wait for the link. The
+// PHYs come out of reset when the 50 MHz of both run (KSZ8081, DS00002199, 7.3),
+// whichever port is opened first.
 func (b *Board) Ethernet(n int) (*enet.Port, error) {
-	if n < 0 || n >= ports {
-		return nil, fmt.Errorf("evk: Ethernet port %d: there are %d", n, ports)
+	if n < 0 || n >= len(phys) {
+		return nil, fmt.Errorf("evk: Ethernet port %d: there are %d", n, len(phys))
 	}
-	e := &b.ethernet
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.mdio == nil {
-		if err := b.shareEthernet(); err != nil {
-			return nil, fmt.Errorf("evk: Ethernet: %w", err)
+	b.startEthernet.Do(func() {
+		if b.ethernet, b.ethernetErr = b.StartEthernet(1, 2); b.ethernetErr == nil && !b.Emulated() {
+			b.ethernetErr = b.resetPHYs()
 		}
+	})
+	if b.ethernetErr != nil {
+		return nil, fmt.Errorf("evk: Ethernet: %w", b.ethernetErr)
 	}
-	w := &wiring[n]
-	b.Pads.Assign(w.clock).Select()
-	for _, p := range w.pads {
-		b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: altRMII, Control: rmiiControl}).Select()
-	}
-	c := enet.Config{Registers: e.regs[n], Arena: b.DMA, PHY: phy.New(e.mdio, w.phy), Emulated: b.Emulated()}
-	var err error
-	if !c.Emulated { // the emulator sets the block's address itself
-		if c.Address, err = enet.FusedAddress(n+1, b.Fuses); err != nil {
-			return nil, fmt.Errorf("evk: Ethernet port %d: %w", n, err)
-		}
-	}
-	line, err := irq.Open(w.line)
+	p, err := b.ethernet.Open(n+1, phys[n])
 	if err != nil {
-		return nil, fmt.Errorf("evk: Ethernet port %d: %w", n, err)
-	}
-	c.Line = line
-	p, err := enet.Open(c)
-	if err != nil {
-		line.Close()
 		return nil, fmt.Errorf("evk: Ethernet port %d: %w", n, err)
 	}
 	return p, nil
-}
-
-// shareEthernet brings up what both ports need: clocks, the management interface, and
-// the PHYs out of reset. The 50 MHz of both PHYs must run by then (KSZ8081, DS00002199,
-// 7.3), whichever port is opened first.
-func (b *Board) shareEthernet() error {
-	b.Clocks.On(ccm.ENETofUL, ccm.ENETofULL)
-	for port := 1; port <= ports; port++ {
-		if err := b.Clocks.EnableENET(port); err != nil {
-			return err
-		}
-		b.Pads.Assign(wiring[port-1].clock).Select()
-	}
-	for _, s := range []iomuxc.Setting{
-		{Pad: iomuxc.GPIO1_IO06, Mode: altMDIO, Control: rmiiControl, Daisy: 0x580, Select: 0},
-		{Pad: iomuxc.GPIO1_IO07, Mode: altMDIO, Control: rmiiControl},
-	} {
-		b.Pads.Assign(s).Select()
-	}
-	if !b.Emulated() {
-		if err := b.resetPHYs(); err != nil {
-			return err
-		}
-	}
-	for i := range wiring {
-		if b.ethernet.regs[i] == nil {
-			r, err := mmio.Map(wiring[i].base, enet.Size)
-			if err != nil {
-				return err
-			}
-			b.ethernet.regs[i] = r
-		}
-	}
-	b.ethernet.mdio = enet.NewMDIO(b.ethernet.regs[1], ipgHz)
-	return nil
 }
 
 // The base board's shift register, a 74HC595, whose outputs hold the PHYs and other

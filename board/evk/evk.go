@@ -77,7 +77,7 @@ var config = kernel.Config{
 		{Address: 0x020c4068, Value: 3 << 12, Keep: ^uint32(3 << 12)},
 		{Address: 0x020c406c, Value: 3 << 10, Keep: ^uint32(3 << 10)},
 		{Address: 0x020c4080, Value: 0xf << 2, Keep: ^uint32(0xf << 2)},
-		{Address: 0x02188024, Value: 1},                     // ENET1, ECR: RESET (22.5.9)
+		{Address: 0x02188024, Value: 1},                     // ENET1, ECR: RESET (chapter 22)
 		{Address: 0x020b4024, Value: 1},                     // ENET2
 		{Address: 0x0219002c, Value: 1 << 24, Keep: 0xffff}, // uSDHC1, SYS_CTRL: RSTA (58.8.12)
 		{Address: 0x0219402c, Value: 1 << 24, Keep: 0xffff}, // uSDHC2

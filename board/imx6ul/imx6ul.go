@@ -140,17 +140,21 @@ func (s *SoC) Random() (io.Reader, error) {
 	return g, nil
 }
 
-// Clock is the SNVS's real-time clock, which counts from 1970.
-func (s *SoC) Clock() RTC { return RTC{s.SNVS} }
+// Clock is the SNVS's real-time clock, which counts from 1970. The emulator's follows
+// the time of the machine that it runs on, whether it was started or not.
+func (s *SoC) Clock() RTC { return RTC{s.SNVS, s.Emulated()} }
 
 // An RTC is the clock as calendar time.
-type RTC struct{ snvs *snvs.SNVS }
+type RTC struct {
+	snvs       *snvs.SNVS
+	alwaysRuns bool
+}
 
 var errStopped = errors.New("the clock does not run: set it; if it was set, check the battery")
 
 // Now reads the clock.
 func (c RTC) Now() (time.Time, error) {
-	if !c.snvs.Running() {
+	if !c.alwaysRuns && !c.snvs.Running() {
 		return time.Time{}, fmt.Errorf("imx6ul: SNVS: %w", errStopped)
 	}
 	t, err := c.snvs.Time()

@@ -3,12 +3,9 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 
-	"golang.org/x/sys/unix"
-
-	"nitro/board/cpu"
 	"nitro/board/next"
+	"nitro/board/phase"
 )
 
 // A handover is what the bootloader tells the controller (docs/medium.md, Hand-over).
@@ -39,14 +36,13 @@ func (l *loader) handOver() error {
 	if err != nil {
 		return err
 	}
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("reading the clock: %w", err)
-	}
-	h := handover{slot: l.slot, microseconds: uint64(now.Nano()) / 1000}
-	h.instructions, _ = cpu.Instructions()
+	c := phase.Count()
 	clear(block)
-	b := h.encode()
+	b := handover{
+		slot:         l.slot,
+		instructions: uint32(c.Instructions(l.instructionTime)),
+		microseconds: uint64(c.Uptime().Microseconds()),
+	}.encode()
 	copy(block, b[:])
 	return nil
 }

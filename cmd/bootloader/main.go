@@ -13,8 +13,9 @@ import (
 	"runtime"
 
 	"nitro/board"
+	"nitro/board/cpu"
 	"nitro/board/next"
-	"nitro/cmd/internal/phase"
+	"nitro/board/phase"
 )
 
 func main() {
@@ -43,8 +44,8 @@ func run() error {
 			return do()
 		}}
 	}
-	err = phase.Run(
-		guarded("board", func() (err error) { l.board, err = open(); return err }),
+	err = phase.Run(&l.instructionTime,
+		guarded("board", l.openBoard),
 		guarded("card", func() (err error) { l.card, err = l.board.Card(0); return err }),
 		guarded("window", func() (err error) { l.window, err = next.Open(); return err }),
 		guarded("load", l.load),
@@ -64,4 +65,16 @@ type loader struct {
 	window *next.Window
 	slot   uint32
 	header header
+
+	instructionTime uint64 // ns, if an emulator counts instructions
+}
+
+func (l *loader) openBoard() (err error) {
+	if l.board, err = open(); err != nil {
+		return err
+	}
+	if l.board.Emulated() {
+		l.instructionTime = cpu.InstructionTime()
+	}
+	return nil
 }

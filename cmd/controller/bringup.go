@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -25,11 +24,11 @@ func checkHeld(lines []board.ResetLine) error {
 			return err
 		}
 		held, err := l.Held()
-		if err == nil && !held {
-			err = errors.New("the line does not hold: check its wiring and keep the host out of service")
-		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.Name(), err)
+			return err
+		}
+		if !held {
+			return fmt.Errorf("%s: the line does not hold: check its wiring and keep the host out of service", l.Name())
 		}
 		log.Printf("%s is held", l.Name())
 	}

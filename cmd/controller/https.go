@@ -1,24 +1,18 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log"
-	"math/big"
 	"net/http"
 	"strconv"
 	"time"
 
 	"nitro/board"
+	"nitro/net/https"
 	"nitro/net/redfish"
 	"nitro/net/stack"
 )
@@ -33,41 +27,14 @@ type firmware struct {
 
 const httpsPort = 443
 
-// Limits of the server, so that a slow or a greedy client takes little.
-const (
-	handshakeAndHeaderLimit = 10 * time.Second
-	requestLimit            = 30 * time.Second
-	idleLimit               = 2 * time.Minute
-	headerBytes             = 16 << 10
-	bodyBytes               = 1 << 20
-)
-
 // makeIdentity makes this boot's TLS key and a certificate that it signs itself. So far
 // nothing proves to a client which board it speaks to.
-func (f *firmware) makeIdentity(b board.Board) error {
+func (f *firmware) makeIdentity(b board.Board) (err error) {
 	f.board = b
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if f.certificate, err = https.SelfSigned(hostname); err != nil {
 		return err
 	}
-	now := time.Now()
-	serial := make([]byte, 16)
-	rand.Read(serial)
-	template := &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial),
-		Subject:      pkix.Name{CommonName: "Nitro Controller", SerialNumber: b.Name()},
-		NotBefore:    now.Add(-time.Hour),
-		NotAfter:     now.AddDate(1, 0, 0),
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:     []string{"nitro-controller"},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	f.certificate = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	log.Printf("certificate: SHA-256 %x", sha256.Sum256(der))
+	log.Printf("certificate: SHA-256 %x", sha256.Sum256(f.certificate.Certificate[0]))
 	return nil
 }
 
@@ -86,23 +53,10 @@ func (f *firmware) serve() error {
 	service := redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()})
 	mux.Handle("/redfish", service)
 	mux.Handle("/redfish/", service)
-	server := &http.Server{
-		Handler:           http.MaxBytesHandler(mux, bodyBytes),
-		ReadHeaderTimeout: handshakeAndHeaderLimit,
-		ReadTimeout:       requestLimit,
-		WriteTimeout:      requestLimit,
-		IdleTimeout:       idleLimit,
-		MaxHeaderBytes:    headerBytes,
-		ErrorLog:          log.New(io.Discard, "", 0), // what strangers send is no news
-	}
 	f.ready = time.Now()
 	go func() {
-		err := server.Serve(tls.NewListener(l, &tls.Config{
-			Certificates: []tls.Certificate{f.certificate},
-			MinVersion:   tls.VersionTLS13,
-			NextProtos:   []string{"http/1.1"},
-		}))
-		log.Fatalf("https: %v", err) // the board is of no use to anybody: reset it
+		// Without its API the board is of no use to anybody: reset it.
+		log.Fatal(https.Serve(l, f.certificate, mux))
 	}()
 	return nil
 }

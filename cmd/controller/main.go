@@ -11,7 +11,8 @@ import (
 	"runtime"
 
 	"nitro/board"
-	"nitro/cmd/internal/phase"
+	"nitro/board/cpu"
+	"nitro/board/phase"
 )
 
 func main() {
@@ -30,20 +31,28 @@ func main() {
 func run() error {
 	var b board.Board
 	var f firmware
-	err := phase.Run([]phase.Phase{
-		{"self-test", selfTest},
-		{"board", func() (err error) { b, err = open(); return err }},
-		{"host held", func() error { return checkHeld(b.ResetLines()) }},
-		{"random numbers", func() error { return seed(b) }},
-		{"clock", func() error { return setClock(b.Clock()) }},
-		{"card", func() error { return f.openCard(b) }},
-		{"network", func() error { return f.openPorts(b) }},
-		{"identity", func() error { return f.makeIdentity(b) }},
-		{"https", f.serve},
+	var instructionTime uint64 // ns, if an emulator counts instructions
+	err := phase.Run(&instructionTime, []phase.Phase{
+		{Name: "board", Do: func() (err error) {
+			b, err = open()
+			if err == nil && b.Emulated() {
+				instructionTime = cpu.InstructionTime()
+			}
+			return err
+		}},
+		{Name: "self-test", Do: selfTest},
+		{Name: "host held", Do: func() error { return checkHeld(b.ResetLines()) }},
+		{Name: "random numbers", Do: func() error { return seed(b) }},
+		{Name: "clock", Do: func() error { return setClock(b.Clock()) }},
+		{Name: "card", Do: func() error { return f.openCard(b) }},
+		{Name: "network", Do: func() error { return f.openPorts(b) }},
+		{Name: "identity", Do: func() error { return f.makeIdentity(b) }},
+		{Name: "https", Do: f.serve},
 	}...)
 	if err != nil {
 		return err
 	}
+	phase.Report("from power-on", phase.Counts{}, phase.Count(), instructionTime)
 	announceReady()
 	go f.reportAddress()
 	go blink(b.StatusLED())

@@ -19,6 +19,9 @@ const (
 	hostWire   = "host wire"
 )
 
+// hostname is what the board calls itself, to DHCP servers and in its certificate.
+const hostname = "nitro-controller"
+
 // hostAddress is the firmware's on the host's private wire: link-local (RFC 3927), so
 // that it cannot meet a network of the host's.
 var hostAddress = netip.MustParsePrefix("169.254.169.254/16")
@@ -37,7 +40,7 @@ func (f *firmware) openPorts(b board.Board) error {
 		if err != nil {
 			return err
 		}
-		c := stack.Config{Name: management, Link: link, Hostname: "nitro-controller", DHCP: true, SLAAC: true, Secret: secret[:]}
+		c := stack.Config{Name: management, Link: link, Hostname: hostname, DHCP: true, SLAAC: true, Secret: secret[:]}
 		if n > 0 {
 			c = stack.Config{Name: hostWire, Link: link, Address: hostAddress, Secret: secret[:]}
 		}
@@ -61,7 +64,7 @@ const addressLimit = 30 * time.Second
 func (f *firmware) reportAddress() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), addressLimit)
-		err := f.ports[0].WaitAddress(ctx)
+		_, err := f.ports[0].WaitAddress(ctx)
 		cancel()
 		if err == nil {
 			break

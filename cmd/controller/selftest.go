@@ -22,7 +22,7 @@ var promises = []promise{
 	{"constants cannot be written", func() error { return faults(func() { poke(uintptr(unsafe.Pointer(unsafe.StringData(constant)))) }) }},
 	{"page 0 is not there", func() error { return faults(func() { poke(0) }) }},
 	{"kernel memory is out of reach", func() error { return faults(func() { peek(0xdff20000) }) }},
-	{"device pages come on request only", func() error { return faults(func() { peek(0x0209c000) }) }},
+	{"device pages come on request only", func() error { return faults(func() { peek(0x02020000) }) }},
 	{"what needs no access is refused", refusals},
 }
 

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"strings"
 	"time"
 
 	"nitro/board"
+	"nitro/board/phase"
 )
 
 // Times of the watchdog's service, of the status line, and of the lamp.
@@ -33,7 +33,7 @@ func watch() error {
 		time.Sleep(service)
 		if time.Since(last) >= status {
 			last = time.Now()
-			log.Print(kernelStatus())
+			log.Print(phase.Count())
 		}
 	}
 }
@@ -48,23 +48,4 @@ func blink(lamp board.Lamp) {
 		lamp.Light(on)
 		time.Sleep(heartbeat)
 	}
-}
-
-// kernelStatus sums the kernel's counters up in a line.
-func kernelStatus() string {
-	text, err := os.ReadFile("/dev/kernel")
-	if err != nil {
-		return err.Error()
-	}
-	count := map[string]uint64{}
-	for line := range strings.Lines(string(text)) {
-		var name string
-		var n uint64
-		if _, err := fmt.Sscan(line, &name, &n); err == nil {
-			count[name] = n
-		}
-	}
-	return fmt.Sprintf("up %d s, idle %d%%, %.1f MiB in use, %d threads, %d calls, %d interrupts",
-		count["uptime.ms"]/1000, 100*count["idle.ms"]/max(count["uptime.ms"], 1),
-		float64(count["pages.used"])/256, count["threads"], count["calls"], count["interrupts"])
 }

@@ -177,6 +177,9 @@ func TestRunDebian(t *testing.T) {
 	if err != nil || res.ExitCode != 0 || !bytes.HasPrefix(res.Output, []byte("iperf 3.")) {
 		t.Errorf("exit code %d, %v, output %q", res.ExitCode, err, res.Output)
 	}
+	if res.Began <= 0 || res.Began >= res.Took {
+		t.Errorf("began after %v of %v", res.Began, res.Took)
+	}
 	if program, err := Program("no-such"); err == nil {
 		t.Errorf("no-such is %s", program)
 	}

@@ -50,7 +50,8 @@ func Run(cmd *exec.Cmd) error {
 func (p *Program) run(cmd *exec.Cmd, started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// In a process group of its own: what Ctrl-C means for it, this process decides.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	err := cmd.Start()
 	started <- err
 	if err == nil {

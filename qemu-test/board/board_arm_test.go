@@ -3,6 +3,7 @@ package board
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -15,11 +16,13 @@ import (
 	"nitro/board/imx6ul/caam"
 	"nitro/board/imx6ul/ccm"
 	"nitro/board/imx6ul/dma"
+	"nitro/board/imx6ul/enet"
 	"nitro/board/imx6ul/gpio"
 	"nitro/board/imx6ul/i2c"
 	"nitro/board/imx6ul/irq"
 	"nitro/board/imx6ul/mmio"
 	"nitro/board/imx6ul/pca9552"
+	"nitro/board/imx6ul/phy"
 	"nitro/board/imx6ul/rngb"
 	"nitro/board/imx6ul/snvs"
 	"nitro/board/imx6ul/src"
@@ -259,6 +262,49 @@ func TestAbsentBlocks(t *testing.T) {
 	}
 	if v, err := caam.Probe(c); err == nil {
 		t.Errorf("CAAM: %+v", v)
+	}
+}
+
+// TestAbsentPHY: QEMU's ENET1 has no PHY on its own management interface, which reads
+// as all ones.
+func TestAbsentPHY(t *testing.T) {
+	r, err := mmio.Map(enet.Base1, enet.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mdio := enet.NewMDIO(r, 66000000)
+	if v, err := mdio.Read(2, 1); v != 0xffff || err != nil {
+		t.Errorf("nobody reads as %#x, %v", v, err)
+	}
+	line, err := irq.Open(enet.Line1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := enet.Open(enet.Config{Registers: r, Line: line, Arena: open(t).DMA, PHY: phy.New(mdio, 2), Emulated: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); p.PHYError() == nil && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.PHYError(); !errors.Is(err, phy.ErrAbsent) || p.LinkUp() {
+		t.Errorf("link %v, %v", p.LinkUp(), err)
+	}
+	if err := p.Queue([][]byte{make([]byte, 60)}); !errors.Is(err, enet.ErrNoLink) {
+		t.Errorf("without a link: %v", err)
+	}
+	back := make(chan error)
+	go func() { back <- p.Receive(func([]byte) { t.Error("a frame came") }) }()
+	time.Sleep(10 * time.Millisecond)
+	buffers, _, _ := open(t).DMA.Usage()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-back; err != net.ErrClosed {
+		t.Errorf("who waited got %v", err)
+	}
+	if left, _, _ := open(t).DMA.Usage(); left != buffers-4 {
+		t.Errorf("%d buffers before Close, %d after it", buffers, left)
 	}
 }
 

@@ -150,6 +150,9 @@ func (b *Board) Wait(limit time.Duration) error {
 // Console returns all that the board has said, with its carriage returns.
 func (b *Board) Console() []byte { return b.console.bytes() }
 
+// Skip has Expect begin behind all that the board has said so far.
+func (b *Board) Skip() { b.seen = len(b.console.bytes()) }
+
 // Expect waits until the console matches a pattern, behind what earlier calls
 // have matched, and returns the match and its groups. The pattern's last line
 // should end in \r\n or in something else that ends it, as half a line may match.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,15 +67,26 @@ func (b *Board) QMP() (*QMP, error) {
 	in := bufio.NewReader(conn)
 	if greeting, err := in.ReadString('\n'); err != nil || !strings.HasPrefix(greeting, `{"QMP"`) {
 		conn.Close()
-		return nil, fmt.Errorf("emulator: qmp: the greeting is %q: %w", greeting, err)
+		return nil, b.orEnd(fmt.Errorf("emulator: qmp: the greeting is %q (%v)", greeting, err))
 	}
 	conn.SetReadDeadline(time.Time{})
 	go q.read(in)
 	if err := q.Do("qmp_capabilities", nil, nil); err != nil {
 		conn.Close()
-		return nil, err
+		return nil, b.orEnd(err)
 	}
 	return q, nil
+}
+
+// orEnd is why a connection failed: as the emulator has ended, if it has, or is about
+// to.
+func (b *Board) orEnd(err error) error {
+	select {
+	case <-b.Ended():
+		return fmt.Errorf("emulator: it ended: %w", b.end())
+	case <-time.After(grace):
+		return err
+	}
 }
 
 // Close ends the connection.
@@ -169,8 +181,9 @@ func (q *QMP) Events() []Event {
 	return q.events[:len(q.events):len(q.events)]
 }
 
-// Await waits for an event with one of the names whose number is at least from: 0 looks
-// at all there were, and one more than an event's number goes on behind it.
+// Await waits for an event with one of the names, or any if there are none, whose number
+// is at least from: 0 looks at all there were, and one more than an event's number goes
+// on behind it.
 func (q *QMP) Await(from int, limit time.Duration, names ...string) (Event, error) {
 	late := time.After(limit)
 	for {
@@ -178,10 +191,8 @@ func (q *QMP) Await(from int, limit time.Duration, names ...string) (Event, erro
 		events, more, err := q.events, q.more, q.err
 		q.mu.Unlock()
 		for ; from < len(events); from++ {
-			for _, name := range names {
-				if events[from].Name == name {
-					return events[from], nil
-				}
+			if len(names) == 0 || slices.Contains(names, events[from].Name) {
+				return events[from], nil
 			}
 		}
 		if err != nil {

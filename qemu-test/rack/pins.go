@@ -88,6 +88,17 @@ type Wire struct {
 	Sense  []Pin // inputs that are connected to it; From's own input always is
 }
 
+// ResetWires are the nets of the reference board's reset lines (board/evk): what holds
+// the host's CPU and its BMC, low, each with an input that sees it; and what holds the
+// platform, high, on the expander.
+func ResetWires() []Wire {
+	return []Wire{
+		{Name: "host CPU reset", From: GPIO(1, 1), Sense: []Pin{GPIO(1, 2)}},
+		{Name: "BMC reset", From: GPIO(1, 3), Sense: []Pin{GPIO(1, 4)}},
+		{Name: "platform reset", From: Expander(0), PullUp: true},
+	}
+}
+
 // wire is a Wire in use.
 type wire struct {
 	Wire
@@ -162,10 +173,27 @@ func (p *Pins) disconnect() {
 	}
 }
 
-// reset does what a reset does to pins. The emulator has just reset the board, which
+// beforeReset takes note of the last that the board has done, which stands still, and
+// ends the watch: a new connection forgets what was told of the outputs.
+func (p *Pins) beforeReset() error {
+	p.mu.Lock()
+	q := p.qtest
+	p.mu.Unlock()
+	if q == nil {
+		return errors.New("rack: pins: the rack is off")
+	}
+	registers, err := q.Read(gpioBase[0], 8)
+	if err != nil {
+		return err
+	}
+	p.sampled(registers)
+	p.disconnect()
+	return nil
+}
+
+// afterReset does what a reset does to pins. The emulator has just reset the board, which
 // still stands still, and has forgotten the levels of its inputs.
-func (p *Pins) reset() error {
-	p.disconnect() // a new connection forgets what was told of the outputs
+func (p *Pins) afterReset() error {
 	p.mu.Lock()
 	for pin, d := range p.drive {
 		if d != Released {

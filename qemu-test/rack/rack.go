@@ -149,10 +149,13 @@ func (r *Rack) Reset() error {
 
 // reset resets a board that stands still, and has it go on.
 func (r *Rack) reset() error {
+	if err := r.Pins.beforeReset(); err != nil {
+		return err
+	}
 	if err := r.QMP.Reset(); err != nil {
 		return err
 	}
-	if err := r.Pins.reset(); err != nil {
+	if err := r.Pins.afterReset(); err != nil {
 		return err
 	}
 	return r.QMP.Continue()

@@ -111,9 +111,11 @@ func (p *Port) doorbell() {
 
 // ringAgain rings the doorbell if frames wait and the block does not work on them
 // (ERR006358: a write to TDAR may be ignored). The keeper calls it each time that it
-// looks at the link.
+// looks at the link. Where somebody transmits just now it is not needed.
 func (p *Port) ringAgain() {
-	p.tx.mu.Lock()
+	if !p.tx.mu.TryLock() {
+		return
+	}
 	defer p.tx.mu.Unlock()
 	if p.reclaim(); p.tx.used > 0 && !p.tx.queued {
 		p.doorbell()
@@ -136,14 +138,14 @@ func (p *Port) reclaim() {
 }
 
 // room waits until a quarter of the ring is free. It rings the doorbell, since the
-// frames in the ring may not have been flushed.
+// frames in the ring may not have been flushed, and again (see ringAgain).
 func (p *Port) room() error {
 	enough := p.tx.n - (p.tx.n+3)/4
 	if p.reclaim(); p.tx.used <= enough {
 		return nil
 	}
-	p.doorbell()
 	for end := time.Now().Add(roomLimit); ; time.Sleep(roomPause) {
+		p.doorbell()
 		if p.reclaim(); p.tx.used <= enough {
 			return nil
 		}

@@ -68,7 +68,7 @@ type Command struct {
 
 // Errors that Do and the methods of a Card wrap.
 var (
-	ErrNoCard  = errors.New("no card in the slot, or it was taken out: insert it, and open it again")
+	ErrNoCard  = errors.New("no SD card answers in the slot, or it was taken out: insert it, and open it again")
 	ErrTimeout = errors.New("the card does not answer in time")
 	ErrCRC     = errors.New("a checksum or a frame on the bus is wrong: check the contacts, or slow down the clock")
 	ErrDMA     = errors.New("the controller cannot reach the memory of the transfer")

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"nitro/board/imx6ul/dma"
 )
 
 // do sends a command without data and gives the answer's 32 bits.
@@ -126,10 +124,8 @@ func (c *Card) powerUp() (high bool, err error) {
 		late := time.Now().After(end)
 		ocr, err := c.application(41, arg, R3)
 		switch {
-		case errors.Is(err, ErrTimeout) && arg&ocrHigh == 0:
-			return false, fmt.Errorf("%w (%w)", ErrNoCard, err) // to no command at all
-		case errors.Is(err, ErrTimeout):
-			return false, fmt.Errorf("%w: %w", ErrNotSD, err)
+		case errors.Is(err, ErrTimeout): // nothing there answers as SD cards do
+			return false, fmt.Errorf("%w (%w)", ErrNoCard, err)
 		case err != nil:
 			return false, err
 		case ocr&ocrVoltages == 0:
@@ -225,7 +221,7 @@ func (c *Card) speedUp() error {
 
 // fetch sends a command that n bytes of data answer, and gives them.
 func (c *Card) fetch(index uint8, arg uint32, n int) ([]byte, error) {
-	data := dma.Buffer{Bytes: c.buffer.Bytes[:n], Addr: c.buffer.Addr}
+	data := part(c.small, 0, n)
 	c.cmd = Command{Index: index, Arg: arg, Response: R1, Limit: dataLimit, Data: data, BlockSize: n}
 	status, err := c.send()
 	if err == nil {

@@ -33,7 +33,7 @@ var (
 	ErrStatus    = errors.New("the card reports an error")
 	ErrProtected = errors.New("the card is protected against writing: use another")
 	ErrLocked    = errors.New("the card is locked with a password: use another")
-	ErrNotSD     = errors.New("what is in the slot is no SD memory card for 3.3 V (MMC is not supported): use another")
+	ErrNotSD     = errors.New("what is in the slot is no SD memory card for 3.3 V: use another")
 	ErrNonsense  = errors.New("the card's registers make no sense: use another")
 )
 
@@ -69,10 +69,11 @@ type Stats struct {
 type Card struct {
 	mu     sync.Mutex
 	host   Host
-	buffer dma.Buffer
-	cmd    Command // the last one, here so that none is allocated
-	lost   error   // why there is no card; nil when it is open
-	unsure bool    // an identification broke off: which card is there is not known
+	small  dma.Buffer // for the card's registers: they are read between two tries of a write, too
+	buffer dma.Buffer // for blocks
+	cmd    Command    // the last one, here so that none is allocated
+	lost   error      // why there is no card; nil when it is open
+	unsure bool       // an identification broke off: which card is there is not known
 	stats  Stats
 	identity
 }
@@ -87,13 +88,19 @@ type identity struct {
 	highSpeed bool
 }
 
-// New makes a Card of a slot. Transfers go through the buffer, one copy each: its
-// length, a multiple of 512 bytes, is the most that one command moves.
+// New makes a Card of a slot. Transfers go through the buffer, one copy each. Its
+// length is a multiple of 512 bytes: the first 512 are for the card's registers, and
+// the rest is the most that one command moves.
 func New(h Host, buffer dma.Buffer) (*Card, error) {
-	if n := len(buffer.Bytes); n == 0 || n%BlockSize != 0 || n > maxBlocks*BlockSize {
-		return nil, fmt.Errorf("sd: a buffer of %d bytes: use 1 to %d blocks of %d bytes", n, maxBlocks, BlockSize)
+	if n := len(buffer.Bytes); n < 2*BlockSize || n%BlockSize != 0 || n > (1+maxBlocks)*BlockSize {
+		return nil, fmt.Errorf("sd: a buffer of %d bytes: use 2 to %d blocks of %d bytes", n, 1+maxBlocks, BlockSize)
 	}
-	return &Card{host: h, buffer: buffer, lost: ErrNotOpen}, nil
+	return &Card{host: h, small: part(buffer, 0, BlockSize), buffer: part(buffer, BlockSize, len(buffer.Bytes)), lost: ErrNotOpen}, nil
+}
+
+// part gives the bytes from one place to another of a buffer.
+func part(b dma.Buffer, from, to int) dma.Buffer {
+	return dma.Buffer{Bytes: b.Bytes[from:to:to], Addr: b.Addr + uint32(from)}
 }
 
 // maxBlocks is what the slowest card moves within dataLimit, and more than Linux asks
@@ -183,7 +190,7 @@ func (c *Card) transfer(first uint64, p []byte, write bool) error {
 	}
 	for at := first; len(p) > 0; {
 		size := min(len(p), len(c.buffer.Bytes))
-		piece := dma.Buffer{Bytes: c.buffer.Bytes[:size], Addr: c.buffer.Addr}
+		piece := part(c.buffer, 0, size)
 		if write {
 			copy(piece.Bytes, p)
 		}

@@ -74,8 +74,8 @@ func work() {
 
 // A station answers on one port.
 type station struct {
-	port  *enet.Port
-	queue int // frames queued since the last Flush
+	port *enet.Port
+	asks [][]byte // headers of answers with counters, which wait until a batch is counted
 }
 
 func (s *station) serve() error {
@@ -83,6 +83,10 @@ func (s *station) serve() error {
 		if err := s.port.Receive(s.answer); err != nil {
 			return err
 		}
+		for _, head := range s.asks {
+			s.port.Queue([][]byte{head, fmt.Appendf(nil, "%+v PHY:%v Worked:%d ", s.port.Stats(), s.port.PHYError(), worked.Load())})
+		}
+		s.asks = nil
 		if err := s.port.Flush(); err != nil {
 			return err
 		}
@@ -98,6 +102,6 @@ func (s *station) answer(frame []byte) {
 	case typeRelay:
 		s.port.Queue([][]byte{frame[header:]})
 	case typeStats:
-		s.port.Queue([][]byte{head, fmt.Appendf(nil, "%+v PHY:%v Worked:%d ", s.port.Stats(), s.port.PHYError(), worked.Load())})
+		s.asks = append(s.asks, head)
 	}
 }
