@@ -6,15 +6,20 @@ GO      ?= go
 IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -T 0x80010000 -E cpuentry -R 0x1000'
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
-# Packages whose tests need nothing but a processor.
-PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+# Packages whose tests need nothing but a processor; and those that need the sockets of
+# an operating system too.
+PORTABLE = ./attest/eventlog ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+SOCKETS  = ./net/https
 
-.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
+.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
 build/controller.elf: FORCE
 	$(IMAGE) -o $@ ./cmd/controller
+
+armory: FORCE ## build the firmware for the USB armory Mk II LAN
+	$(IMAGE) -tags armory -o build/controller-armory.elf ./cmd/controller
 
 # RACK are arguments for the rack: make run RACK='-count -v'
 run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
@@ -22,8 +27,9 @@ run: deps all ## boot the firmware in the emulated rack, and say how to reach it
 	@build/bin/rack $(RACK)
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
-	$(GO) test -short ./...
-	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
+	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
+	$(GO) test -short -count=1 ./qemu-test/...
+	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(SOCKETS)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
 	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
@@ -33,6 +39,7 @@ vet: ## check the sources: gofmt, go vet for all that is built
 	$(GO) vet ./...
 	$(ARM) $(GO) vet ./...
 	$(ARM) $(GO) vet -tags boardtest,boardtorment,board ./...
+	$(ARM) $(GO) vet -tags armory ./cmd/...
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std

@@ -6,7 +6,6 @@ package board
 
 import (
 	"io"
-	"net"
 	"time"
 )
 
@@ -57,8 +56,8 @@ type Board interface {
 
 // A Port is an Ethernet port. It moves frames without their check sequence.
 type Port interface {
-	// HardwareAddr is the port's own address.
-	HardwareAddr() net.HardwareAddr
+	// HardwareAddr is the port's own address, 6 bytes.
+	HardwareAddr() []byte
 
 	// ChecksumOffload tells which checksums (IPv4 header, TCP, UDP, ICMP; IPv4 and
 	// IPv6) the port inserts when it transmits, and has verified when it receives.
@@ -73,7 +72,7 @@ type Port interface {
 
 	// Receive waits until frames have come and calls deliver for each one of a
 	// bounded batch. A frame is valid during the call only. After Close the error is
-	// net.ErrClosed.
+	// os.ErrClosed.
 	Receive(deliver func(frame []byte)) error
 
 	// LinkUp tells whether there is a link partner.

@@ -32,7 +32,7 @@ const (
 
 // How a slot's pads may be driven: as NXP's device tree has them for up to 50 MHz
 // (imx6ul-14x14-evk.dtsi: 0x17059, 0x10059), soft for less noise. The 47 kOhm up are
-// the pull-ups that the bus needs (SD 6.3: 10 to 100 kOhm).
+// the pull-ups that the bus needs (10 to 100 kOhm).
 const (
 	SDClockControl = iomuxc.Hysteresis | iomuxc.Speed100 | iomuxc.Drive87 | iomuxc.FastSlew
 	SDControl      = SDClockControl | iomuxc.PullUp47k

@@ -13,7 +13,7 @@ import (
 	"runtime"
 
 	"nitro/board"
-	"nitro/board/cpu"
+	"nitro/board/cpu/counter"
 	"nitro/board/next"
 	"nitro/board/phase"
 )
@@ -74,7 +74,7 @@ func (l *loader) openBoard() (err error) {
 		return err
 	}
 	if l.board.Emulated() {
-		l.instructionTime = cpu.InstructionTime()
+		l.instructionTime = counter.InstructionTime()
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"runtime"
 
 	"nitro/board"
-	"nitro/board/cpu"
+	"nitro/board/cpu/counter"
 	"nitro/board/phase"
 )
 
@@ -36,7 +36,7 @@ func run() error {
 		{Name: "board", Do: func() (err error) {
 			b, err = open()
 			if err == nil && b.Emulated() {
-				instructionTime = cpu.InstructionTime()
+				instructionTime = counter.InstructionTime()
 			}
 			return err
 		}},

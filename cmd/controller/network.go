@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log"
+	"net"
 	"net/netip"
 	"time"
 
@@ -48,7 +49,7 @@ func (f *firmware) openPorts(b board.Board) error {
 		if err != nil {
 			return err
 		}
-		log.Printf("port %d, %s: %s", n, c.Name, link.HardwareAddr())
+		log.Printf("port %d, %s: %s", n, c.Name, net.HardwareAddr(link.HardwareAddr()))
 		f.ports = append(f.ports, s)
 	}
 	if len(f.ports) == 0 {

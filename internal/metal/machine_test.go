@@ -102,22 +102,35 @@ func fakeEmulator(t *testing.T, script string) (pidFile string) {
 	return pidFile
 }
 
+// A writerFunc is called at each write.
+type writerFunc func()
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f()
+	return len(p), nil
+}
+
 // TestRunEnds checks that an emulator that hangs is gone when Run returns, whether
 // a limit passed or the caller gave up.
 func TestRunEnds(t *testing.T) {
 	for _, c := range []struct {
-		name         string
-		limit, after time.Duration
-		want         string
+		name   string
+		limit  time.Duration
+		cancel bool // as soon as the emulator has said something
+		want   string
 	}{
-		{"limit", 300 * time.Millisecond, time.Minute, "limit of 300ms passed"},
-		{"caller", time.Minute, 300 * time.Millisecond, "context canceled"},
+		{"limit", 3 * time.Second, false, "limit of 3s passed"}, // a busy machine takes long to start a shell
+		{"caller", time.Minute, true, "context canceled"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			pidFile := fakeEmulator(t, "echo half a li\nexec sleep 60\n")
 			ctx, cancel := context.WithCancel(t.Context())
-			defer time.AfterFunc(c.after, cancel).Stop()
-			res, err := Run(ctx, Machine{Image: "x.elf", Limit: c.limit})
+			defer cancel()
+			m := Machine{Image: "x.elf", Limit: c.limit}
+			if c.cancel {
+				m.Console = writerFunc(cancel)
+			}
+			res, err := Run(ctx, m)
 			if err == nil || !strings.Contains(err.Error(), c.want) || res.ExitCode != -1 {
 				t.Errorf("%v, exit code %d; should say %q", err, res.ExitCode, c.want)
 			}

@@ -206,10 +206,7 @@ func (c *Client) hold(ctx context.Context) {
 		switch c.prolong(ctx, l) {
 		case answered:
 			continue
-		case ended, restarted:
-			return
-		case timeout: // it has expired
-			c.set(nil)
+		case ended, restarted, timeout: // acquire sees what the lease is still worth
 			return
 		case nak:
 			c.set(nil)

@@ -8,7 +8,6 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 
@@ -100,7 +99,7 @@ func (e *endpoint) broadcast(payload []byte, from netip.Addr, fromPort, toPort u
 // inUse asks by ARP whether another host has an address (RFC 5227 section 2.1.1).
 func (s *Stack) inUse(ctx context.Context, a netip.Addr) bool {
 	result := make(chan bool, 1)
-	_, err := s.ip.CheckDuplicateAddress(nicID, arp.ProtocolNumber, toAddress(a), func(r stack.DADResult) {
+	_, err := s.ip.CheckDuplicateAddress(nicID, ipv4.ProtocolNumber, toAddress(a), func(r stack.DADResult) {
 		_, duplicate := r.(*stack.DADDupAddrDetected)
 		result <- duplicate
 	})

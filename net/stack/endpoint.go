@@ -2,7 +2,7 @@ package stack
 
 import (
 	"errors"
-	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,7 +73,7 @@ func (e *endpoint) receive() {
 	for {
 		err := e.link.Receive(e.deliver)
 		e.join.flush()
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, os.ErrClosed) {
 			return
 		}
 		if err != nil {

@@ -158,3 +158,24 @@ func TestPortsAreApart(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherStations: frames for other stations, which a link may let through, are not
+// looked into.
+func TestOtherStations(t *testing.T) {
+	s := newStation(t, stacktest.Options{})
+	k := start(t, stack.Config{Name: "one", Link: s.link, Address: address1, NoIPv6: true})
+	from := netip.MustParseAddr("192.0.2.9")
+	p, m := ping(from, address1.Addr(), 1)
+	frame := s.ip(from, address1.Addr(), p, m, nil, 0)
+	copy(frame, stationAddress)
+	s.link.Inject(frame)
+	p, m = ping(from, address1.Addr(), 2)
+	s.link.Inject(s.ip(from, address1.Addr(), p, m, nil, 0))
+	s.expect("the answer to a ping", func(f []byte) bool {
+		_, _, p, m := transport(f)
+		return p == header.ICMPv4ProtocolNumber && header.ICMPv4(m).Ident() == 2
+	})
+	if sent, st := s.take(), k.Stats(); len(sent) != 1 || st.FramesDropped != 1 {
+		t.Errorf("%d frames sent, %d dropped", len(sent), st.FramesDropped)
+	}
+}

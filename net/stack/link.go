@@ -1,13 +1,9 @@
 package stack
 
-import (
-	"net"
-)
-
 // A Link is an Ethernet port (IEEE 802.3). The board's driver is one.
 type Link interface {
-	// HardwareAddr gives the port's address.
-	HardwareAddr() net.HardwareAddr
+	// HardwareAddr gives the port's address, 6 bytes.
+	HardwareAddr() []byte
 
 	// ChecksumOffload tells which checksums (IPv4 header, TCP, UDP, ICMP; IPv4
 	// and IPv6) the link inserts on transmit, and has verified (frames with bad
@@ -24,7 +20,7 @@ type Link interface {
 
 	// Receive waits until frames have come, calls deliver for each one of a
 	// bounded batch (slices valid during the call only), and returns. After
-	// Close it returns net.ErrClosed. Bad frames are counted, never an error.
+	// Close it returns os.ErrClosed. Bad frames are counted, never an error.
 	Receive(deliver func(frame []byte)) error
 
 	// LinkUp tells whether there is a link partner; LinkChanged gets a value

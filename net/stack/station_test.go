@@ -2,6 +2,7 @@ package stack_test
 
 import (
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -79,7 +80,8 @@ func (s *station) expect(what string, want func(frame []byte) bool) []byte {
 		}
 		s.mu.Unlock()
 	}
-	s.t.Fatalf("the stack does not send %s", what)
+	buf := make([]byte, 1<<20)
+	s.t.Fatalf("the stack does not send %s\n%s", what, buf[:runtime.Stack(buf, true)])
 	return nil
 }
 

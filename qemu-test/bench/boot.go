@@ -84,18 +84,16 @@ func (b *bench) toReady(ctx context.Context, image string) (uint64, error) {
 	if _, err := symbols.Address(idleFunction); err != nil {
 		return 0, err
 	}
-	plugin, err := insncount.BuildProfiler(ctx, b.build)
+	plugin, read, err := b.profiler(ctx, insncount.ProfileOptions{To: ready, Exact: true})
 	if err != nil {
 		return 0, err
 	}
-	out := filepath.Join(b.build, "profile")
-	os.Remove(out) // an earlier run's, if there is one
-	board, _, err := startController(image, insncount.ProfileArgs(plugin, out, insncount.ProfileOptions{To: ready, Exact: true})...)
+	board, _, err := startController(image, plugin...)
 	if err != nil {
 		return 0, err
 	}
 	board.Close() // the plugin writes its result then
-	p, err := insncount.ReadProfile(out)
+	p, err := read()
 	if err != nil {
 		return 0, err
 	}

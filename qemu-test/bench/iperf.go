@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os/exec"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -83,7 +82,10 @@ func (s *server) once(ctx context.Context, way direction, much amount) (transfer
 func parseIperf(text []byte) (transfer, error) {
 	var r struct {
 		Error string `json:"error"`
-		End   struct {
+		Start struct {
+			Connected []any `json:"connected"`
+		} `json:"start"`
+		End struct {
 			Sent struct {
 				Bytes float64 `json:"bytes"`
 			} `json:"sum_sent"`
@@ -98,8 +100,7 @@ func parseIperf(text []byte) (transfer, error) {
 	}
 	sent, received := r.End.Sent.Bytes, r.End.Received.Bytes
 	switch {
-	case strings.Contains(r.Error, "unable to connect"), strings.Contains(r.Error, "unable to receive control message"),
-		strings.Contains(r.Error, "unable to send cookie"), strings.Contains(r.Error, "server is busy"):
+	case r.Error != "" && len(r.Start.Connected) == 0: // no stream: the server was not ready for one
 		return transfer{}, fmt.Errorf("iperf3: %w: %s", errNotThere, r.Error)
 	case r.Error != "":
 		return transfer{}, fmt.Errorf("iperf3: %s", r.Error)

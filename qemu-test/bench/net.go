@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"path/filepath"
 	"time"
 
 	"nitro/internal/insncount"
@@ -36,7 +34,12 @@ var directions = []struct {
 //	    throughput when the board sends, and when it receives
 //	net.tcp_tx_insns, net.tcp_rx_insns
 //	    instructions that the board executes for each byte
+//	frame.transmit and others
+//	    instructions of the Ethernet driver for each frame; bench/frames tells
 func (b *bench) netArea(ctx context.Context) error {
+	if err := b.frames(ctx); err != nil {
+		return err
+	}
 	image, err := b.image(ctx, metal.Build{Symbols: true}, "./qemu-test/images/iperf", "iperf")
 	if err != nil {
 		return err
@@ -46,6 +49,28 @@ func (b *bench) netArea(ctx context.Context) error {
 		return err
 	}
 	return b.cost(ctx, ours, linuxServer)
+}
+
+// hub joins the board's two ports.
+var hub = []string{
+	"-netdev", "hubport,id=a,hubid=0", "-net", "nic,netdev=a,macaddr=52:54:00:00:00:01",
+	"-netdev", "hubport,id=b,hubid=0", "-net", "nic,netdev=b,macaddr=52:54:00:00:00:02",
+}
+
+// frames measures the Ethernet driver alone.
+func (b *bench) frames(ctx context.Context) error {
+	image, err := b.image(ctx, metal.Build{Test: true}, "./qemu-test/bench/frames", "frames")
+	if err != nil {
+		return err
+	}
+	r, err := metal.Run(ctx, metal.Machine{Image: image, Args: []string{"frames"}, Dir: b.build, QEMUArgs: append(hub, icount...)})
+	if err != nil || r.ExitCode != 0 {
+		return fmt.Errorf("frames: exit code %d, %w\n%s", r.ExitCode, err, r.Console)
+	}
+	for _, f := range parseOrder(string(r.Console)) {
+		b.report(f)
+	}
+	return nil
 }
 
 // A starter starts a server on a board whose emulator gets further arguments.
@@ -118,15 +143,11 @@ func (b *bench) perByte(ctx context.Context, start starter) ([]float64, error) {
 
 // countTransfer counts a board's instructions, from reset, for one transfer.
 func (b *bench) countTransfer(ctx context.Context, start starter, way direction, n int) (insns, bytes float64, err error) {
-	plugin, err := insncount.BuildProfiler(ctx, b.build)
+	plugin, read, err := b.profiler(ctx, insncount.ProfileOptions{})
 	if err != nil {
 		return 0, 0, err
 	}
-	out := filepath.Join(b.build, "profile")
-	if err := os.RemoveAll(out); err != nil { // an earlier run's
-		return 0, 0, err
-	}
-	s, err := start(ctx, insncount.ProfileArgs(plugin, out, insncount.ProfileOptions{})...)
+	s, err := start(ctx, plugin...)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -135,7 +156,7 @@ func (b *bench) countTransfer(ctx context.Context, start starter, way direction,
 	if err != nil {
 		return 0, 0, err
 	}
-	p, err := insncount.ReadProfile(out)
+	p, err := read()
 	return float64(p.Total().Insns), t.bytes, err
 }
 

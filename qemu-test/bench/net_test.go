@@ -7,7 +7,7 @@ import (
 )
 
 func TestParseIperf(t *testing.T) {
-	const good = `{"end":{"sum_sent":{"bytes":41000000},"sum_received":{"bytes":40000000,"bits_per_second":160000000}}}`
+	const good = `{"start":{"connected":[{"socket":5}]},"end":{"sum_sent":{"bytes":41000000},"sum_received":{"bytes":40000000,"bits_per_second":160000000}}}`
 	for _, c := range []struct {
 		text string
 		rate float64
@@ -19,7 +19,8 @@ func TestParseIperf(t *testing.T) {
 		{`{"end":{"sum_sent":{"bytes":5},"sum_received":{}}}`, 0, "0 received"},
 		{`{"error":"unable to connect to server: Connection refused"}`, 0, errNotThere.Error()},
 		{`{"error":"unable to receive control message: Connection reset by peer"}`, 0, errNotThere.Error()},
-		{`{"error":"the server has terminated","end":{}}`, 0, "the server has terminated"},
+		{`{"start":{"connected":[]},"error":"control socket has closed unexpectedly"}`, 0, errNotThere.Error()},
+		{`{"start":{"connected":[{"socket":5}]},"error":"control socket has closed unexpectedly"}`, 0, "iperf3: control socket has closed"},
 		{``, 0, "unexpected end"},
 	} {
 		got, err := parseIperf([]byte(c.text))

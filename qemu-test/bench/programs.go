@@ -56,6 +56,20 @@ func (b *bench) count(ctx context.Context, m metal.Machine, o insncount.Options)
 	return c, nil
 }
 
+// profiler makes the profiling plugin ready: the emulator's arguments for it, and what
+// reads its result once the emulator has ended.
+func (b *bench) profiler(ctx context.Context, o insncount.ProfileOptions) (args []string, read func() (insncount.Profile, error), err error) {
+	plugin, err := insncount.BuildProfiler(ctx, b.build)
+	if err != nil {
+		return nil, nil, err
+	}
+	out := filepath.Join(b.build, "profile")
+	if err := os.RemoveAll(out); err != nil { // an earlier run's must not pass for this one's
+		return nil, nil, err
+	}
+	return insncount.ProfileArgs(plugin, out, o), func() (insncount.Profile, error) { return insncount.ReadProfile(out) }, nil
+}
+
 // address finds a function of an image.
 func address(image, name string) (uint32, error) {
 	s, err := insncount.ReadSymbols(image)

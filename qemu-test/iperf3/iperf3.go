@@ -61,6 +61,7 @@ const (
 	maxBlock    = 1 << 20 // bytes; iperf3's own limit for TCP
 	maxTime     = time.Hour
 	patience    = 20 * time.Second       // for the next message, and beyond a test's time
+	streamsWait = 5 * time.Second        // for the data connections
 	drain       = 100 * time.Millisecond // for data after the end
 	sizeDefault = 128 << 10
 )
@@ -235,12 +236,12 @@ func (t *test) connect() (data []net.Conn, err error) {
 	if err := t.state(createStreams); err != nil {
 		return nil, err
 	}
-	for limit := time.After(patience); len(data) < t.Parallel; {
+	for limit := time.After(streamsWait); len(data) < t.Parallel; {
 		select {
 		case c := <-t.joined:
 			data = append(data, c)
 		case <-limit:
-			return data, fmt.Errorf("iperf3: %d of %d streams after %v", len(data), t.Parallel, patience)
+			return data, fmt.Errorf("iperf3: %d of %d streams after %v", len(data), t.Parallel, streamsWait)
 		}
 	}
 	return data, nil

@@ -163,22 +163,23 @@ func disjoint(t *testing.T, a *Arena, live []Buffer) {
 }
 
 func TestWords(t *testing.T) {
-	b, err := arena(1).Alloc(10, 4)
+	b, err := arena(1).Alloc(12, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Store32(4, 0x11223344)
-	if got := b.Load32(4); got != 0x11223344 || b.Bytes[4] != 0x44 || b.Bytes[7] != 0x11 || b.Bytes[3] != 0 || b.Bytes[8] != 0 {
-		t.Errorf("%#x in % x", got, b.Bytes)
+	w := b.Words()
+	Store(&w[1], 0x11223344)
+	if got := Load(&w[1]); got != 0x11223344 || len(w) != 3 || b.Bytes[4] != 0x44 || b.Bytes[7] != 0x11 || b.Bytes[3] != 0 || b.Bytes[8] != 0 {
+		t.Errorf("%#x in % x, %d words", got, b.Bytes, len(w))
 	}
-	for _, offset := range []uint32{1, 2, 8, 12, 0xfffffffc} {
+	for _, bad := range []Buffer{{b.Bytes[:10], b.Addr}, {b.Bytes[1:9], b.Addr + 1}} {
 		func() {
 			defer func() {
 				if recover() == nil {
-					t.Errorf("a word at offset %#x of 10 bytes", offset)
+					t.Errorf("words of %d bytes at %#x", len(bad.Bytes), bad.Addr)
 				}
 			}()
-			b.Load32(offset)
+			bad.Words()
 		}()
 	}
 }

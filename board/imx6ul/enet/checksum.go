@@ -26,7 +26,8 @@ const (
 	header       = 14 // Ethernet
 	headerIPv4   = 20
 	headerIPv6   = 40
-	fragmentBits = 0x3fff // more fragments, and the offset
+	headerTCP    = 20
+	fragmentBits = 0x3f // of byte 6: more fragments, and the upper part of the offset
 
 	// plainHeader is as much of a frame as parse looks at in a packet without
 	// options or extension headers.
@@ -46,58 +47,53 @@ type packet struct {
 	fragment  bool
 }
 
-// parse finds the parts of an IP packet of a frame of n bytes, of which the header is
-// at hand. It is false where there is none, or it is not as it should be.
-func parse(b []byte, n int) (k packet, ok bool) {
+// parse finds the parts of an IP packet of a frame of n bytes, of which at least
+// plainHeader, or all, are at hand. It is false where there is none, or it is not as it
+// should be.
+func (k *packet) parse(b []byte, n int) bool {
 	if n < header+headerIPv4 {
-		return packet{}, false
+		return false
 	}
-	switch uint16(b[12])<<8 | uint16(b[13]) {
+	_ = b[header+headerIPv4-1]
+	switch uint32(b[12])<<8 | uint32(b[13]) {
 	case typeIPv4:
-		return parse4(b, n)
+		length := int(b[header]&0xf) * 4
+		k.protocol, k.transport, k.plain = b[header+9], header+length, length == headerIPv4
+		k.end = header + int(b[header+2])<<8 + int(b[header+3])
+		k.fragment = b[header+6]&fragmentBits|b[header+7] != 0
+		return b[header]>>4 == 4 && length >= headerIPv4 && k.transport <= k.end && k.end <= n
 	case typeIPv6:
-		return parse6(b, n)
+		return k.parse6(b, n)
 	}
-	return packet{}, false
+	return false
 }
 
-func parse4(b []byte, n int) (k packet, ok bool) {
-	length := int(b[header]&0xf) * 4
-	k = packet{
-		protocol: b[header+9], transport: header + length, plain: length == headerIPv4,
-		end:      header + int(b[header+2])<<8 + int(b[header+3]),
-		fragment: (uint16(b[header+6])<<8|uint16(b[header+7]))&fragmentBits != 0,
-	}
-	return k, b[header]>>4 == 4 && length >= headerIPv4 && k.transport <= k.end && k.end <= n
-}
-
-func parse6(b []byte, n int) (k packet, ok bool) {
+func (k *packet) parse6(b []byte, n int) bool {
 	if n < header+headerIPv6 || b[header]>>4 != 6 {
-		return packet{}, false
+		return false
 	}
-	k = packet{
-		v6: true, protocol: b[header+6], transport: header + headerIPv6, plain: true,
-		end: header + headerIPv6 + int(b[header+4])<<8 + int(b[header+5]),
-	}
+	k.v6, k.plain = true, true
+	k.protocol, k.transport = b[header+6], header+headerIPv6
+	k.end = header + headerIPv6 + int(b[header+4])<<8 + int(b[header+5])
 	if k.end > n {
-		return packet{}, false
+		return false
 	}
 	for range maxExtensions {
 		switch k.protocol {
 		default:
-			return k, true
+			return true
 		case extFragment:
 			k.fragment, k.plain = true, false
-			return k, true
+			return true
 		case extHopByHop, extRouting, extDestination:
 		}
 		k.plain = false
 		if k.transport+8 > min(k.end, len(b)) {
-			return packet{}, false
+			return false
 		}
 		k.protocol, k.transport = b[k.transport], k.transport+8+int(b[k.transport+1])*8
 	}
-	return packet{}, false
+	return false
 }
 
 // sumAt gives where a transport's checksum is within its header, or 0 where it has
@@ -118,9 +114,10 @@ func (k *packet) sumAt() int {
 	return at
 }
 
-// ofBlock tells whether the block sees to the transport's checksum.
-func (k *packet) ofBlock() bool {
-	return k.plain && !k.fragment && (k.protocol == protoTCP || k.protocol == protoUDP)
+// ofBlock tells whether the block sees to the transport's checksum. QEMU's block knows
+// IPv4 only.
+func (k *packet) ofBlock(emulated bool) bool {
+	return k.plain && !k.fragment && (k.protocol == protoTCP || k.protocol == protoUDP) && !(emulated && k.v6)
 }
 
 // sum adds the big-endian words of b to a sum.
@@ -153,48 +150,57 @@ func (k *packet) transportSum(frame []byte) uint16 {
 	return fold(sum(frame[k.transport:k.end], v))
 }
 
-// sums sees to the checksums of a frame in the transmit ring, of which header is a
-// part that is quick to read, and gives the descriptor's flags that have the block do
-// the rest. The block wants the fields that it fills cleared.
-func (p *Port) sums(frame, cached []byte) (flags uint32) {
-	k, ok := parse(cached, len(frame))
-	if !ok && len(cached) < len(frame) {
-		k, ok = parse(frame, len(frame)) // it has extension headers
-	}
-	if !ok {
-		return 0
-	}
+// clearSums clears the fields of the checksums, as the block wants those that it is to
+// fill, and gives the descriptor's flags that have it do so.
+func (k *packet) clearSums(frame []byte) (flags uint32) {
 	if !k.v6 {
 		frame[header+10], frame[header+11] = 0, 0
 		flags = txHeaderSum
 	}
-	at := k.sumAt()
-	if at == 0 || k.fragment {
-		return flags
+	if at := k.sumAt(); at > 0 && !k.fragment {
+		frame[k.transport+at], frame[k.transport+at+1] = 0, 0
+		flags |= txProtocolSum
 	}
-	at += k.transport
-	frame[at], frame[at+1] = 0, 0
-	if k.ofBlock() && !(p.c.Emulated && k.v6) {
-		return flags | txProtocolSum
+	return flags
+}
+
+// sums sees to the checksums of a frame in the transmit ring, of which cached is a
+// part that is quick to read, and gives the descriptor's flags that have the block do
+// the rest.
+func (p *Port) sums(frame, cached []byte) (flags uint32) {
+	var k packet
+	if !k.parse(cached, len(frame)) {
+		if k = (packet{}); len(cached) == len(frame) || !k.parse(frame, len(frame)) {
+			return 0 // not IP; or there are extension headers behind what is cached
+		}
+	}
+	flags = k.clearSums(frame)
+	if flags&txProtocolSum == 0 || k.ofBlock(p.c.Emulated) {
+		return flags
 	}
 	v := k.transportSum(frame)
 	if v == 0 && k.protocol == protoUDP {
 		v = 0xffff // 0 says that there is none (RFC 768)
 	}
+	at := k.transport + k.sumAt()
 	frame[at], frame[at+1] = byte(v>>8), byte(v)
-	return flags
+	return flags &^ txProtocolSum
 }
 
 // vouched tells whether a received frame's checksums are right. The block has
 // discarded frames where those that it knows were wrong. Of a fragment nobody can
 // tell.
 func vouched(frame []byte) bool {
-	k, ok := parse(frame, len(frame))
+	var k packet
 	switch {
-	case !ok || k.ofBlock():
+	case !k.parse(frame, len(frame)) || k.ofBlock(false):
 		return true
 	case k.fragment:
 		return false
 	}
-	return k.sumAt() == 0 || k.transportSum(frame) == 0
+	at := k.sumAt()
+	if at > 0 && k.protocol == protoUDP && !k.v6 && frame[k.transport+at]|frame[k.transport+at+1] == 0 {
+		return true // its sender has made none (RFC 768)
+	}
+	return at == 0 || k.transportSum(frame) == 0
 }

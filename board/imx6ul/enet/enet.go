@@ -36,9 +36,9 @@ package enet
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,8 +60,8 @@ const (
 
 // Limits.
 const (
-	// room is how long Queue waits while the ring is full. At 10 Mbit/s a whole
-	// ring of full frames takes 160 ms.
+	// roomLimit is how long Queue waits while the ring is full. At 10 Mbit/s the
+	// quarter of the ring that it waits for takes 80 ms.
 	roomLimit = 250 * time.Millisecond
 	roomPause = 250 * time.Microsecond // two full frames at 100 Mbit/s
 
@@ -76,7 +76,7 @@ const (
 // goroutine has been seen to start 0.2 ms after the interrupt, and 5 ms at worst.
 const (
 	defaultReceive  = 256
-	defaultTransmit = 128
+	defaultTransmit = 256
 )
 
 // Errors that the methods wrap.
@@ -109,13 +109,14 @@ type Config struct {
 
 	// Address is the port's. Nil means the one that the block has already, as the
 	// emulator sets it.
-	Address net.HardwareAddr
+	Address Address
 
 	// Emulated tells that the block is QEMU's, which verifies no checksums.
 	Emulated bool
 
-	// Receive and Transmit are the rings' lengths, at least 2 and 1; 0 means 256
-	// and 128. Each frame takes 1,568 bytes of the arena.
+	// Receive and Transmit are the rings' lengths in descriptors, at least 2 each; 0
+	// means 256. A frame that is received takes one, a frame that is sent one or two.
+	// Each takes 1,568 bytes of the arena.
 	Receive, Transmit int
 }
 
@@ -127,8 +128,7 @@ type Port struct {
 	rx   receiver
 	tx   transmitter
 
-	mode  phy.State // what the MAC runs at; both locks guard it
-	group uint64    // the hash of group addresses; rx's lock guards it
+	mode phy.State // what the MAC runs at; the keeper changes it, holding both locks
 
 	up      atomic.Bool
 	changed chan struct{}
@@ -149,11 +149,11 @@ func Open(c Config) (*Port, error) {
 	if c.Transmit == 0 {
 		c.Transmit = defaultTransmit
 	}
-	if c.Receive < 2 || c.Transmit < 1 || c.Address != nil && !usable(c.Address) {
-		return nil, fmt.Errorf("enet: rings of %d and %d, address %v: rings have at least 2 and 1 descriptors, an address 6 bytes and is no group's", c.Receive, c.Transmit, c.Address)
+	if c.Receive < 2 || c.Transmit < 2 || c.Address != nil && !usable(c.Address) {
+		return nil, fmt.Errorf("enet: rings of %d and %d, address %v: rings have at least 2 descriptors, an address 6 bytes and is no group's", c.Receive, c.Transmit, c.Address)
 	}
 	p := &Port{
-		c: c, regs: c.Registers, group: allGroups,
+		c: c, regs: c.Registers,
 		changed: make(chan struct{}, 1), stalled: make(chan struct{}, 1), quit: make(chan struct{}), kept: make(chan struct{}),
 	}
 	if err := p.reset(); err != nil {
@@ -179,17 +179,19 @@ func (p *Port) reset() error {
 	p.regs.Write32(regEIMR, 0)
 	if p.c.Address == nil {
 		low, high := p.regs.Read32(regPALR), p.regs.Read32(regPAUR)
-		p.c.Address = net.HardwareAddr{byte(low >> 24), byte(low >> 16), byte(low >> 8), byte(low), byte(high >> 24), byte(high >> 16)}
+		p.c.Address = Address{byte(low >> 24), byte(low >> 16), byte(low >> 8), byte(low), byte(high >> 24), byte(high >> 16)}
 		if !usable(p.c.Address) {
 			return fmt.Errorf("enet: the block has the address %v, PALR %#x, PAUR %#x: configure one", p.c.Address, low, high)
 		}
 	}
-	p.c.Address = bytes.Clone(p.c.Address)
+	a := bytes.Clone(p.c.Address)
+	p.c.Address = a
+	p.rx.own = [2]uint32{binary.LittleEndian.Uint32(a), uint32(binary.LittleEndian.Uint16(a[4:]))}
 	return nil
 }
 
-// HardwareAddr gives the port's address.
-func (p *Port) HardwareAddr() net.HardwareAddr { return bytes.Clone(p.c.Address) }
+// HardwareAddr gives the port's address, 6 bytes.
+func (p *Port) HardwareAddr() []byte { return bytes.Clone(p.c.Address) }
 
 // ChecksumOffload tells which checksums the port sees to: those of IPv4 headers, TCP,
 // UDP, ICMP and ICMPv6, over IPv4 and IPv6, without a tag of 802.1Q.
@@ -207,7 +209,7 @@ func (p *Port) LinkUp() bool { return p.up.Load() }
 func (p *Port) LinkChanged() <-chan struct{} { return p.changed }
 
 // Close stops the port and gives its memory and line back. Calls that wait return
-// net.ErrClosed; what was queued may be lost. It must not be called by a frame's
+// os.ErrClosed; what was queued may be lost. It must not be called by a frame's
 // receiver, within Receive. Closing again does no harm.
 func (p *Port) Close() (err error) {
 	p.once.Do(func() {
@@ -215,11 +217,11 @@ func (p *Port) Close() (err error) {
 		close(p.quit)
 		err = p.c.Line.Close()
 		<-p.kept
+		p.up.Store(false) // Queue looks at this only, under its lock
 		p.rx.mu.Lock()
 		defer p.rx.mu.Unlock()
 		p.tx.mu.Lock()
 		defer p.tx.mu.Unlock()
-		p.up.Store(false)
 		p.stop()
 		err = errors.Join(err, p.rx.free(p.c.Arena), p.tx.free(p.c.Arena))
 	})
@@ -262,7 +264,7 @@ func (p *Port) start(mode phy.State) {
 		{regPALR, uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])},
 		{regPAUR, uint32(a[4])<<24 | uint32(a[5])<<16 | paurPause},
 		{regIAUR, 0}, {regIALR, 0},
-		{regGAUR, uint32(p.group >> 32)}, {regGALR, uint32(p.group)},
+		{regGAUR, allGroups}, {regGALR, allGroups},
 		{regRCR, rcr}, {regTCR, tcr},
 		{regTFWR, tfwrSTRFWD}, {regRSFL, 0}, {regFTRL, maxTagged + fcs},
 		{regTACC, taccPROCHK | taccIPCHK},
@@ -275,7 +277,6 @@ func (p *Port) start(mode phy.State) {
 	} {
 		p.regs.Write32(w.register, w.value)
 	}
-	p.mode = mode
 }
 
 // restart begins anew, at the mode that is. The caller holds both locks.

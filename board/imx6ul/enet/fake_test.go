@@ -2,7 +2,6 @@ package enet
 
 import (
 	"encoding/binary"
-	"net"
 	"os"
 	"sync"
 	"testing"
@@ -74,6 +73,9 @@ func (b *block) Write32(offset, value uint32) {
 			b.transmit()
 		}
 	case regRDAR:
+		if b.regs[regECR]&ecrETHEREN != 0 {
+			b.regs[regRDAR] = active
+		}
 	case regMMFR:
 		b.manage(value)
 	default:
@@ -89,7 +91,7 @@ func (b *block) control(value uint32) {
 	}
 	b.regs[regECR] = value
 	if value&ecrETHEREN == 0 {
-		b.regs[regTDAR] = 0
+		b.regs[regTDAR], b.regs[regRDAR] = 0, 0
 		return
 	}
 	if value&ecrDBSWP == 0 || value&ecrEN1588 == 0 {
@@ -146,19 +148,23 @@ func (b *block) manage(v uint32) {
 	b.event(eirMII)
 }
 
-func (b *block) descriptor(addr uint32) dma.Buffer { return b.memory.Buffer(addr, descriptorSize) }
+// A descriptor is one's words.
+type descriptor []uint32
+
+func (d descriptor) Load32(word int) uint32     { return dma.Load(&d[word]) }
+func (d descriptor) Store32(word int, v uint32) { dma.Store(&d[word], v) }
+
+func (b *block) descriptor(addr uint32) descriptor {
+	return dma.Buffer{Bytes: b.memory.At(addr, descriptorSize), Addr: addr}.Words()
+}
 
 // arrive has a frame come from the wire, with an FCS of rubbish. It is false when the
 // ring is full.
 func (b *block) arrive(frame []byte, flags uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.regs[regECR]&ecrETHEREN == 0 {
-		return false
-	}
-	d := b.descriptor(b.rx)
-	status := d.Load32(wordStatus)
-	if status&rxEmpty == 0 {
+	d, status, ok := b.empty()
+	if !ok {
 		return false
 	}
 	whole := append(append([]byte{}, frame...), 0xfc, 0xfc, 0xfc, 0xfc)
@@ -179,9 +185,8 @@ func (b *block) arrive(frame []byte, flags uint32) bool {
 func (b *block) put(status uint32) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	d := b.descriptor(b.rx)
-	old := d.Load32(wordStatus)
-	if old&rxEmpty == 0 {
+	d, old, ok := b.empty()
+	if !ok {
 		return false
 	}
 	b.giveBack(d, status&^rxEmpty&^wrap|old&wrap, &b.rx, regRDSR)
@@ -189,8 +194,22 @@ func (b *block) put(status uint32) bool {
 	return true
 }
 
+// empty gives the next receive descriptor, and its status. Once there was none the
+// block looks again only when it is told to.
+func (b *block) empty() (d descriptor, status uint32, ok bool) {
+	if b.regs[regRDAR] == 0 {
+		return nil, 0, false
+	}
+	d = b.descriptor(b.rx)
+	if status = d.Load32(wordStatus); status&rxEmpty == 0 {
+		b.regs[regRDAR] = 0
+		return nil, 0, false
+	}
+	return d, status, true
+}
+
 // giveBack writes a descriptor's status, and goes on to the next one.
-func (b *block) giveBack(d dma.Buffer, status uint32, at *uint32, start uint32) {
+func (b *block) giveBack(d descriptor, status uint32, at *uint32, start uint32) {
 	d.Store32(wordStatus, status)
 	if *at += descriptorSize; status&wrap != 0 {
 		*at = b.regs[start]
@@ -199,22 +218,28 @@ func (b *block) giveBack(d dma.Buffer, status uint32, at *uint32, start uint32) 
 
 // transmit sends all that is ready.
 func (b *block) transmit() {
-	for !b.deaf {
+	for frame := []byte(nil); !b.deaf; {
 		d := b.descriptor(b.tx)
 		status := d.Load32(wordStatus)
 		if status&txReady == 0 {
 			b.regs[regTDAR] = 0
+			if frame != nil {
+				b.t.Error("the end of a frame is not ready when its beginning is")
+			}
 			return
 		}
-		frame := append([]byte{}, b.memory.At(d.Load32(wordBuffer), int(status&lengthMask))...)
-		if len(frame) < padded || status&last == 0 || status&txCRC == 0 {
-			b.t.Errorf("a descriptor of %d bytes, status %#x", len(frame), status)
+		frame = append(frame, b.memory.At(d.Load32(wordBuffer), int(status&lengthMask))...)
+		if status&last != 0 {
+			if len(frame) < padded || status&txCRC == 0 {
+				b.t.Errorf("a frame of %d bytes, status %#x", len(frame), status)
+			}
+			insert(frame, d.Load32(wordExtra))
+			if b.txExtra != nil {
+				d.Store32(wordExtra, b.txExtra(len(b.sent)))
+			}
+			b.sent = append(b.sent, frame)
+			frame = nil
 		}
-		insert(frame, d.Load32(wordExtra))
-		if b.txExtra != nil {
-			d.Store32(wordExtra, b.txExtra(len(b.sent)))
-		}
-		b.sent = append(b.sent, frame)
 		b.giveBack(d, status&^txReady, &b.tx, regTDSR)
 	}
 }
@@ -349,7 +374,7 @@ func (p *transceiver) Link() (phy.State, bool, error) {
 
 var full = phy.State{Up: true, Mbps: 100, FullDuplex: true}
 
-var ours = net.HardwareAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
+var ours = Address{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
 // A rig is a port with everything around it played.
 type rig struct {
@@ -373,7 +398,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	arena, memory := dmatest.New(t, 1<<20)
 	b := newBlock(t, memory)
 	r := &rig{block: b, line: newLine(b), phy: &transceiver{state: full}, arena: arena}
-	c := Config{Registers: b, Line: r.line, Arena: arena, PHY: r.phy, Receive: 4, Transmit: 3}
+	c := Config{Registers: b, Line: r.line, Arena: arena, PHY: r.phy, Receive: 4, Transmit: 4}
 	if change != nil {
 		change(&c)
 	}

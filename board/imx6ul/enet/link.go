@@ -6,16 +6,19 @@ import (
 	"nitro/board/imx6ul/phy"
 )
 
-// How often the link is looked at, and a PHY that does not answer is looked for.
+// How often the link is looked at, and a PHY that does not answer is looked for: a few
+// times at short intervals, since opening the port whose block has the management
+// interface resets that too, and may have cut a transfer off.
 const (
-	linkPoll = 200 * time.Millisecond
-	phyRetry = 5 * time.Second
+	linkPoll   = 200 * time.Millisecond
+	phyRetry   = 5 * time.Second
+	quickTries = 5
 )
 
 // keep follows the link until the port is closed.
 func (p *Port) keep() {
 	defer close(p.kept)
-	found := false
+	found, failed := false, 0
 	for {
 		pause := linkPoll
 		if !found {
@@ -24,9 +27,13 @@ func (p *Port) keep() {
 		if found {
 			found = p.follow()
 		}
-		if !found {
+		if found {
+			failed = 0
+		} else {
 			p.setLink(phy.State{}, false)
-			pause = phyRetry
+			if failed++; failed > quickTries {
+				pause = phyRetry
+			}
 		}
 		wake := time.NewTimer(pause)
 		select {
@@ -80,6 +87,7 @@ func (p *Port) setLink(s phy.State, dropped bool) {
 	if s != p.mode && !p.closed.Load() {
 		p.stop()
 		p.start(s)
+		p.mode = s
 	}
 	p.tx.mu.Unlock()
 	p.rx.mu.Unlock()

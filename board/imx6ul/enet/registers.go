@@ -57,6 +57,7 @@ const (
 	regIALR   = 0x11c
 	regGAUR   = 0x120 // hash of group addresses, bits 63 to 32
 	regGALR   = 0x124
+	allGroups = 0xffffffff // in both: all groups are received
 
 	regTFWR     = 0x144
 	tfwrSTRFWD  = 1 << 8 // transmit what has come whole into the FIFO: for checksums
@@ -87,9 +88,10 @@ const (
 const (
 	descriptorSize = 32
 
+	// Words: 32 bits each.
 	wordStatus = 0
-	wordBuffer = 4
-	wordExtra  = 8 // enhanced status and control
+	wordBuffer = 1
+	wordExtra  = 2 // enhanced status and control
 
 	// Status, receive: as far as it is looked at.
 	rxEmpty    = 1 << 31

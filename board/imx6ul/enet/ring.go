@@ -15,6 +15,7 @@ const bufferSize = 1536
 // access to it costs; there are as few as can be.
 type ring struct {
 	descriptors, buffers dma.Buffer
+	words, data          []uint32 // the same memory
 	n                    uint32
 }
 
@@ -27,22 +28,24 @@ func newRing(a *dma.Arena, n int) (ring, error) {
 	if err != nil {
 		return ring{}, errors.Join(fmt.Errorf("%d buffers of %d bytes: %w", n, bufferSize, err), a.Free(d))
 	}
-	return ring{d, b, uint32(n)}, nil
+	return ring{d, b, d.Words(), b.Words(), uint32(n)}, nil
 }
 
 func (r *ring) free(a *dma.Arena) error { return errors.Join(a.Free(r.descriptors), a.Free(r.buffers)) }
 
-func (r *ring) get(i, word uint32) uint32     { return r.descriptors.Load32(i*descriptorSize + word) }
-func (r *ring) set(i, word, v uint32)         { r.descriptors.Store32(i*descriptorSize+word, v) }
+// word gives a word of a descriptor.
+func (r *ring) word(i, word uint32) *uint32 { return &r.words[i*(descriptorSize/4)+word] }
+
+// buffer gives the first n bytes of a descriptor's buffer.
 func (r *ring) buffer(i uint32, n int) []byte { return r.buffers.Bytes[i*bufferSize:][:n:n] }
 
 // reset makes all descriptors the driver's own.
 func (r *ring) reset() {
 	for i := range r.n {
-		for word := uint32(0); word < descriptorSize; word += 4 {
-			r.set(i, word, 0)
+		for word := range uint32(descriptorSize / 4) {
+			dma.Store(r.word(i, word), 0)
 		}
-		r.set(i, wordBuffer, r.buffers.Addr+i*bufferSize)
+		dma.Store(r.word(i, wordBuffer), r.buffers.Addr+i*bufferSize)
 	}
 }
 

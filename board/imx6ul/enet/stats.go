@@ -88,7 +88,7 @@ func (c *counters) phy(err error) {
 }
 
 // PHYError tells what is wrong with the PHY, or nil: phy.ErrAbsent where none answers.
-// The port goes on looking for it, every 5 s.
+// The port goes on looking for it: five times in a second, then every 5 s.
 func (p *Port) PHYError() error {
 	p.events.mu.Lock()
 	defer p.events.mu.Unlock()

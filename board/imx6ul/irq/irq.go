@@ -19,10 +19,13 @@ type file interface {
 	SetReadDeadline(time.Time) error
 }
 
-// A Line is an interrupt line that belongs to one driver.
+// A Line is an interrupt line that belongs to one driver, of which one goroutine waits
+// for it.
 type Line struct {
-	number int
-	file   file
+	number  int
+	file    file
+	bounded bool    // the file has a deadline
+	count   [4]byte // what Wait reads: here, since a buffer of its own would be garbage each time
 }
 
 // Open takes a line, numbered as the interrupt controller does: shared interrupt n
@@ -33,7 +36,7 @@ func Open(number int) (*Line, error) {
 	if err != nil {
 		return nil, fmt.Errorf("irq: line %d: %w: each line has one owner", number, err)
 	}
-	return &Line{number, f}, nil
+	return &Line{number: number, file: f}, nil
 }
 
 // Wait waits for an interrupt until the deadline, zero for none, and gives how many
@@ -41,25 +44,30 @@ func Open(number int) (*Line, error) {
 // the deadline has passed the error is os.ErrDeadlineExceeded, and os.ErrClosed
 // after Close.
 func (l *Line) Wait(deadline time.Time) (uint32, error) {
-	if err := l.file.SetReadDeadline(deadline); err != nil {
+	if bounded := !deadline.IsZero(); bounded || l.bounded {
+		if err := l.file.SetReadDeadline(deadline); err != nil {
+			return 0, fmt.Errorf("irq: line %d: %w", l.number, err)
+		}
+		l.bounded = bounded
+	}
+	if _, err := io.ReadFull(l.file, l.count[:]); err != nil {
 		return 0, fmt.Errorf("irq: line %d: %w", l.number, err)
 	}
-	var count [4]byte
-	if _, err := io.ReadFull(l.file, count[:]); err != nil {
-		return 0, fmt.Errorf("irq: line %d: %w", l.number, err)
-	}
-	return binary.LittleEndian.Uint32(count[:]), nil
+	return binary.LittleEndian.Uint32(l.count[:]), nil
 }
 
 // Enable lets the next interrupt through. One that the device holds comes at once.
-func (l *Line) Enable() error { return l.set(1) }
+func (l *Line) Enable() error { return l.set(enable) }
 
 // Disable masks the line.
-func (l *Line) Disable() error { return l.set(0) }
+func (l *Line) Disable() error { return l.set(disable) }
 
-func (l *Line) set(on uint32) error {
-	if _, err := l.file.Write(binary.LittleEndian.AppendUint32(nil, on)); err != nil {
-		return fmt.Errorf("irq: line %d: set to %d: %w", l.number, on, err)
+// What the kernel is told: 32 bits, little endian.
+var enable, disable = []byte{1, 0, 0, 0}, []byte{0, 0, 0, 0}
+
+func (l *Line) set(to []byte) error {
+	if _, err := l.file.Write(to); err != nil {
+		return fmt.Errorf("irq: line %d: set to %d: %w", l.number, to[0], err)
 	}
 	return nil
 }

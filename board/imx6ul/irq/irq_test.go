@@ -31,7 +31,7 @@ func (f *fake) Close() error                      { return f.err }
 
 func TestLine(t *testing.T) {
 	f := &fake{}
-	l := &Line{98, f}
+	l := &Line{number: 98, file: f}
 	f.reads.Write([]byte{3, 1, 0, 0})
 	at := time.Unix(5, 0)
 	if n, err := l.Wait(at); n != 0x103 || err != nil || !f.deadline.Equal(at) {
@@ -39,6 +39,12 @@ func TestLine(t *testing.T) {
 	}
 	if err := errors.Join(l.Enable(), l.Disable()); err != nil || !bytes.Equal(f.wrote, []byte{1, 0, 0, 0, 0, 0, 0, 0}) {
 		t.Errorf("wrote %v, %v", f.wrote, err)
+	}
+	for range 2 { // a deadline that was there is taken away
+		f.reads.Write([]byte{1, 0, 0, 0})
+		if n, err := l.Wait(time.Time{}); n != 1 || err != nil || !f.deadline.IsZero() {
+			t.Errorf("%d, %v, deadline %v", n, err, f.deadline)
+		}
 	}
 	f.err = os.ErrDeadlineExceeded
 	if _, err := l.Wait(at); !errors.Is(err, os.ErrDeadlineExceeded) {

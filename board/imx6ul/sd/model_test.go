@@ -18,6 +18,7 @@ type slot struct {
 
 	clock uint32
 	wide  bool
+	stuck bool // a command failed: its lines must be reset
 
 	sent  int                   // commands
 	fault func(*Command) error  // if set, may fail a command that is then not carried out
@@ -58,8 +59,11 @@ type modelCard struct {
 	clock50 bool
 	count   uint32 // CMD23's
 	busy    int    // looks at DAT0 that find it low after a write
+	unready int    // CMD13s after that which find it without room for data
+	length  uint32
 	pending map[uint64][512]byte
 	waiting int
+	full    int
 	asked   int
 	status  uint32 // errors to tell with the next answer
 	strict  bool   // OUT_OF_RANGE after the last block, as real cards do
@@ -108,7 +112,7 @@ func sdhc(serial byte) *modelCard {
 func (s *slot) Forget() { s.removed = false }
 
 func (s *slot) Reset() error {
-	s.clock, s.wide = 400000, false
+	s.clock, s.wide, s.stuck = 400000, false, false
 	if c := s.card; c != nil {
 		c.reset()
 		c.lines4, c.clock50, c.asked = false, false, 0
@@ -119,6 +123,7 @@ func (s *slot) Reset() error {
 // reset is that of CMD0.
 func (c *modelCard) reset() {
 	c.state, c.rca, c.app, c.status, c.pending, c.waiting = idle, 0, false, 0, nil, 0
+	c.length, c.full = 0, 0
 }
 
 // change takes the card out, and puts another in its place, or none.
@@ -132,7 +137,7 @@ func (s *slot) change(c *modelCard) {
 
 func (s *slot) SetClock(hz uint32) error { s.clock = hz; return nil }
 func (s *slot) SetWide() error           { s.wide = true; return nil }
-func (s *slot) ResetLines() error        { return nil }
+func (s *slot) ResetLines() error        { s.stuck = false; return nil }
 
 func (s *slot) Busy() bool {
 	if s.card == nil || s.card.state != programming {
@@ -151,7 +156,7 @@ func (c *modelCard) program() {
 	for at, block := range c.pending {
 		c.data[at] = block
 	}
-	c.pending, c.state = nil, transfer
+	c.pending, c.state, c.full = nil, transfer, c.unready
 }
 
 func (s *slot) Do(cmd *Command) error {
@@ -162,6 +167,15 @@ func (s *slot) Do(cmd *Command) error {
 	if s.removed || s.detect && s.card == nil {
 		return ErrNoCard
 	}
+	if s.stuck {
+		s.t.Errorf("CMD%d on lines that were not reset after an error", cmd.Index)
+	}
+	err := s.carryOut(cmd)
+	s.stuck = err != nil
+	return err
+}
+
+func (s *slot) carryOut(cmd *Command) error {
 	if s.fault != nil {
 		if err := s.fault(cmd); err != nil {
 			return err
@@ -198,7 +212,7 @@ func (s *slot) do(c *modelCard, cmd *Command) error {
 	mine := cmd.Arg>>16 == c.rca
 	answer := func(bits uint32) error {
 		cmd.Answer = bits | c.state<<9 | c.status
-		if c.state == transfer {
+		if c.state == programming || c.state == transfer && c.full == 0 { // it may take data in while it programs
 			cmd.Answer |= statusReady
 		}
 		c.status = 0
@@ -235,8 +249,11 @@ func (s *slot) do(c *modelCard, cmd *Command) error {
 	case cmd.Index == 13 && mine && c.state >= standby:
 		if c.state == programming {
 			c.program()
+			return answer(0)
 		}
-		return answer(0)
+		err := answer(0)
+		c.full = max(0, c.full-1)
+		return err
 	case cmd.Index == 12 && (c.state == sending || c.state == receiving):
 		err := answer(0)
 		c.state = transfer
@@ -290,8 +307,11 @@ func (s *slot) inTransfer(c *modelCard, cmd *Command, app bool, answer func(uint
 			put(cmd.Data.Bytes, 415, 400, 0x8003)
 			put(cmd.Data.Bytes, 379, 376, cmd.Arg&0xf)
 			c.clock50 = cmd.Arg>>31 != 0
+		} else if cmd.Arg>>31 != 0 {
+			s.t.Errorf("CMD6(%#x) sets what the card does not offer", cmd.Arg)
 		}
-	case cmd.Index == 16 && cmd.Arg == 512 && !c.high:
+	case cmd.Index == 16 && !c.high:
+		c.length = cmd.Arg
 	case cmd.Index == 23 && c.scr[3]&2 != 0:
 		c.count = cmd.Arg
 	case cmd.Index == 17 || cmd.Index == 18 || cmd.Index == 24 || cmd.Index == 25:
@@ -314,6 +334,9 @@ func (s *slot) data(c *modelCard, cmd *Command, answer func(uint32) error) error
 	}
 	n := uint64(len(cmd.Data.Bytes)) / 512
 	counted := c.count != 0
+	if !c.high && c.length != 512 || c.full > 0 {
+		s.t.Errorf("CMD%d with blocks of %d bytes, to a card with no room: %v", cmd.Index, c.length, c.full > 0)
+	}
 	if cmd.Write != write || cmd.BlockSize != 512 || many != (n > 1) || counted && uint64(c.count) != n ||
 		many && cmd.AutoStop == counted || first+n > c.blocks {
 		s.t.Errorf("CMD%d at block %d: %+v, announced %d", cmd.Index, first, cmd, c.count)

@@ -2,6 +2,7 @@ package sd
 
 import (
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
 	"unicode"
@@ -34,6 +35,11 @@ func TestRegisters(t *testing.T) {
 	} {
 		if got, err := ParseCSD(register[[16]byte](t, text)); got != want || err != nil {
 			t.Errorf("CSD %s: %+v, %v", text, got, err)
+		}
+	}
+	for _, r := range [][16]byte{csd1(100, 7, 8), csd1(100, 7, 12), csd1(100, 7, 0)} {
+		if got, err := ParseCSD(r); !errors.Is(err, ErrNonsense) || got != (CSD{}) {
+			t.Errorf("CSD %x: %+v, %v", r, got, err)
 		}
 	}
 	for text, want := range map[string]SCR{

@@ -41,7 +41,7 @@ var (
 const (
 	tries = 3 // of a transfer, before and without the one after a new identification
 
-	commandLimit = 100 * time.Millisecond // an answer begins within 64 clocks (4.12.4)
+	commandLimit = 100 * time.Millisecond // an answer begins within 64 clocks (4.12)
 
 	// dataLimit is of a whole transfer. A card may take 100 ms until data comes, and
 	// 500 ms for a block that it programs (4.6.2); the slowest write 2 MB/s.
@@ -73,7 +73,7 @@ type Card struct {
 	buffer dma.Buffer // for blocks
 	cmd    Command    // the last one, here so that none is allocated
 	lost   error      // why there is no card; nil when it is open
-	unsure bool       // an identification broke off: which card is there is not known
+	unsure bool       // a transfer or an identification broke off: the next one begins with an identification
 	stats  Stats
 	identity
 }

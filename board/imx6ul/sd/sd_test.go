@@ -88,6 +88,7 @@ func TestCards(t *testing.T) {
 		"SDXC, CMD20 and not 23": {large(131071, func(c *modelCard) { c.scr = scr(5, 1) }), 50000000, true},
 		"no time to power up":    {large(16383, func(c *modelCard) { c.startup = 0 }), 50000000, true},
 		"the last to power up":   {large(16383, func(c *modelCard) { c.startup = 900 }), 50000000, true},
+		"no room for a while":    {large(16383, func(c *modelCard) { c.unready = 5 }), 50000000, true},
 		"long busy":              {large(16383, func(c *modelCard) { c.busy = 400 }), 50000000, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -325,28 +326,37 @@ func vanish(t *testing.T, detect, write, broken bool, at int) (over bool) {
 // has one more command fail, at each place. Nothing is ever written to the other card,
 // or read from it, before its owner has opened it.
 func TestSwapped(t *testing.T) {
-	for _, detect := range []bool{true, false} {
-		for _, write := range []bool{true, false} {
-			for at := 1; ; at++ {
-				over := false
-				for fails := at; fails < at+40 && !over; fails++ {
-					synctest.Test(t, func(t *testing.T) { over = swap(t, detect, write, at, fails) })
-				}
-				if over {
-					break
-				}
+	other := sdhc(2)
+	larger := sdhc(1) // of the same CID, as no two real cards are
+	larger.csd, larger.blocks = csd2(32767), 32768*1024
+	for _, other := range []*modelCard{other, larger} {
+		for _, detect := range []bool{true, false} {
+			for _, write := range []bool{true, false} {
+				swapEverywhere(t, other, detect, write)
 			}
 		}
 	}
 }
 
-func swap(t *testing.T, detect, write bool, at, fails int) (over bool) {
+func swapEverywhere(t *testing.T, other *modelCard, detect, write bool) {
+	for at := 1; ; at++ {
+		for fails := at; fails < at+40; fails++ {
+			over := false
+			synctest.Test(t, func(t *testing.T) { over = swap(t, other, detect, write, at, fails) })
+			if over {
+				return
+			}
+		}
+	}
+}
+
+func swap(t *testing.T, other *modelCard, detect, write bool, at, fails int) (over bool) {
 	s := &slot{card: sdhc(1), detect: detect}
 	c := opened(t, s)
 	if err := fill(c, 100, 20, 1); err != nil {
 		t.Fatal(err)
 	}
-	other, n := sdhc(2), 0
+	n := 0
 	for i := range uint64(20) {
 		other.data[100+i] = block(100+i, 7)
 	}
@@ -440,6 +450,9 @@ func TestStatus(t *testing.T) {
 			if !errors.Is(err, m.want) || (m.want == nil) != (err == nil) {
 				t.Errorf("CMD%d, status %#x: %v", m.index, m.bits, err)
 			}
+			if s := c.Stats(); m.want == ErrProtected && s.Retries+s.LineResets > 0 {
+				t.Errorf("CMD%d, status %#x: %+v", m.index, m.bits, s)
+			}
 		})
 	}
 }
@@ -479,6 +492,8 @@ func TestUnusable(t *testing.T) {
 		"locked":                     {func(s *slot) { s.card.locked = statusLocked }, ErrLocked},
 		"no address":                 {func(s *slot) { s.card.address = 0 }, ErrNonsense},
 		"SDUC":                       {func(s *slot) { put(s.card.csd[:], 127, 126, 2) }, ErrNonsense},
+		"CSD of large blocks":        {func(s *slot) { s.card.csd = csd1(100, 7, 12) }, ErrNonsense},
+		"CSD of small blocks":        {func(s *slot) { s.card.csd = csd1(100, 7, 8) }, ErrNonsense},
 		"CSD of another card":        {func(s *slot) { s.card.csd = csd1(100, 7, 9) }, ErrNonsense},
 		"SCR of another structure":   {func(s *slot) { put(s.card.scr[:], 63, 60, 1) }, ErrNonsense},
 		"SCR without lines":          {func(s *slot) { put(s.card.scr[:], 51, 48, 0) }, ErrNonsense},

@@ -54,8 +54,11 @@ func final(err error) bool {
 	return errors.Is(err, ErrNoCard) || errors.Is(err, ErrChanged) || errors.Is(err, ErrProtected)
 }
 
-// lose keeps the error for all that follows, if it says that the card is gone.
+// lose gives a transfer up. Where card and controller stand is not known then, and the
+// next transfer begins with an identification. If the error says that the card is gone,
+// it is kept for all that follows.
 func (c *Card) lose(err error) error {
+	c.unsure = true
 	switch {
 	case errors.Is(err, ErrChanged):
 		c.lost = ErrChanged

@@ -6,7 +6,8 @@ import (
 )
 
 // An ADMA2 descriptor has eight bytes: attributes in bits 5 to 0, length in bits 31
-// to 16, address in bits 63 to 32 (58.5.2.4, Advanced DMA in uSDHC).
+// to 16, address in bits 63 to 32 (IMX6ULLRM 58, Advanced
+// DMA in uSDHC).
 const (
 	DescriptorSize = 8
 

@@ -1,6 +1,6 @@
 package usdhc
 
-// Registers (IMX6ULLRM 58.8). Where the emulator differs, the code says so.
+// Registers, under the names of IMX6ULLRM 58, uSDHC Memory Map. Where the emulator differs, the code says so.
 const (
 	regBLKATT = 0x04 // block attributes: BLKSIZE in bits 12 to 0, BLKCNT in 31 to 16
 

@@ -134,7 +134,7 @@ func (c *Controller) fault(err error, status uint32) error {
 }
 
 // SetClock implements sd.Host. The clock is gated off while its dividers change
-// (58.5.6), and runs all the time afterwards.
+// (PRES_STATE, SDOFF), and runs all the time afterwards.
 func (c *Controller) SetClock(hz uint32) error {
 	dividers, err := divide(c.c.Clock, hz)
 	if err != nil {
@@ -153,7 +153,7 @@ func (c *Controller) SetClock(hz uint32) error {
 }
 
 // divide finds the dividers for the fastest clock of at most hz: a prescaler of 1, 2,
-// 4 to 256, and a divisor of 1 to 16 (58.8.12).
+// 4 to 256, and a divisor of 1 to 16 (SYS_CTRL).
 func divide(clock, hz uint32) (bits uint32, err error) {
 	if hz > 0 && clock > 0 {
 		by := (uint64(clock) + uint64(hz) - 1) / uint64(hz)
@@ -173,7 +173,7 @@ func (c *Controller) SetWide() error {
 	return nil
 }
 
-// ResetLines implements sd.Host (58.8.12: RSTC, RSTD).
+// ResetLines implements sd.Host by RSTC and RSTD.
 func (c *Controller) ResetLines() error {
 	if err := c.reset(sysRSTC); err != nil {
 		return err
@@ -243,7 +243,7 @@ func (c *Controller) free(cmd *sd.Command) error {
 	return nil
 }
 
-// command gives CMD_XFR_TYP (58.8.4).
+// command gives CMD_XFR_TYP.
 func command(cmd *sd.Command) uint32 {
 	v := uint32(cmd.Index) << cmdINX
 	switch cmd.Response {
@@ -266,7 +266,7 @@ func command(cmd *sd.Command) uint32 {
 	return v
 }
 
-// mode gives MIX_CTRL's bits of a transfer (58.8.19).
+// mode gives MIX_CTRL's bits of a transfer.
 func mode(cmd *sd.Command) uint32 {
 	v := uint32(mixDMAEN | mixBCEN)
 	if !cmd.Write {

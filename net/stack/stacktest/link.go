@@ -5,7 +5,7 @@ package stacktest
 
 import (
 	"errors"
-	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -29,7 +29,7 @@ const (
 
 // A Link is an end of a wire. It is a net/stack Link.
 type Link struct {
-	address net.HardwareAddr
+	address []byte
 	offload bool
 	peer    *Link
 	filter  func(frame []byte) []byte
@@ -70,13 +70,13 @@ func NewLinks(o Options) (a, b *Link) {
 }
 
 func newLink(n byte, o Options) *Link {
-	l := &Link{address: net.HardwareAddr{2, 0, 0, 0, 0, n}, offload: o.Offload, filter: o.Filter, lossy: o.Lossy, changed: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	l := &Link{address: []byte{2, 0, 0, 0, 0, n}, offload: o.Offload, filter: o.Filter, lossy: o.Lossy, changed: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 	l.arrived.L = &l.mu
 	return l
 }
 
 // HardwareAddr gives the end's address.
-func (l *Link) HardwareAddr() net.HardwareAddr { return l.address }
+func (l *Link) HardwareAddr() []byte { return l.address }
 
 // ChecksumOffload tells what Options.Offload said.
 func (l *Link) ChecksumOffload() (transmit, receive bool) { return l.offload, l.offload }
@@ -155,7 +155,7 @@ func (l *Link) Receive(deliver func(frame []byte)) error {
 		l.arrived.Wait()
 	}
 	if l.closed {
-		return net.ErrClosed
+		return os.ErrClosed
 	}
 	n := min(l.count, batch)
 	l.mu.Unlock()

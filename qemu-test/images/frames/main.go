@@ -47,7 +47,7 @@ func run() error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("port %d %v\n", n, p.HardwareAddr())
+		fmt.Printf("port %d %v\n", n, enet.Address(p.HardwareAddr()))
 		go tell(n, p)
 		go func() { failed <- (&station{port: p}).serve() }()
 	}

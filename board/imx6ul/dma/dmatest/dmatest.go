@@ -32,13 +32,3 @@ func (m *Memory) At(addr uint32, n int) []byte {
 	}
 	return m.mem[start:][:n:n]
 }
-
-// Buffer gives n bytes at a bus address as the driver's buffers are, for accesses to
-// words. It panics where there is no such memory.
-func (m *Memory) Buffer(addr uint32, n int) dma.Buffer {
-	b := m.At(addr, n)
-	if b == nil {
-		panic("dmatest: no such memory")
-	}
-	return dma.Buffer{Bytes: b, Addr: addr}
-}

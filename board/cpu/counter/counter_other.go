@@ -1,6 +1,6 @@
 //go:build !arm
 
-package cpu
+package counter
 
 // InstructionTime knows nothing of other processors.
 func InstructionTime() (ns uint64) { return 0 }

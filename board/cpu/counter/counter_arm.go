@@ -1,4 +1,4 @@
-package cpu
+package counter
 
 func ticks() uint64     // CNTVCT, the virtual counter (ARM DDI 0406C, B8.1.3)
 func frequency() uint32 // CNTFRQ, Hz
