@@ -122,7 +122,7 @@ func TestHandOff(t *testing.T) {
 	c.say(`second: no other image`)
 	c.say(`second: healthy`)
 	c.say(`second: planted`)
-	if n := len(c.find(pattern.Memory)); n < 300<<20/pattern.Size {
+	if n := len(c.find(pattern.Memory)); n < 100<<20/pattern.Size {
 		t.Fatalf("the pattern is in %d places of memory: the test looks in the wrong place", n)
 	}
 

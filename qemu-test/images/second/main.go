@@ -121,7 +121,7 @@ func healthy() error {
 
 // plant fills much of the memory with the pattern, and leaves the watchdog.
 func plant() error {
-	const size = 300 << 20
+	const size = 100 << 20
 	mem, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		return err
