@@ -61,7 +61,8 @@ func TestSoak(t *testing.T) {
 	before := settled(t, r)
 	requests, err := load(t.Context(), address, *soakTime)
 	if err != nil {
-		t.Fatal(err)
+		c := r.Console()
+		t.Fatalf("%v\n%s", err, c[max(0, len(c)-3000):])
 	}
 	after := settled(t, r)
 	t.Logf("%d requests (%d before), %d blocks to the card and back, %d collections\nbefore %+v\nafter  %+v",
@@ -97,7 +98,7 @@ func load(ctx context.Context, address string, long time.Duration) (requests int
 	failed := make(chan error, clients)
 	for i := range clients {
 		wg.Go(func() {
-			client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+			client := &http.Client{Timeout: 2 * time.Minute, Transport: &http.Transport{
 				TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // its certificate is of this boot
 				DisableKeepAlives: i%2 == 1,
 			}}

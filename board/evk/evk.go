@@ -69,6 +69,20 @@ var config = kernel.Config{
 		{Address: 0x020e4004, Value: 1<<17 | 1<<18, Keep: ^uint32(1<<13 | 1<<14)},
 	},
 
+	Wipe: imx6ul.Bootloader,
+	Next: kernel.DeviceRange{Start: imx6ul.NextStart, End: imx6ul.NextEnd},
+	Stop: [8]kernel.RegisterWrite{
+		// The clocks of what is to be written to: ENET (the ULL's gate, then the UL's) and
+		// uSDHC (IMX6ULLRM 18.6.23, 18.6.24, 18.6.29).
+		{Address: 0x020c4068, Value: 3 << 12, Keep: ^uint32(3 << 12)},
+		{Address: 0x020c406c, Value: 3 << 10, Keep: ^uint32(3 << 10)},
+		{Address: 0x020c4080, Value: 0xf << 2, Keep: ^uint32(0xf << 2)},
+		{Address: 0x02188024, Value: 1},                     // ENET1, ECR: RESET (chapter 22)
+		{Address: 0x020b4024, Value: 1},                     // ENET2
+		{Address: 0x0219002c, Value: 1 << 24, Keep: 0xffff}, // uSDHC1, SYS_CTRL: RSTA (58.8.12)
+		{Address: 0x0219402c, Value: 1 << 24, Keep: 0xffff}, // uSDHC2
+	},
+
 	ChipID: imx6ul.DIGPROG,
 	SiliconSetup: [16]kernel.RegisterWrite{
 		// The peripheral bridges AIPSTZ1 to AIPSTZ3 come out of reset refusing User

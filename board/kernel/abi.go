@@ -1,5 +1,8 @@
 package kernel
 
+// firstTime64 is clock_gettime64, the first of the calls with 64-bit times.
+const firstTime64 = 403
+
 // Calls that only images which test make; all others are in calls_arm.s.
 const (
 	sysUnlink    = 10

@@ -7,10 +7,8 @@ func counter() uint64                                  // CNTPCT, the architecte
 func counterHz() uint32                                // CNTFRQ
 func setCounterHz(hz uint32)                           // CNTFRQ
 func setTimer(at uint64)                               // CNTP_CVAL, and enable
-func waitForInterrupt()                                // WFI
 func permitCounter()                                   // CNTKCTL: User mode reads the counters
-func userCanRead(addr uint32) uint32                   // ATS1CUR, then PAR: bit 0 is set on a fault
-func userCanWrite(addr uint32) uint32                  // ATS1CUW, then PAR
+func userFault(addr uint32, write bool) uint32         // ATS1CUR or ATS1CUW, then PAR: 1 is a fault
 func userLoad64(addr uint32) (low, high, fault uint32) // ATS1CUR, then two loads; fault unless aligned, readable and no device
 func syncPage(addr uint32)                             // after a change of one page's descriptor
 func syncAll()                                         // after a change of many
@@ -26,8 +24,10 @@ func loadFPU(t *[65]uint32)
 func resetFPU()                   // FPSCR as a new thread has it
 func threadRegs() (rw, ro uint32) // TPIDRURW, TPIDRURO
 func setThreadRegs(rw, ro uint32)
-func barrier() // DSB
+func barrier()   // DSB
+func cachesOff() // jumped to with the link in a register: see caches_arm.s
 
-//go:noescape
-func symbolAddrs(s *imageSymbols)
-func vdsoClockGettime() // called by the Go runtime through the vDSO
+func wipe(start, end uint32)       // multiples of 256
+func leaveFor(entry uint32)        // to another image
+func linkerSymbols() *imageSymbols // in read-only memory
+func vdsoClockGettime()            // called by the Go runtime through the vDSO

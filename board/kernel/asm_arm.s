@@ -7,15 +7,15 @@
 #define DSB WORD $0xf57ff04f
 
 // enter(config) is where board/cpu leaves: SVC mode, interrupts masked, MMU and
-// data cache off. It turns the MMU on, starts the kernel, and enters thread 1.
+// data cache off. It zeroes the kernel's region but for the crash record, turns the MMU
+// on, starts the kernel, and enters thread 1.
 TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
+	MOVW	$const_kernelRegion, R1
+	MOVW	$(const_kernelRegion + const_offCrash), R2
+	BL	wipe<>(SB)
 	MOVW	$(const_kernelRegion + const_offStack + const_stackSize - 16), R13
 	MOVW	R0, 12(R13)
-	MOVW	$(const_kernelRegion + const_offClock), g	// a g whose stack limit is 0
-	MOVW	$0, R1
-	MOVW	R1, 0(g)
-	MOVW	R1, 8(g)
-	MOVW	R1, 12(g)
+	MOVW	$(const_kernelRegion + const_offClock), g	// zeros: a g whose stack limit is 0
 	BL	·buildTables(SB)
 
 	MOVW	$(const_kernelRegion + 0x48), R0		// TTBR0, write-back write-allocate walks
@@ -54,13 +54,26 @@ TEXT ·enter(SB),NOSPLIT|NOFRAME,$0
 #define CPS_SVC WORD $0xf1020013	// cps #SVC
 #define STM_USER WORD $0xe94d7fff	// stmdb sp, {r0-lr}^
 
-TEXT vecUndefined<>(SB),NOSPLIT|NOFRAME,$0
-	WORD	$0xe24ee004		// sub lr, lr, #4
-	SRS
-	CPS_SVC
-	STM_USER
-	MOVW	$1, R0
+// EXCEPTION enters the kernel by a vector, from a mode whose LR is some bytes ahead of
+// where to return to (sub lr, lr, #ahead).
+#define EXCEPTION(vector, ahead) \
+	WORD	$(0xe24ee000 + ahead); \
+	SRS; \
+	CPS_SVC; \
+	STM_USER; \
+	MOVW	$vector, R0; \
 	B	enterKernel<>(SB)
+
+TEXT vecUndefined<>(SB),NOSPLIT|NOFRAME,$0
+	EXCEPTION(const_vecUndefined, 4)
+TEXT vecPrefetch<>(SB),NOSPLIT|NOFRAME,$0
+	EXCEPTION(const_vecPrefetch, 4)
+TEXT vecData<>(SB),NOSPLIT|NOFRAME,$0
+	EXCEPTION(const_vecData, 8)
+TEXT vecInterrupt<>(SB),NOSPLIT|NOFRAME,$0
+	EXCEPTION(const_vecInterrupt, 4)
+TEXT vecFast<>(SB),NOSPLIT|NOFRAME,$0
+	EXCEPTION(const_vecFast, 4)
 
 // vecCall is where SWI comes. The call's number is still in R7. The kernel itself
 // has no SWI, so it comes from User mode.
@@ -117,38 +130,6 @@ work:
 	BL	·workAfterCall(SB)
 	MOVW	4(R13), R0
 	B	leave<>(SB)
-
-TEXT vecPrefetch<>(SB),NOSPLIT|NOFRAME,$0
-	WORD	$0xe24ee004
-	SRS
-	CPS_SVC
-	STM_USER
-	MOVW	$3, R0
-	B	enterKernel<>(SB)
-
-TEXT vecData<>(SB),NOSPLIT|NOFRAME,$0
-	WORD	$0xe24ee008		// sub lr, lr, #8
-	SRS
-	CPS_SVC
-	STM_USER
-	MOVW	$4, R0
-	B	enterKernel<>(SB)
-
-TEXT vecInterrupt<>(SB),NOSPLIT|NOFRAME,$0
-	WORD	$0xe24ee004
-	SRS
-	CPS_SVC
-	STM_USER
-	MOVW	$6, R0
-	B	enterKernel<>(SB)
-
-TEXT vecFast<>(SB),NOSPLIT|NOFRAME,$0
-	WORD	$0xe24ee004
-	SRS
-	CPS_SVC
-	STM_USER
-	MOVW	$7, R0
-	B	enterKernel<>(SB)
 
 // enterKernel runs on the SVC stack pointer that lies just below pc and cpsr.
 TEXT enterKernel<>(SB),NOSPLIT|NOFRAME,$0
@@ -262,22 +243,22 @@ again:
 	WORD	$0xe320f003		// wfi
 	B	again
 
-TEXT ·waitForInterrupt(SB),NOSPLIT,$0-0
-	DSB
-	WORD	$0xe320f003		// wfi
-	RET
-
 TEXT ·permitCounter(SB),NOSPLIT,$0-0
 	MOVW	$3, R0			// PL0VCTEN, PL0PCTEN
 	MCR	15, 0, R0, C14, C1, 0	// CNTKCTL
 	RET
 
-TEXT ·userCanRead(SB),NOSPLIT,$0-8
+// func userFault(addr uint32, write bool) uint32
+TEXT ·userFault(SB),NOSPLIT,$0-12
 	MOVW	addr+0(FP), R0
-	MCR	15, 0, R0, C7, C8, 2	// ATS1CUR
+	MOVBU	write+4(FP), R1
+	CMP	$0, R1
+	MCR.EQ	15, 0, R0, C7, C8, 2	// ATS1CUR
+	MCR.NE	15, 0, R0, C7, C8, 3	// ATS1CUW
 	ISB
 	MRC	15, 0, R0, C7, C4, 0	// PAR
-	MOVW	R0, ret+4(FP)
+	AND	$1, R0
+	MOVW	R0, ret+8(FP)
 	RET
 
 TEXT ·userLoad64(SB),NOSPLIT,$0-16
@@ -290,8 +271,6 @@ TEXT ·userLoad64(SB),NOSPLIT,$0-16
 	MRC	15, 0, R1, C7, C4, 0	// PAR
 	AND	$1, R1
 	AND	$7, R0, R2
-	CMP	$const_areaStart, R0
-	ORR.CC	$1, R1			// device registers
 	ORR.S	R2, R1
 	BNE	absent
 	MOVW	0(R0), R2
@@ -300,14 +279,6 @@ TEXT ·userLoad64(SB),NOSPLIT,$0-16
 	MOVW	R3, high+8(FP)
 absent:
 	MOVW	R1, fault+12(FP)
-	RET
-
-TEXT ·userCanWrite(SB),NOSPLIT,$0-8
-	MOVW	addr+0(FP), R0
-	MCR	15, 0, R0, C7, C8, 3	// ATS1CUW
-	ISB
-	MRC	15, 0, R0, C7, C4, 0	// PAR
-	MOVW	R0, ret+4(FP)
 	RET
 
 TEXT ·syncPage(SB),NOSPLIT,$0-4
@@ -386,33 +357,83 @@ TEXT ·barrier(SB),NOSPLIT,$0-0
 	DSB
 	RET
 
-// func symbolAddrs(s *imageSymbols)
-TEXT ·symbolAddrs(SB),NOSPLIT,$0-4
-	MOVW	s+0(FP), R0
-	MOVW	$runtime·text(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$runtime·etext(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$_rt0_arm_linux(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecUndefined<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecCall<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecPrefetch<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecData<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecData<>(SB), R1	// reserved vector
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecInterrupt<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$vecFast<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$signalReturn<>(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$·vdsoClockGettime(SB), R1
-	MOVW.P	R1, 4(R0)
-	MOVW	$idle<>(SB), R1
-	MOVW.P	R1, 4(R0)
+// func linkerSymbols() *imageSymbols: a table in read-only memory.
+TEXT ·linkerSymbols(SB),NOSPLIT,$0-4
+	MOVW	$symbols<>(SB), R0
+	MOVW	R0, ret+0(FP)
 	RET
+
+DATA symbols<>+0(SB)/4, $runtime·text(SB)
+DATA symbols<>+4(SB)/4, $runtime·etext(SB)
+DATA symbols<>+8(SB)/4, $_rt0_arm_linux(SB)
+DATA symbols<>+12(SB)/4, $vecUndefined<>(SB)
+DATA symbols<>+16(SB)/4, $vecCall<>(SB)
+DATA symbols<>+20(SB)/4, $vecPrefetch<>(SB)
+DATA symbols<>+24(SB)/4, $vecData<>(SB)
+DATA symbols<>+28(SB)/4, $vecData<>(SB)	// reserved vector
+DATA symbols<>+32(SB)/4, $vecInterrupt<>(SB)
+DATA symbols<>+36(SB)/4, $vecFast<>(SB)
+DATA symbols<>+40(SB)/4, $signalReturn<>(SB)
+DATA symbols<>+44(SB)/4, $·vdsoClockGettime(SB)
+DATA symbols<>+48(SB)/4, $idle<>(SB)
+GLOBL symbols<>(SB), RODATA|NOPTR, $52
+
+// wipe<> writes zeros from R1, a multiple of 256, up to R2. It uses neither memory nor
+// R0, R12 and g, and leaves zeros in R3 to R9 and R11.
+TEXT wipe<>(SB),NOSPLIT|NOFRAME,$0
+	MOVW	$0, R3
+	MOVW	$0, R4
+	MOVW	$0, R5
+	MOVW	$0, R6
+	MOVW	$0, R7
+	MOVW	$0, R8
+	MOVW	$0, R9
+	MOVW	$0, R11
+	B	check
+block:
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+	MOVM.IA.W	[R3-R9,R11], (R1)
+check:
+	CMP	R2, R1
+	BLO	block
+	WORD	$0xe12fff1e		// bx lr
+
+// func wipe(start, end uint32)
+TEXT ·wipe(SB),NOSPLIT|NOFRAME,$0-8
+	MOVW	4(R13), R1
+	MOVW	8(R13), R2
+	B	wipe<>(SB)
+
+// leaveFor(entry) leaves this image for another one, as the boot ROM would: in SVC mode,
+// exceptions masked, caches and MMU off, all registers zero but the one that holds the
+// entry. The kernel's region, where the stack was, is zeroed on the way, but for the
+// crash record behind it.
+TEXT ·leaveFor(SB),NOSPLIT|NOFRAME,$0-4
+	MOVW	4(R13), R12
+	BL	·cachesOff(SB)
+	MOVW	$const_kernelRegion, R1
+	MOVW	$(const_kernelRegion + const_offCrash), R2
+	BL	wipe<>(SB)
+	WORD	$0xf10e01df		// cpsid aif, #SYS: SP and LR of User mode
+	MOVW	R3, R13
+	MOVW	R3, R14
+	WORD	$0xf10e01d3		// cpsid aif, #SVC
+	MCR	15, 0, R3, C14, C2, 1	// CNTP_CTL: the timer is off
+	MCR	15, 0, R3, C12, C0, 0	// VBAR: the boot ROM's vectors
+	WORD	$0xee0d3f50		// mcr p15, 0, r3, c13, c0, 2: TPIDRURW
+	WORD	$0xee0d3f70		// mcr p15, 0, r3, c13, c0, 3: TPIDRURO
+	DSB
+	ISB
+	MOVW	R3, R0
+	MOVW	R3, R1
+	MOVW	R3, R2
+	MOVW	R3, g
+	MOVW	R3, R13
+	MOVW	R3, R14
+	WORD	$0xe12fff1c		// bx r12

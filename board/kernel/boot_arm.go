@@ -1,16 +1,5 @@
 package kernel
 
-import "unsafe"
-
-// An imageLayout tells where the parts of the image lie. They are those of the
-// ELF program headers, which the linker puts into the image's first page.
-type imageLayout struct {
-	textEnd   uint32 // from imageStart: executable
-	dataStart uint32 // from textEnd: read only; from here: writable
-	fileEnd   uint32 // the rest is BSS
-	end       uint32
-}
-
 const (
 	elfMagic     = 0x464c457f
 	elfPhoff     = 28
@@ -28,14 +17,16 @@ const (
 
 func roundUp(addr uint32) uint32 { return (addr + pageSize - 1) &^ (pageSize - 1) }
 
-// read reads the program headers; false if they are not what the kernel can map.
+// read reads the program headers of the image that this code is part of; false if
+// they are not what the kernel can map. The linker puts the text behind their page.
 func (l *imageLayout) read() bool {
-	if load(imageStart) != elfMagic {
+	l.start = linkerSymbols().text - pageSize
+	if load(l.start) != elfMagic {
 		return false
 	}
-	ph := imageStart + load(imageStart+elfPhoff)
-	n := load(imageStart+elfPhnum) & 0xffff
-	if n > maxSegments || ph&3 != 0 || ph > imageStart+pageSize-n*phSize {
+	ph := l.start + load(l.start+elfPhoff)
+	n := load(l.start+elfPhnum) & 0xffff
+	if n > maxSegments || ph&3 != 0 || ph > l.start+pageSize-n*phSize {
 		return false
 	}
 	for ; n > 0; n-- {
@@ -50,8 +41,8 @@ func (l *imageLayout) read() bool {
 		}
 		ph += phSize
 	}
-	return l.textEnd > imageStart && l.dataStart >= l.textEnd && l.dataStart%pageSize == 0 &&
-		l.fileEnd >= l.dataStart && l.end >= l.fileEnd && l.end <= imageLimit
+	return l.textEnd > l.start && l.dataStart >= l.textEnd && l.dataStart%pageSize == 0 &&
+		l.fileEnd >= l.dataStart && l.end >= l.fileEnd && l.end <= l.start&^(imageSpan-1)+imageSpan
 }
 
 // buildTables makes the page tables. It runs with the MMU off, and touches nothing
@@ -62,11 +53,12 @@ func buildTables() {
 		for { // no image, no console: the watchdog, if it runs, resets
 		}
 	}
-	clearBytes(kernelRegion, offVectors+pageSize)
-
-	const section = l1Section | pteB | pteC | 1<<4 | 1<<10 | 1<<12 // privileged, never executed, normal
-	for pa := uint32(ramStart); pa < DMAStart; pa += mib {
-		store(kernelRegion+(pa+directOffset)>>20<<2, pa|section)
+	for pa := uint32(ramStart); pa < kernelRegion; pa += mib {
+		d := pa | l1Section | 1<<4 | 1<<10 | 1<<12 // privileged, never executed, normal
+		if pa < DMAStart {
+			d |= pteB | pteC // cached, as all other mappings of it
+		}
+		store(kernelRegion+(pa+directOffset)>>20<<2, d)
 	}
 
 	self := uint32(kernelRegion + offSelfL2)
@@ -103,10 +95,11 @@ func buildTables() {
 
 // mapImage maps what the image's file holds. BSS comes on demand.
 func (l *imageLayout) mapImage() {
-	for m := uint32(ramStart); m < roundUp(l.end); m += mib {
-		store(kernelRegion+m>>20<<2, (kernelRegion+offImageL2+(m-ramStart)>>20<<10)|l1Table)
+	base := l.start &^ (imageSpan - 1)
+	for m := base; m < roundUp(l.end); m += mib {
+		store(kernelRegion+m>>20<<2, (kernelRegion+offImageL2+(m-base)>>20<<10)|l1Table)
 	}
-	for a := uint32(imageStart); a < roundUp(l.fileEnd); a += pageSize {
+	for a := l.start; a < roundUp(l.fileEnd); a += pageSize {
 		d := a | pteNormal | ptePage | pteUser | ptePriv
 		switch {
 		case a < roundUp(l.textEnd):
@@ -116,15 +109,14 @@ func (l *imageLayout) mapImage() {
 		default:
 			d |= pteXN
 		}
-		store(kernelRegion+offImageL2+(a-ramStart)>>pageShift<<2, d)
+		store(kernelRegion+offImageL2+(a-base)>>pageShift<<2, d)
 	}
 }
 
 // writeVectors writes the vector page: eight times ldr pc, [pc, #24], the
 // addresses, and the g by which Go code in the kernel finds its stack's limit.
 func writeVectors() {
-	var s imageSymbols
-	symbolAddrs(&s)
+	s := linkerSymbols()
 	page := uint32(kernelRegion + offVectors)
 	for i := uint32(0); i < 8; i++ {
 		store(page+i*4, 0xe59ff018)
@@ -146,13 +138,15 @@ func writeVectors() {
 func boot(c *Config) uint32 {
 	writeAll(c.Setup[:])
 	k := state()
-	clearBytes(stateVA, uint32(unsafe.Sizeof(*k)))
-	clearBytes(clockVA, pageSize)
-	symbolAddrs(&k.symbols)
-	k.rings.init()
+	k.image.read()
+	k.symbols = *linkerSymbols()
 	k.watchdog.base, k.watchdog.line = c.Watchdog, c.WatchdogLine
 	k.reset.read(c)
 	k.watchdog.start(c.WatchdogSeconds)
+	if c.Wipe {
+		k.image.wipeOthers()
+	}
+	k.rings.init()
 	if silicon(c) {
 		writeAll(c.SiliconSetup[:])
 	}
@@ -162,9 +156,8 @@ func boot(c *Config) uint32 {
 	k.setUpInterrupts()
 	k.enableLine(c.UARTLine)
 	k.enableLine(c.WatchdogLine)
-	for i := range c.Devices {
-		k.allowed[i].Start, k.allowed[i].End = c.Devices[i].Start, c.Devices[i].End
-	}
+	k.setUpNext(c)
+	k.allow(c)
 	k.setUpMemory()
 	k.startRandom(c)
 	k.readCrash()
@@ -186,6 +179,41 @@ func boot(c *Config) uint32 {
 	t.regs.cpsr = cpsrUser | cpsrFIQ
 	k.setTimer()
 	return k.running
+}
+
+// wipeOthers zeroes all RAM but the image, the kernel's region, which enter has
+// zeroed, and the crash record. It runs with the caches on.
+func (l *imageLayout) wipeOthers() {
+	wipe(ramStart+directOffset, l.start+directOffset)
+	wipe(roundUp(l.fileEnd)+directOffset, kernelRegion+directOffset)
+}
+
+// setUpNext takes over what the board says of the next image, and how to stop what
+// runs beside the processor: the kernel's own devices, then the board's. A window
+// that reaches this image is none.
+func (k *kernel) setUpNext(c *Config) {
+	if c.Next.End <= k.image.start {
+		k.next = c.Next
+	}
+	k.stop[0].Address = gicDistributor + gicdCtlr
+	k.stop[1].Address = gicInterface + giccCtlr
+	k.stop[2].Address = c.UART + uartUCR1
+	copy(k.stop[3:], c.Stop[:])
+}
+
+// allow lists what /dev/mem maps: those of the board's devices for which there are
+// second-level tables, DMA memory, the hand-over block and the next image's window.
+func (k *kernel) allow(c *Config) {
+	n := 0
+	for i := range c.Devices {
+		if r := &c.Devices[i]; deviceIndex(r.Start) >= 0 && deviceIndex(r.End-1) >= 0 {
+			k.allowed[n] = *r
+			n++
+		}
+	}
+	k.allowed[n] = DeviceRange{DMAStart, DMAEnd}
+	k.allowed[n+1] = DeviceRange{HandoverStart, HandoverEnd}
+	k.allowed[n+2] = k.next
 }
 
 // silicon tells whether this is a real chip and not the emulator's.
@@ -226,18 +254,24 @@ func (k *kernel) startClock(c *Config) {
 	k.publishClock()
 }
 
-// setUpMemory hands the RAM that is not the image's to the page allocator.
+// setUpMemory hands the RAM that is neither the image's nor the next one's to the page
+// allocator.
 func (k *kernel) setUpMemory() {
-	var l imageLayout
-	l.read()
+	l := &k.image
 	dataEnd := roundUp(l.fileEnd)
 	clearBytes(l.fileEnd, dataEnd-l.fileEnd)
-	k.frames.addRange(0, ramStart, imageStart)
-	k.frames.addRange(1, dataEnd, DMAStart)
-	const tables = (areaEnd-areaStart)>>22 + 4 // frames that second-level tables may take
+	if k.next.End == 0 {
+		k.frames.addRange(0, ramStart, l.start)
+	} else {
+		k.frames.addRange(0, ramStart, k.next.Start)
+		k.frames.addRange(1, k.next.End, l.start)
+	}
+	k.frames.addRange(2, dataEnd, DMAStart)
+	const mapped = areaEnd - areaStart + imageSpan + ramEnd - DMAStart
+	const tables = mapped >> 22 // frames that second-level tables may take
 	k.mem.init(k.frames.total - tables)
 	page := func(addr uint32) uint32 { return addr >> pageShift }
-	k.mem.set(page(imageStart), page(roundUp(l.textEnd)), attrImage|protRead|protExec)
+	k.mem.set(page(l.start), page(roundUp(l.textEnd)), attrImage|protRead|protExec)
 	if l.dataStart > roundUp(l.textEnd) {
 		k.mem.set(page(roundUp(l.textEnd)), page(l.dataStart), attrImage|protRead)
 	}
@@ -249,15 +283,16 @@ func (k *kernel) setUpMemory() {
 	}
 	k.mem.set(page(areaEnd-firstStackSize), page(areaEnd), attrImage|attrAnonymous|attrCommitted|protRead|protWrite)
 	k.mem.set(page(areaEnd-firstStackSize)-1, page(areaEnd-firstStackSize), attrImage) // guard
-	k.filePages = page(dataEnd - imageStart)
 }
 
 // firstStackSize is that of thread 1; the Go runtime takes 64 KiB of it.
 const firstStackSize = 128 << 10
 
-// pagesUsed is how many pages of physical memory are in use: image, kernel and DMA
-// memory included.
-func (k *kernel) pagesUsed() uint32 { return k.frames.used + k.dmaPages + k.filePages + mib/pageSize }
+// pagesUsed is how many pages of physical memory are in use: image, kernel and what
+// /dev/mem has mapped of it included.
+func (k *kernel) pagesUsed() uint32 {
+	return k.frames.used + k.mapped + (roundUp(k.image.fileEnd)-k.image.start)>>pageShift + mib/pageSize
+}
 
 // startRandom gives the generator what little is there before it is seeded: the
 // counter. Nothing that is derived from it is secret.

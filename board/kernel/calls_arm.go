@@ -27,28 +27,14 @@ func callYield(k *kernel, t *thread) uint32 {
 func callPrctl(_ *kernel, _ *thread) uint32     { return eINVAL }
 func callSigreturn(k *kernel, t *thread) uint32 { return k.sysSigreturn(t) }
 func callGettid(_ *kernel, t *thread) uint32    { return t.tid }
-func callFutex(k *kernel, t *thread) uint32     { return k.sysFutex(t, false) }
 
 func callExitGroup(k *kernel, t *thread) uint32 {
 	k.die(diedExit, t.regs.r[0]&0xff)
 	return 0
 }
-func callClockSettime(k *kernel, t *thread) uint32 {
-	return k.sysSettime(t.regs.r[0], t.regs.r[1], false)
-}
-func callClockGettime(k *kernel, t *thread) uint32 {
-	return k.sysGettime(t.regs.r[0], t.regs.r[1], false)
-}
 func callOpenat(k *kernel, t *thread) uint32 {
 	return k.sysOpenAt(t.regs.r[0], t.regs.r[1], t.regs.r[2])
 }
-func callClockGettime64(k *kernel, t *thread) uint32 {
-	return k.sysGettime(t.regs.r[0], t.regs.r[1], true)
-}
-func callClockSettime64(k *kernel, t *thread) uint32 {
-	return k.sysSettime(t.regs.r[0], t.regs.r[1], true)
-}
-func callFutexTime64(k *kernel, t *thread) uint32 { return k.sysFutex(t, true) }
 
 func callClone(k *kernel, t *thread) uint32 {
 	flags, stack, tls := t.regs.r[0], t.regs.r[1], t.regs.r[3]
@@ -88,17 +74,23 @@ func callExit(k *kernel, t *thread) uint32 {
 	return 0
 }
 
-// readTime reads a struct timespec, or the 64-bit one of the time64 calls.
-func (k *kernel) readTime(addr uint32, long bool) (sec uint64, nsec, errno uint32) {
-	size := uint32(8)
-	if long {
-		size = 16
+// timeSize is the length of the struct timespec of the thread's call. Calls with 64-bit
+// times are numbered from 403 on, and share their functions with those that they replace.
+func (t *thread) timeSize() uint32 {
+	if t.regs.r[7] >= firstTime64 {
+		return 16
 	}
+	return 8
+}
+
+// readTime reads a struct timespec for the thread's call.
+func (k *kernel) readTime(t *thread, addr uint32) (sec uint64, nsec, errno uint32) {
+	size := t.timeSize()
 	if !k.canRead(addr, size) {
 		return 0, 0, eFAULT
 	}
 	sec, nsec = uint64(int32(load(addr))), load(addr+size/2)
-	if long {
+	if size == 16 {
 		sec = load64(addr)
 	}
 	if int64(sec) < 0 || nsec >= second {
@@ -107,30 +99,31 @@ func (k *kernel) readTime(addr uint32, long bool) (sec uint64, nsec, errno uint3
 	return sec, nsec, 0
 }
 
-func (k *kernel) writeTime(addr uint32, long bool, sec uint64, nsec uint32) uint32 {
-	if long {
-		if !k.canWrite(addr, 16) {
-			return eFAULT
-		}
-		store64(addr, sec)
-		store64(addr+8, uint64(nsec))
-		return 0
-	}
-	if !k.canWrite(addr, 8) {
+func (k *kernel) writeTime(t *thread, addr uint32, sec uint64, nsec uint32) uint32 {
+	size := t.timeSize()
+	if !k.canWrite(addr, size) {
 		return eFAULT
 	}
-	store(addr, uint32(sec))
-	store(addr+4, nsec)
+	if size == 16 {
+		store64(addr, sec)
+		store64(addr+8, uint64(nsec))
+	} else {
+		store(addr, uint32(sec))
+		store(addr+4, nsec)
+	}
 	return 0
 }
 
-// sysFutex waits on a futex or wakes who does. Waking comes first: it is what the
+// callFutex waits on a futex or wakes who does. Waking comes first: it is what the
 // Go scheduler does most.
-func (k *kernel) sysFutex(t *thread, long bool) uint32 {
+func callFutex(k *kernel, t *thread) uint32 {
 	addr := t.regs.r[0]
-	cmd := t.regs.r[1] &^ futexPrivate
-	if cmd != futexWake {
-		return k.sysFutexWait(t, cmd, long)
+	switch t.regs.r[1] &^ futexPrivate {
+	case futexWait:
+		return k.sysFutexWait(t, addr)
+	case futexWake:
+	default:
+		return eNOSYS
 	}
 	if addr&3 != 0 {
 		return eINVAL
@@ -144,20 +137,17 @@ func (k *kernel) sysFutex(t *thread, long bool) uint32 {
 	return k.futexWakeUp(t, addr, max(t.regs.r[2], 1))
 }
 
-func (k *kernel) sysFutexWait(t *thread, cmd uint32, long bool) uint32 {
-	addr, val, timeout := t.regs.r[0], t.regs.r[2], t.regs.r[3]
+func (k *kernel) sysFutexWait(t *thread, addr uint32) uint32 {
+	val, timeout := t.regs.r[2], t.regs.r[3]
 	until := never
 	if t.resumed {
 		until = t.until
-	} else if cmd == futexWait && timeout != 0 {
-		sec, nsec, errno := k.readTime(timeout, long)
+	} else if timeout != 0 {
+		sec, nsec, errno := k.readTime(t, timeout)
 		if errno != 0 {
 			return errno
 		}
 		until = k.clock.after(counter(), sec, nsec)
-	}
-	if cmd != futexWait {
-		return eNOSYS
 	}
 	if addr&3 != 0 {
 		return eINVAL
@@ -176,7 +166,7 @@ func (k *kernel) sysFutexWait(t *thread, cmd uint32, long bool) uint32 {
 func callNanosleep(k *kernel, t *thread) uint32 {
 	request, remain := t.regs.r[0], t.regs.r[1]
 	if !t.resumed {
-		sec, nsec, errno := k.readTime(request, false)
+		sec, nsec, errno := k.readTime(t, request)
 		if errno != 0 {
 			return errno
 		}
@@ -186,22 +176,18 @@ func callNanosleep(k *kernel, t *thread) uint32 {
 		return 0
 	}
 	if remain != 0 {
-		left := uint64(0)
-		if now := counter(); t.until > now {
-			left = t.until - now
-		}
-		sec, nsec := k.clock.span(left)
-		if errno := k.writeTime(remain, false, sec, nsec); errno != 0 {
+		sec, nsec := k.clock.span(t.until - min(t.until, counter()))
+		if errno := k.writeTime(t, remain, sec, nsec); errno != 0 {
 			return errno
 		}
 	}
 	return eINTR
 }
 
-func (k *kernel) sysGettime(id, addr uint32, long bool) uint32 {
+func callClockGettime(k *kernel, t *thread) uint32 {
 	var sec uint64
 	var nsec uint32
-	switch id {
+	switch t.regs.r[0] {
 	case clockRealtime, clockRealtimeCoarse:
 		sec, nsec = k.clock.real(counter())
 	case clockMonotonic, clockMonotonicRaw, clockMonotonicCoarse, clockBoottime:
@@ -209,14 +195,14 @@ func (k *kernel) sysGettime(id, addr uint32, long bool) uint32 {
 	default:
 		return eINVAL
 	}
-	return k.writeTime(addr, long, sec, nsec)
+	return k.writeTime(t, t.regs.r[1], sec, nsec)
 }
 
-func (k *kernel) sysSettime(id, addr uint32, long bool) uint32 {
-	if id != clockRealtime {
+func callClockSettime(k *kernel, t *thread) uint32 {
+	if t.regs.r[0] != clockRealtime {
 		return eINVAL
 	}
-	sec, nsec, errno := k.readTime(addr, long)
+	sec, nsec, errno := k.readTime(t, t.regs.r[1])
 	if errno != 0 {
 		return errno
 	}

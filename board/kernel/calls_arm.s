@@ -61,7 +61,7 @@ CALL(356, ·callEventfd2)
 CALL(357, ·callEpollCreate1)
 CALL(359, ·callPipe2)
 CALL(384, ·callGetrandom)
-CALL(403, ·callClockGettime64)
-CALL(404, ·callClockSettime64)
-CALL(422, ·callFutexTime64)
+CALL(403, ·callClockGettime)	// clock_gettime64
+CALL(404, ·callClockSettime)	// clock_settime64
+CALL(422, ·callFutex)	// futex_time64
 GLOBL ·calls(SB), RODATA|NOPTR, $(4*NUMBERS)

@@ -51,13 +51,8 @@ func (c *clock) advance(now uint64) bool {
 // monotonic returns the time since the clock started. It leaves the base alone:
 // who moves it must publish it.
 func (c *clock) monotonic(now uint64) (sec uint64, nsec uint32) {
-	sec = c.seconds
-	since := now - c.base
-	for since >= uint64(c.hz) {
-		since -= uint64(c.hz)
-		sec++
-	}
-	return sec, uint32(since * uint64(c.nsScale) >> nsShift)
+	sec, nsec = c.span(now - c.base)
+	return c.seconds + sec, nsec
 }
 
 // real returns the wall-clock time since 1970.

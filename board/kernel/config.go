@@ -43,6 +43,19 @@ type Config struct {
 	// reset lines, then such as the pads of the console.
 	Setup [32]RegisterWrite
 
+	// Wipe has the kernel zero all RAM at its start, but its own image and the crash
+	// record: for the first image after a reset.
+	Wipe bool
+
+	// Next is the window of RAM, below this image, in which the program may place
+	// another image and start it (/dev/next): whole pages. Empty: it may not. An image
+	// that starts another leaves the crash record and the reset's cause to that one.
+	Next DeviceRange
+
+	// Stop are register writes that stop what could write to memory by itself, made
+	// before the next image is started, in order.
+	Stop [maxStops]RegisterWrite
+
 	// SiliconSetup are those that follow on silicon only: QEMU does not map every
 	// block, and an access would be an abort. ChipID is the address of the register
 	// that tells the two apart (IMX6ULRM 18.7, DIGPROG): QEMU's chip has revision 0,
@@ -51,10 +64,13 @@ type Config struct {
 	ChipID       uint32
 }
 
-const maxDeviceRanges = 32
+const (
+	maxDeviceRanges = 32
+	maxStops        = 8
+)
 
-// A DeviceRange is a run of device pages: addresses, multiples of 4096; End is
-// the first address after.
+// A DeviceRange is a run of pages, of devices or of RAM: addresses, multiples of 4096;
+// End is the first address after.
 type DeviceRange struct{ Start, End uint32 }
 
 // A RegisterWrite is one 32-bit write to a device register. The bits of Keep stay as

@@ -10,19 +10,14 @@ const (
 )
 
 func reasonName(reason uint32) string {
-	switch reason {
-	case diedExit:
-		return "program ended"
-	case diedSignal:
-		return "unhandled signal"
-	case diedKernel:
-		return "fault in the kernel"
-	case diedAbort:
-		return "asynchronous abort"
-	case diedWatchdog:
-		return "watchdog not serviced"
+	names := [...]string{
+		diedExit: "program ended", diedSignal: "unhandled signal", diedKernel: "fault in the kernel",
+		diedAbort: "asynchronous abort", diedWatchdog: "watchdog not serviced",
 	}
-	return "unknown"
+	if reason == 0 || reason >= uint32(len(names)) {
+		return "unknown"
+	}
+	return names[reason]
 }
 
 // A crashRecord lies at a fixed place in RAM that a reset leaves alone, and tells

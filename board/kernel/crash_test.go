@@ -108,7 +108,7 @@ func TestStateFits(t *testing.T) {
 		t.Errorf("a crash record is %d bytes, there is room for %d", n, crashSize)
 	}
 	parts := []struct{ start, size uint32 }{
-		{offL1, 0x4000}, {offImageL2, (imageLimit - ramStart) >> 20 << 10}, {offDevL2, numDeviceMiB << 10},
+		{offL1, 0x4000}, {offImageL2, imageSpan >> 20 << 10}, {offDevL2, numDeviceMiB << 10},
 		{offSelfL2, 1024}, {offVectors, pageSize}, {offFault, faultSize}, {offClock, pageSize},
 		{offStack, stackSize}, {offState, stateLimit}, {offCrash, crashSize},
 	}

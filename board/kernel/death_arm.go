@@ -52,7 +52,6 @@ func (k *kernel) dieAt(reason, code, pc, lr, sp, cpsr uint32) {
 	exitHost(reason, code)
 	k.watchdog.resetNow(k.clock.hz)
 	for { // should neither reset have worked, its timeout will
-		waitForInterrupt()
 	}
 }
 
@@ -136,7 +135,8 @@ func (k *kernel) returnAddress(pc uint32) bool {
 	return call&0x0f000000 == 0x0b000000 || call&0x0ffffff0 == 0x012fff30
 }
 
-// readCrash takes over the record that the previous boot may have left.
+// readCrash takes over the record that the previous boot may have left. An image that
+// starts another leaves it to that one too.
 func (k *kernel) readCrash() {
 	r := (*crashRecord)(at(crashAddr()))
 	size := uint32(unsafe.Sizeof(*r))
@@ -144,8 +144,10 @@ func (k *kernel) readCrash() {
 		return
 	}
 	copy(bytesAt(uint32(uintptr(unsafe.Pointer(&k.crash))), size), bytesAt(crashAddr(), size))
-	r.magic[0] = 0
-	cleanLine(crashAddr())
+	if k.next.End == 0 {
+		r.magic[0] = 0
+		cleanLine(crashAddr())
+	}
 }
 
 // kernelFault is where an exception in the kernel ends. frame points to the

@@ -1,27 +1,21 @@
 package kernel
 
 // /dev/mem hands out, at addresses that equal the physical ones, the device pages
-// that the board allows, and DMA memory: normal memory that is not cached. What a
-// device is told to read or write by DMA is beyond the kernel's control.
+// that the board allows; DMA memory and the hand-over block, which are normal memory
+// that is not cached; and the next image's window, which is cached. What a device is
+// told to read or write by DMA is beyond the kernel's control.
 
 // devicePages reports whether all pages of a range may be mapped.
 func (k *kernel) devicePages(page, n uint32) bool {
 	start, end := page<<pageShift, (page+n)<<pageShift
-	if start >= DMAStart && end <= DMAEnd && end > start {
-		return true
-	}
-	for own := range 2 {
-		addr := k.console.uart
-		if own == 1 {
-			addr = k.watchdog.base
-		}
-		if addr &^= pageSize - 1; addr >= start && addr < end {
+	for _, own := range [2]uint32{k.console.uart, k.watchdog.base} {
+		if own &^= pageSize - 1; own >= start && own < end {
 			return false
 		}
 	}
 	for i := range k.allowed {
 		if r := &k.allowed[i]; start >= r.Start && end <= r.End && end > start {
-			return deviceIndex(start) >= 0 && deviceIndex(end-1) >= 0
+			return true
 		}
 	}
 	return false
@@ -57,30 +51,35 @@ func (k *kernel) mapDevice(t *thread, addr, length, prot, flags, fd, offset uint
 	return offset << pageShift
 }
 
-// mapDevicePiece is a step of mmap of /dev/mem.
+// mapPass is how many pages one pass of mmap of /dev/mem maps: DMA memory is zeroed.
+const mapPass = 16
+
+// mapDevicePiece is a step of mmap of /dev/mem. It may be less than what it was asked
+// for, so it notes itself how far it has come.
 func mapDevicePiece(k *kernel, page, until, _, attr uint32) uint32 {
+	until = min(until, page+mapPass)
 	if !k.mem.set(page, until, attr) {
 		return eNOMEM
 	}
-	for ; page < until; page++ {
-		va := page << pageShift
-		bits := access(attr)
-		if va >= DMAStart {
-			p := k.makePTE(va)
-			if p == 0 {
-				return eNOMEM
-			}
-			store(p, va|pteUncached|bits&^pteRO)
-			syncPage(va)
-			clearBytes(va, pageSize)
-			store(p, va|pteUncached|bits)
-			k.dmaPages++
-		} else {
-			store(pte(va), va|pteDevice|bits)
+	for va := page << pageShift; va < until<<pageShift; va += pageSize {
+		p, kind := k.makePTE(va), uint32(pteDevice)
+		switch {
+		case p == 0:
+			return eNOMEM
+		case va >= DMAEnd:
+			kind = pteUncached
+		case va >= DMAStart:
+			kind = pteUncached
+			wipe(va+directOffset, va+directOffset+pageSize)
+		case va >= ramStart:
+			kind = pteNormal
 		}
+		store(p, va|kind|access(attr))
 		syncPage(va)
+		k.mapped += va >> 31 // RAM begins where bit 31 does
 	}
-	return 0
+	k.thread[k.current].done = until
+	return again
 }
 
 // unmapDevice takes device pages away from User mode.
@@ -89,9 +88,9 @@ func (k *kernel) unmapDevice(page, until uint32) {
 		va := page << pageShift
 		if p := pte(va); p == 0 {
 			continue
-		} else if va >= DMAStart {
+		} else if va >= ramStart {
 			store(p, 0)
-			k.dmaPages--
+			k.mapped--
 		} else {
 			store(p, va|pteDevice|ptePage|pteXN|ptePriv)
 		}

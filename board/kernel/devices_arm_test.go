@@ -2,15 +2,19 @@ package kernel
 
 import "testing"
 
-// TestDevicePages: only whole ranges that the board allows, and DMA memory; never
-// the console's or the watchdog's page, nor anything by arithmetic that wraps.
+// TestDevicePages: only whole ranges that the board allows, DMA memory, the hand-over
+// block and the next image's window; never the console's or the watchdog's page, nor
+// anything by arithmetic that wraps.
 func TestDevicePages(t *testing.T) {
 	k := new(kernel)
 	k.console.uart, k.watchdog.base = 0x02020000, 0x020bc000
-	k.allowed[0] = DeviceRange{0x02018000, 0x02028000}
-	k.allowed[1] = DeviceRange{0x020b8000, 0x020c0000}
-	k.allowed[2] = DeviceRange{0x30000000, 0x30001000} // has no second-level table
-	const dma, dmaEnd = DMAStart >> pageShift, DMAEnd >> pageShift
+	k.next = DeviceRange{0x8000f000, 0x82000000}
+	k.allow(&Config{Devices: [maxDeviceRanges]DeviceRange{
+		{0x02018000, 0x02028000},
+		{0x30000000, 0x30001000}, // has no second-level table
+		{0x020b8000, 0x020c0000},
+	}})
+	const dma, dmaEnd, handover = DMAStart >> pageShift, DMAEnd >> pageShift, HandoverStart >> pageShift
 	for _, c := range []struct {
 		page, n uint32
 		want    bool
@@ -18,9 +22,11 @@ func TestDevicePages(t *testing.T) {
 		{0x2018, 1, true}, {0x2018, 8, true}, {0x2018, 9, false}, {0x2017, 1, false}, {0x2017, 2, false},
 		{0x2020, 1, false}, {0x2021, 7, true}, {0x2021, 8, false},
 		{0x20b8, 4, true}, {0x20bb, 2, false}, {0x20bc, 1, false}, {0x20bd, 3, true},
-		{0x30000, 1, false}, {0xa01, 1, false}, {0, 1, false}, {0x80010, 1, false},
+		{0x30000, 1, false}, {0xa01, 1, false}, {0, 1, false}, {0x80000, 1, false},
 		{dma, 1, true}, {dma, dmaEnd - dma, true}, {dma, dmaEnd - dma + 1, false}, {dma - 1, 2, false},
-		{dmaEnd, 1, false}, {0xdff00, 1, false}, {0xfffff, 1, false}, {dma, 1 << 20, false}, {dma, 1<<20 - dma, false},
+		{handover, 1, true}, {handover, 16, true}, {handover, 17, false}, {handover - 1, 2, false}, {handover, 0, false},
+		{0x8000f, 1, true}, {0x8000e, 1, false}, {0x8000f, 0x81fff - 0x8000e, true}, {0x8000f, 0x81fff - 0x8000d, false},
+		{0x81fff, 1, true}, {0x82000, 1, false}, {0x9ff00, 1, false}, {0xdff00, 1, false}, {0xfffff, 1, false}, {dma, 1 << 20, false}, {dma, 1<<20 - dma, false},
 		{0x2018, 0, false}, {dma, 0, false},
 	} {
 		if got := k.devicePages(c.page, c.n); got != c.want {

@@ -17,7 +17,8 @@
 //   - files: /dev/null, /dev/irq/N (an interrupt line, with the ABI of Linux's
 //     UIO), /dev/mem (the device pages that the board allows, and DMA memory),
 //     /dev/urandom, /dev/seed, /dev/watchdog, /dev/kernel (statistics),
-//     /dev/crash (the previous boot's crash record); eventfd and epoll;
+//     /dev/crash (the previous boot's crash record), /dev/next (starts another
+//     image, where the board allows it); eventfd and epoll;
 //     descriptor 0 is always at its end, 1 and 2 are the console;
 //   - threads: up to [MaxThreads], first come first served with time slices,
 //     signals as in Linux, two processors reported (there is one).

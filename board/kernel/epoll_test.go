@@ -37,7 +37,7 @@ type world struct {
 // ready is a model of poll, for an eventfd.
 func (w *world) ready(fd uint32) uint32 {
 	ready := uint32(0)
-	if n := w.k.file[fd].count(); n > 0 {
+	if n := w.k.file[fd].count; n > 0 {
 		ready |= epollIn
 		if n < maxEventCount {
 			ready |= epollOut
@@ -64,7 +64,7 @@ func (w *world) write(fd uint32, n uint64) {
 }
 
 func (w *world) read(fd uint32) {
-	if f := &w.k.file[fd]; f.count() > 0 {
+	if f := &w.k.file[fd]; f.count > 0 {
 		f.eventRead()
 		w.k.notify(f, epollOut)
 		w.happened(fd, epollOut)
@@ -172,7 +172,7 @@ func (w *world) step(data uint64) error {
 	case 0, 1:
 		w.write(fd, 1)
 	case 2:
-		w.write(fd, maxEventCount-w.k.file[fd].count()) // full
+		w.write(fd, maxEventCount-w.k.file[fd].count) // full
 	case 3, 4:
 		w.read(fd)
 	case 5, 6, 7:
@@ -226,7 +226,7 @@ func TestEpollRoundRobin(t *testing.T) {
 	const n = 5
 	for i := range uint64(n) {
 		fd := k.newFile(fileEvent, oRdwr)
-		k.file[fd].setCount(1)
+		k.file[fd].count = 1
 		k.addItem(set, fd, epollIn, i)
 	}
 	for i := range uint64(3 * n) {
@@ -264,7 +264,7 @@ func TestEpollWakes(t *testing.T) {
 					}
 					for _, e := range got { // and deals with it
 						f := &k.file[fds[e.data]]
-						f.setCount(0)
+						f.count = 0
 						k.notify(f, epollOut)
 					}
 				} else {
@@ -273,7 +273,7 @@ func TestEpollWakes(t *testing.T) {
 				k.reschedule(0)
 			}
 			for _, fd := range fds {
-				if k.file[fd].count() > 0 {
+				if k.file[fd].count > 0 {
 					t.Fatalf("seed %d step %d: all sleep, and descriptor %d is ready", seed, step, fd)
 				}
 			}
@@ -306,7 +306,7 @@ func TestNotifyWakesReaders(t *testing.T) {
 	if !f.told {
 		t.Fatal("all know, but told is not set")
 	}
-	f.setCount(0)
+	f.count = 0
 	f.told = false // as block does
 	th := k.current
 	k.park(nodeWait+fd, never)

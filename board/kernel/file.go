@@ -14,14 +14,16 @@ const (
 	fileRandom
 	fileSeed
 	fileWatchdog
-	fileText // text of the kernel's: /dev/kernel, /dev/crash
+	fileNext // starts another image
+	fileKernel
+	fileCrash
 	fileHost // a file of the emulator's host; test images only
 )
 
 // A file is an open descriptor; there is no dup, so the two are one.
 type file struct {
 	kind  uint8
-	which uint8  // pipe number, or which text
+	which uint8  // pipe number, or efdSemaphore
 	fd    uint16 // its descriptor
 	told  bool   // all that watch it know that it is ready, and nobody waits for it
 	flags uint32 // access mode, O_NONBLOCK, O_APPEND, O_CLOEXEC
@@ -29,9 +31,7 @@ type file struct {
 
 	serial uint32 // tells files apart that have the same descriptor in turn
 
-	// The two halves of an eventfd's counter, or of the position in a host's file;
-	// low also counts the interrupts since the last read.
-	low, high uint32
+	count uint64 // an eventfd's; interrupts since the last read; position in a host's file
 }
 
 func (f *file) writable() bool { return f.flags&oAccessMode != oRdonly }
@@ -72,49 +72,43 @@ func (f *file) pollable() bool {
 	return false
 }
 
+func b2u(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 const maxEventCount = ^uint64(0) - 1
 
 // poll returns what a file is ready for.
 func (k *kernel) poll(f *file) uint32 {
 	switch f.kind {
 	case fileEvent:
-		ready := uint32(0)
-		if f.count() > 0 {
-			ready = epollIn
-		}
-		if f.count() < maxEventCount {
-			ready |= epollOut
-		}
-		return ready
+		return b2u(f.count > 0)*epollIn | b2u(f.count < maxEventCount)*epollOut
 	case fileInterrupt:
-		if f.low > 0 {
-			return epollIn | epollOut
-		}
-		return epollOut
+		return b2u(f.count > 0)*epollIn | epollOut
 	}
 	return k.pollPipe(f)
 }
 
-func (f *file) count() uint64     { return uint64(f.low) | uint64(f.high)<<32 }
-func (f *file) setCount(n uint64) { f.low, f.high = uint32(n), uint32(n>>32) }
-
 // eventRead takes the counter, or one of it in semaphore mode (which is 1). It
 // returns 0 if there is nothing to take.
 func (f *file) eventRead() uint64 {
-	n := f.count()
+	n := f.count
 	if f.which == efdSemaphore && n > 0 {
 		n = 1
 	}
-	f.setCount(f.count() - n)
+	f.count -= n
 	return n
 }
 
 // eventAdd adds to the counter; false if it would overflow.
 func (f *file) eventAdd(n uint64) bool {
-	sum := f.count() + n
+	sum := f.count + n
 	if sum < n || sum > maxEventCount {
 		return false
 	}
-	f.setCount(sum)
+	f.count = sum
 	return true
 }

@@ -12,24 +12,24 @@ func TestEventfd(t *testing.T) {
 		{0, true, 0}, {1, true, 1}, {1<<32 - 1, true, 1 << 32}, {maxEventCount - 1<<32, true, maxEventCount},
 		{1, false, maxEventCount}, {maxEventCount, false, maxEventCount}, {0, true, maxEventCount},
 	} {
-		if ok := f.eventAdd(s.add); ok != s.ok || f.count() != s.left {
-			t.Errorf("step %d: %v, %#x", i, ok, f.count())
+		if ok := f.eventAdd(s.add); ok != s.ok || f.count != s.left {
+			t.Errorf("step %d: %v, %#x", i, ok, f.count)
 		}
 	}
-	if n := f.eventRead(); n != maxEventCount || f.count() != 0 {
-		t.Errorf("read %#x, left %#x", n, f.count())
+	if n := f.eventRead(); n != maxEventCount || f.count != 0 {
+		t.Errorf("read %#x, left %#x", n, f.count)
 	}
 	f.which = efdSemaphore
-	f.setCount(1<<32 + 1)
+	f.count = 1<<32 + 1
 	for i := range 2 {
 		if n := f.eventRead(); n != 1 {
 			t.Errorf("semaphore read %d: %d", i, n)
 		}
 	}
-	if f.count() != 1<<32-1 {
-		t.Errorf("semaphore left %#x", f.count())
+	if f.count != 1<<32-1 {
+		t.Errorf("semaphore left %#x", f.count)
 	}
-	if f.setCount(0); f.eventRead() != 0 {
+	if f.count = 0; f.eventRead() != 0 {
 		t.Error("an empty semaphore gave something")
 	}
 }
@@ -42,10 +42,10 @@ func TestPoll(t *testing.T) {
 		want uint32
 	}{
 		{"eventfd, empty", file{kind: fileEvent}, epollOut},
-		{"eventfd, some", file{kind: fileEvent, high: 1}, epollIn | epollOut},
-		{"eventfd, full", file{kind: fileEvent, low: ^uint32(1), high: ^uint32(0)}, epollIn},
+		{"eventfd, some", file{kind: fileEvent, count: 1 << 32}, epollIn | epollOut},
+		{"eventfd, full", file{kind: fileEvent, count: maxEventCount}, epollIn},
 		{"interrupt, none", file{kind: fileInterrupt}, epollOut},
-		{"interrupt, one", file{kind: fileInterrupt, low: 1}, epollIn | epollOut},
+		{"interrupt, one", file{kind: fileInterrupt, count: 1}, epollIn | epollOut},
 		{"console", file{kind: fileConsole}, 0},
 	} {
 		if got := k.poll(&c.f); got != c.want {

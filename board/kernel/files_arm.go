@@ -40,7 +40,7 @@ func callRead(k *kernel, t *thread) uint32 {
 		return k.readPipe(t, f, addr, n)
 	case fileRandom:
 		return k.randomBytes(t, addr, n)
-	case fileText:
+	case fileKernel, fileCrash:
 		return k.readText(f, addr, n)
 	case fileHost:
 		return k.hostRead(f, addr, n)
@@ -67,6 +67,8 @@ func (k *kernel) sysWriteFile(t *thread, fd, addr, n uint32) uint32 {
 	case fileWatchdog:
 		k.watchdog.service()
 		return n
+	case fileNext:
+		return k.writeNext(addr, n)
 	case fileHost:
 		return k.hostWrite(f, addr, n)
 	}
@@ -87,7 +89,7 @@ func (k *kernel) readEvent(t *thread, f *file, fd, addr, n uint32) uint32 {
 	switch {
 	case n < 8:
 		return eINVAL
-	case f.low|f.high == 0:
+	case f.count == 0:
 		return k.block(t, f, fd)
 	case !k.canWrite(addr, 8):
 		return eFAULT
@@ -118,15 +120,12 @@ func callWrite(k *kernel, t *thread) uint32 {
 		}
 		low, high = load(t.regs.r[1]), load(t.regs.r[1]+4)
 	}
-	if low&high == ^uint32(0) {
+	switch {
+	case low&high == ^uint32(0):
 		return eINVAL
-	}
-	if sum := f.low + low; f.high|high == 0 && sum >= low {
-		f.low = sum
-	} else if !f.eventAdd(uint64(low) | uint64(high)<<32) {
+	case !f.eventAdd(uint64(low) | uint64(high)<<32):
 		return k.block(t, f, fd)
-	}
-	if !f.told {
+	case !f.told:
 		k.notify(f, epollIn)
 	}
 	return 8
@@ -139,13 +138,13 @@ func (k *kernel) readInterrupt(t *thread, f *file, fd, addr, n uint32) uint32 {
 	switch {
 	case n < 4:
 		return eINVAL
-	case f.low == 0:
+	case f.count == 0:
 		return k.block(t, f, fd)
 	case !k.canWrite(addr, 4):
 		return eFAULT
 	}
-	store(addr, f.low)
-	f.low = 0
+	store(addr, uint32(f.count))
+	f.count = 0
 	return 4
 }
 
@@ -193,17 +192,14 @@ func (k *kernel) writeConsole(t *thread, f *file, fd, addr, n uint32) uint32 {
 		return n
 	case t.done == limit:
 		return again
+	case !f.blocks() && t.done == 0:
+		return eAGAIN
 	case !f.blocks():
-		if t.done == 0 {
-			return eAGAIN
-		}
 		return t.done
+	case t.done == 0:
+		return k.await(t, nodeConsole, never, restartSys)
 	}
-	interrupted := t.done
-	if interrupted == 0 {
-		interrupted = restartSys
-	}
-	return k.await(t, nodeConsole, never, interrupted)
+	return k.await(t, nodeConsole, never, t.done)
 }
 
 // maxSeed is how many bytes of a seed one write takes; minSeed makes the
@@ -239,15 +235,9 @@ func (k *kernel) writeSeed(t *thread, addr, n uint32) uint32 {
 	return n
 }
 
-// Texts that the kernel offers as files.
-const (
-	textKernel = iota
-	textCrash
-)
-
 func (k *kernel) readText(f *file, addr, n uint32) uint32 {
 	k.text.n = 0
-	if f.which == textCrash {
+	if f.kind == fileCrash {
 		k.crashText()
 	} else {
 		k.statistics()
@@ -300,13 +290,6 @@ func (k *kernel) statistics() {
 	t.line("reset.wrsr", k.reset.wrsr)
 }
 
-func b2u(b bool) uint32 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
 // maxPath bounds a path, its final zero included.
 const maxPath = 256
 
@@ -342,7 +325,7 @@ func (k *kernel) sysOpenAt(dir, path, flags uint32) uint32 {
 	if n > uint32(len(irq)) && pathIs(path, uint32(len(irq)), irq) {
 		return k.openLine(lineNumber(path+uint32(len(irq)), n-uint32(len(irq))), flags)
 	}
-	kind, which, mode := uint8(fileFree), uint8(0), uint32(oRdonly)
+	kind, mode := uint8(fileFree), uint32(oRdonly)
 	switch {
 	case pathIs(path, n, "/dev/null"):
 		kind, mode = fileNull, oRdwr
@@ -354,10 +337,14 @@ func (k *kernel) sysOpenAt(dir, path, flags uint32) uint32 {
 		kind, mode = fileSeed, oWronly
 	case pathIs(path, n, "/dev/watchdog"):
 		kind, mode = fileWatchdog, oWronly
+	case pathIs(path, n, "/dev/next"):
+		if kind, mode = fileNext, oWronly; k.next.End == 0 {
+			return ePERM
+		}
 	case pathIs(path, n, "/dev/kernel"):
-		kind, which = fileText, textKernel
+		kind = fileKernel
 	case pathIs(path, n, "/dev/crash"):
-		kind, which = fileText, textCrash
+		kind = fileCrash
 	default:
 		return k.hostOpen(path, n, flags)
 	}
@@ -365,9 +352,8 @@ func (k *kernel) sysOpenAt(dir, path, flags uint32) uint32 {
 		return eACCES
 	}
 	fd := k.newFile(kind, flags)
-	if f := k.openFile(fd); f != nil {
-		f.which = which
-		k.watchdog.open = k.watchdog.open || kind == fileWatchdog
+	if kind == fileWatchdog && !isError(fd) {
+		k.watchdog.open = true
 	}
 	return fd
 }
@@ -412,7 +398,7 @@ func callEventfd2(k *kernel, t *thread) uint32 {
 	}
 	fd := k.newFile(fileEvent, flags&^oAccessMode|oRdwr)
 	if f := k.openFile(fd); f != nil {
-		f.low, f.which = count, uint8(flags&efdSemaphore)
+		f.count, f.which = uint64(count), uint8(flags&efdSemaphore)
 	}
 	return fd
 }
@@ -427,10 +413,7 @@ func callFcntl(k *kernel, t *thread) uint32 {
 	case fGetfd:
 		return b2u(f.flags&oCloexec != 0)
 	case fSetfd:
-		f.flags &^= oCloexec
-		if arg&1 != 0 {
-			f.flags |= oCloexec
-		}
+		f.flags = f.flags&^oCloexec | arg&1*oCloexec
 		return 0
 	case fGetfl:
 		return f.flags &^ oCloexec
@@ -514,24 +497,21 @@ func callEpollCtl(k *kernel, t *thread) uint32 {
 		return eINVAL
 	}
 	n, watched := k.findItem(epoll, fd)
-	switch op {
-	case epollCtlAdd:
-		if watched {
-			return eEXIST
-		}
+	switch {
+	case op < epollCtlAdd || op > epollCtlMod:
+		return eINVAL
+	case op == epollCtlAdd && watched:
+		return eEXIST
+	case op == epollCtlAdd:
 		return k.addItem(epoll, fd, events, data)
-	case epollCtlMod, epollCtlDel:
-		if !watched {
-			return eNOENT
-		}
-		if op == epollCtlMod {
-			k.changeItem(n, events, data)
-		} else {
-			k.removeItem(n)
-		}
-		return 0
+	case !watched:
+		return eNOENT
+	case op == epollCtlMod:
+		k.changeItem(n, events, data)
+	default:
+		k.removeItem(n)
 	}
-	return eINVAL
+	return 0
 }
 
 func callEpollPwait(k *kernel, t *thread) uint32 {

@@ -11,10 +11,12 @@ type frames struct {
 	peakUsed uint32
 }
 
-type frameRange struct{ next, end uint32 } // physical addresses
+// A frameRange has handed out its pages from start to next at least once. All are
+// physical addresses.
+type frameRange struct{ start, next, end uint32 }
 
 func (f *frames) addRange(i int, start, end uint32) {
-	f.fresh[i].next, f.fresh[i].end = start, end
+	f.fresh[i] = frameRange{start, start, end}
 	f.total += (end - start) >> pageShift
 }
 

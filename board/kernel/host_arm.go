@@ -100,7 +100,7 @@ func (k *kernel) hostRead(f *file, addr, n uint32) uint32 {
 	if left > n {
 		return eIO
 	}
-	f.low += n - left
+	f.count += uint64(n - left)
 	return n - left
 }
 
@@ -113,7 +113,7 @@ func (k *kernel) hostWrite(f *file, addr, n uint32) uint32 {
 	if left > n {
 		return eIO
 	}
-	f.low += n - left
+	f.count += uint64(n - left)
 	return n - left
 }
 
@@ -172,14 +172,14 @@ func (k *kernel) hostSeek(fd, offset, whence uint32) uint32 {
 	pos := offset
 	switch whence {
 	case 1:
-		pos += f.low
+		pos += uint32(f.count)
 	case 2:
 		pos += k.hostLength(f)
 	}
 	if int32(pos) < 0 || k.semi(semiSeek, f.arg, pos, 0) != 0 {
 		return eINVAL
 	}
-	f.low = pos
+	f.count = uint64(pos)
 	return pos
 }
 

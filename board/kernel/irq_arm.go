@@ -84,7 +84,7 @@ func (k *kernel) fileInterrupt(n uint32) {
 	k.disableLine(n)
 	if n < numLines && k.irq.owner[n] != 0 {
 		f := &k.file[uint32(k.irq.owner[n])-1]
-		f.low++
+		f.count++
 		k.notify(f, epollIn)
 		k.work |= workSchedule
 	}

@@ -5,21 +5,29 @@ package kernel
 //
 //	0x00900000  devices, each page on request (virtual = physical)
 //	0x10000000  mmap area of User mode
-//	0x8000f000  image: ELF header, text, read-only data, data, BSS on demand
+//	0x8000f000  image: ELF header, text, read-only data, data, BSS on demand. It
+//	            lies where it was linked to: the bootloader's begins at 0x9800f000
 //	0x9f000000  DMA memory, uncached, on request (virtual = physical)
+//	0x9fef0000  hand-over block, uncached, on request (virtual = physical)
 //	0xc0000000  kernel's own view of RAM (physical + 0x40000000)
 //	0xdff00000  kernel region: tables, vectors, stack, state, crash record
 const (
 	ramStart = 0x80000000
 	ramEnd   = 0xa0000000
 
-	imageStart = 0x8000f000 // first loaded byte: the ELF header's page
-	imageLimit = 0x84000000 // image and BSS end below
+	// An image with its BSS lies within imageSpan bytes of RAM, whose start is a
+	// multiple of that: so many second-level tables the kernel's region has.
+	imageSpan = 64 * mib
 
 	// DMAStart and DMAEnd bound the physical memory that /dev/mem hands out as
 	// uncached memory for devices to read and write.
 	DMAStart = 0x9f000000
-	DMAEnd   = 0x9ff00000
+	DMAEnd   = HandoverStart
+
+	// HandoverStart and HandoverEnd bound the physical memory that one image leaves
+	// to the next. /dev/mem maps it, uncached, with what it holds.
+	HandoverStart = 0x9fef0000
+	HandoverEnd   = 0x9ff00000
 
 	kernelRegion = 0x9ff00000 // physical; the last MiB of RAM
 	directOffset = 0x40000000 // kernel's view of RAM: virtual - physical
@@ -75,4 +83,14 @@ func deviceIndex(addr uint32) int {
 		return int(addr>>20) - 0x020 + 1
 	}
 	return -1
+}
+
+// An imageLayout tells where the parts of the image lie. They are those of the
+// ELF program headers, which the linker puts into the image's first page.
+type imageLayout struct {
+	start     uint32 // the page with the headers
+	textEnd   uint32 // from start: executable
+	dataStart uint32 // from textEnd: read only; from here: writable
+	fileEnd   uint32 // the rest is BSS
+	end       uint32
 }

@@ -41,7 +41,7 @@ func (k *kernel) makePTE(va uint32) uint32 {
 	if !ok {
 		return 0
 	}
-	clearBytes(pa+directOffset, pageSize)
+	wipe(pa+directOffset, pa+directOffset+pageSize)
 	group := uint32(regionVA + offL1 + va>>22<<4)
 	for i := uint32(0); i < 4; i++ {
 		store(group+i*4, (pa+i*1024)|l1Table)
@@ -73,7 +73,7 @@ func (k *kernel) pageIn(va uint32, write bool) bool {
 	if !ok {
 		return false
 	}
-	clearBytes(pa+directOffset, pageSize)
+	wipe(pa+directOffset, pa+directOffset+pageSize)
 	store(p, pa|pteNormal|access(attr))
 	syncPage(va)
 	k.count.faults++
@@ -103,11 +103,7 @@ func (k *kernel) canAccess(addr, n uint32, write bool) bool {
 		return false
 	}
 	for page := addr &^ (pageSize - 1); page <= addr+n-1; page += pageSize {
-		fault := userCanRead(page)
-		if write {
-			fault = userCanWrite(page)
-		}
-		if fault&1 != 0 && !k.pageIn(page, write) {
+		if userFault(page, write) != 0 && !k.pageIn(page, write) {
 			return false
 		}
 	}
@@ -248,17 +244,15 @@ func callMmap(k *kernel, t *thread) uint32 {
 		return k.mapDevice(t, addr, length, prot, flags, fd, offset)
 	}
 	n, ok := pages(length)
-	if length == 0 {
-		return eINVAL
-	}
-	if !ok || n > areaEnd>>pageShift {
-		return eNOMEM
-	}
 	kind := flags & mapTypeMask
-	if kind != mapPrivate && kind != mapShared {
+	switch {
+	case length == 0:
 		return eINVAL
-	}
-	if prot&protExec != 0 {
+	case !ok || n > areaEnd>>pageShift:
+		return eNOMEM
+	case kind != mapPrivate && kind != mapShared:
+		return eINVAL
+	case prot&protExec != 0:
 		return eACCES // nothing but the image is ever executable
 	}
 	attr := prot&attrProt | attrAnonymous
@@ -282,27 +276,22 @@ func callMmap(k *kernel, t *thread) uint32 {
 
 // mapFixedAt replaces what lies at addr, piece by piece.
 func (k *kernel) mapFixedAt(t *thread, addr, n, attr, flags uint32) uint32 {
-	if addr < areaStart {
-		return eINVAL
-	}
 	page := addr >> pageShift
-	if page >= areaEnd>>pageShift || areaEnd>>pageShift-page < n {
-		return eNOMEM
-	}
-	if addr&(pageSize-1) != 0 {
+	switch {
+	case addr < areaStart:
 		return eINVAL
-	}
-	if flags&mapFixedNoreplace != 0 {
-		switch {
-		case !k.mem.free(page, page+n):
-			return eEXIST
-		case !k.mem.set(page, page+n, attr):
-			return eNOMEM
+	case page >= areaEnd>>pageShift || areaEnd>>pageShift-page < n:
+		return eNOMEM
+	case addr&(pageSize-1) != 0:
+		return eINVAL
+	case flags&mapFixedNoreplace == 0:
+		if r := k.overPages(t, page, page+n, unmapPiece, attr); r != 0 {
+			return r
 		}
-		return addr
-	}
-	if r := k.overPages(t, page, page+n, unmapPiece, attr); r != 0 {
-		return r
+	case !k.mem.free(page, page+n):
+		return eEXIST
+	case !k.mem.set(page, page+n, attr):
+		return eNOMEM
 	}
 	return addr
 }

@@ -10,11 +10,14 @@ const (
 	wdogWRSR  = 0x4
 )
 
-// read reads the cause, and clears it, so that the next boot sees its own only.
+// read reads the cause, and clears it, so that the next boot sees its own only. An
+// image that starts another leaves it to that one.
 func (r *resetCause) read(c *Config) {
 	r.wrsr = uint32(readReg16(c.Watchdog + wdogWRSR))
 	if c.ResetController != 0 {
 		r.srsr = readReg(c.ResetController + srcSRSR)
-		writeReg(c.ResetController+srcSRSR, r.srsr&srsrClear)
+		if c.Next.End == 0 {
+			writeReg(c.ResetController+srcSRSR, r.srsr&srsrClear)
+		}
 	}
 }

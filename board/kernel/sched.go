@@ -202,11 +202,7 @@ func (k *kernel) charge(now uint64) {
 		k.count.idle += used
 		return
 	}
-	if used >= uint64(t.slice) {
-		t.slice = 0
-	} else {
-		t.slice -= uint32(used)
-	}
+	t.slice -= uint32(min(used, uint64(t.slice)))
 }
 
 // deliverable reports whether a signal waits that the thread does not block.
@@ -275,10 +271,7 @@ func (k *kernel) newThread() (th uint32, ok bool) {
 		return 0, false
 	}
 	for {
-		k.lastTid++
-		if k.lastTid > maxTid {
-			k.lastTid = firstTid
-		}
+		k.lastTid = k.lastTid%maxTid + firstTid
 		th = k.lastTid % MaxThreads
 		if k.thread[th].state == threadFree {
 			break

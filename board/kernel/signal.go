@@ -1,7 +1,7 @@
 package kernel
 
-// An action is what a program wants done with a signal
-// (struct sigaction, asm/signal.h).
+// An action is what a program wants done with a signal, laid out as Linux's struct
+// sigaction (asm/signal.h).
 type action struct {
 	handler, flags, restorer uint32
 	mask                     uint64

@@ -1,5 +1,7 @@
 package kernel
 
+import "unsafe"
+
 // The frame that a signal handler gets (struct rt_sigframe, arch/arm/kernel/
 // signal.h): siginfo, then ucontext, with the registers of the interrupted code
 // and its floating-point state.
@@ -13,8 +15,7 @@ const (
 	contextSize   = 744
 	contextStack  = 8  // stack_t: pointer, flags, size
 	contextTrap   = 20 // trap number, error code, old mask
-	contextRegs   = 32 // r0 to pc
-	contextCPSR   = 96
+	contextRegs   = 32 // as in [registers]
 	contextFault  = 100
 	contextMask   = 104
 	contextVFP    = 232 // magic, size, d0 to d31, FPSCR
@@ -90,11 +91,7 @@ func (k *kernel) deliver(t *thread, sig, code, addr, status uint32) {
 	uc := sp + infoSize
 	t.storeAltStack(uc + contextStack)
 	store(uc+contextTrap+4, status)
-	for i := range t.regs.r {
-		store(uc+contextRegs+uint32(i)*4, t.regs.r[i])
-	}
-	store(uc+contextRegs+15*4, t.regs.pc)
-	store(uc+contextCPSR, t.regs.cpsr)
+	*(*registers)(at(uc + contextRegs)) = t.regs
 	store(uc+contextFault, addr)
 	if t.hasSaved {
 		store64(uc+contextMask, t.savedMask)
@@ -128,11 +125,8 @@ func (k *kernel) sysSigreturn(t *thread) uint32 {
 	if sp&7 != 0 || !k.canRead(sp, frameSize) || load(uc+contextVFP) != vfpMagic || load(uc+contextVFP+4) != vfpRecordSize {
 		k.die(diedSignal, sigSEGV)
 	}
-	for i := range t.regs.r {
-		t.regs.r[i] = load(uc + contextRegs + uint32(i)*4)
-	}
-	t.regs.pc = load(uc + contextRegs + 15*4)
-	t.regs.cpsr = load(uc+contextCPSR)&cpsrFlags | cpsrUser | cpsrFIQ
+	t.regs = *(*registers)(at(uc + contextRegs))
+	t.regs.cpsr = t.regs.cpsr&cpsrFlags | cpsrUser | cpsrFIQ
 	t.mask = load64(uc+contextMask) &^ unblockable
 	k.work |= workSignals
 	loadFPU((*[65]uint32)(at(uc + contextVFP + 8)))
@@ -190,7 +184,7 @@ func callSigaltstack(k *kernel, t *thread) uint32 {
 
 func callSigaction(k *kernel, t *thread) uint32 {
 	sig, set, old, size := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3]
-	const actionSize = 20
+	const actionSize = uint32(unsafe.Sizeof(action{}))
 	if size != 8 {
 		return eINVAL
 	}
@@ -203,17 +197,14 @@ func callSigaction(k *kernel, t *thread) uint32 {
 	a := &k.action[sig]
 	var n action
 	if set != 0 {
-		n.handler, n.flags, n.restorer = load(set), load(set+4), load(set+8)
-		n.mask = load64(set+12) &^ unblockable
+		n = *(*action)(at(set))
+		n.mask &^= unblockable
 	}
 	if old != 0 {
 		if !k.canWrite(old, actionSize) {
 			return eFAULT
 		}
-		store(old, a.handler)
-		store(old+4, a.flags)
-		store(old+8, a.restorer)
-		store64(old+12, a.mask)
+		*(*action)(at(old)) = *a
 	}
 	if set != 0 {
 		*a = n

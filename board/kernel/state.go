@@ -31,14 +31,16 @@ type kernel struct {
 	count      counters
 
 	mayBlockForSeed bool   // the board can seed: getrandom waits for it
-	dmaPages        uint32 // pages of DMA memory that are mapped
+	mapped          uint32 // pages of RAM that /dev/mem has mapped
 	watchdog        watchdog
 	reset           resetCause
 	clock           clock
 	frames          frames
-	filePages       uint32 // pages of the image that its file holds
+	image           imageLayout
 	symbols         imageSymbols
-	allowed         [maxDeviceRanges]DeviceRange
+	allowed         [maxDeviceRanges + 3]DeviceRange // what /dev/mem maps
+	next            DeviceRange                      // where the next image goes; empty: there is none
+	stop            [maxStops + 3]RegisterWrite      // stop what runs beside the processor
 	random          generator
 	irq             interrupts
 	timers          timers

@@ -30,11 +30,17 @@ const (
 	maxWatchdogSeconds = 128
 )
 
+// start starts the watchdog. One that an image before has started, with the same time,
+// is left as it is: its enable bit can be written once (IMX6ULRM 59.8.1), and QEMU clears
+// it at the second time.
 func (w *watchdog) start(seconds uint32) {
 	seconds = min(max(seconds, 2), maxWatchdogSeconds)
 	writeReg16(w.base+wdogWMCR, 0) // or the power-down counter resets after 16 s
 	writeReg16(w.base+wdogWICR, wicrWIE|wicrWTIS|preReset)
-	writeReg16(w.base+wdogWCR, uint16((seconds*2-1)<<wcrWT|wcrWDA|wcrSRS|wcrWDT|wcrWDE))
+	control := uint16((seconds*2-1)<<wcrWT | wcrWDA | wcrSRS | wcrWDT | wcrWDE)
+	if readReg16(w.base+wdogWCR) != control {
+		writeReg16(w.base+wdogWCR, control)
+	}
 	w.service()
 }
 

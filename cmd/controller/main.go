@@ -12,6 +12,7 @@ import (
 
 	"nitro/board"
 	"nitro/board/cpu/counter"
+	"nitro/board/phase"
 )
 
 func main() {
@@ -19,7 +20,7 @@ func main() {
 	log.SetPrefix("controller: ")
 	log.SetOutput(os.Stdout)
 	log.Printf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH)
-	reportReset()
+	phase.ReportReset()
 	if err := run(); err != nil {
 		log.Fatalf("%v", err)
 	}
@@ -31,28 +32,27 @@ func run() error {
 	var b board.Board
 	var f firmware
 	var instructionTime uint64 // ns, if an emulator counts instructions
-	for _, p := range []phase{
-		{"board", func() (err error) {
+	err := phase.Run(&instructionTime, []phase.Phase{
+		{Name: "board", Do: func() (err error) {
 			b, err = open()
 			if err == nil && b.Emulated() {
 				instructionTime = counter.InstructionTime()
 			}
 			return err
 		}},
-		{"self-test", selfTest},
-		{"host held", func() error { return checkHeld(b.ResetLines()) }},
-		{"random numbers", func() error { return seed(b) }},
-		{"clock", func() error { return setClock(b.Clock()) }},
-		{"card", func() error { return f.openCard(b) }},
-		{"network", func() error { return f.openPorts(b) }},
-		{"identity", func() error { return f.makeIdentity(b) }},
-		{"https", f.serve},
-	} {
-		if err := p.run(&instructionTime); err != nil {
-			return err
-		}
+		{Name: "self-test", Do: selfTest},
+		{Name: "host held", Do: func() error { return checkHeld(b.ResetLines()) }},
+		{Name: "random numbers", Do: func() error { return seed(b) }},
+		{Name: "clock", Do: func() error { return setClock(b.Clock()) }},
+		{Name: "card", Do: func() error { return f.openCard(b) }},
+		{Name: "network", Do: func() error { return f.openPorts(b) }},
+		{Name: "identity", Do: func() error { return f.makeIdentity(b) }},
+		{Name: "https", Do: f.serve},
+	}...)
+	if err != nil {
+		return err
 	}
-	report("from power-on", counts{}, kernelCounts(), instructionTime)
+	phase.Report("from power-on", phase.Counts{}, phase.Count(), instructionTime)
 	announceReady()
 	go f.reportAddress()
 	go blink(b.StatusLED())

@@ -18,7 +18,7 @@ type promise struct {
 }
 
 var promises = []promise{
-	{"text cannot be written", func() error { return faults(func() { poke(functionAddress(reportReset)) }) }},
+	{"text cannot be written", func() error { return faults(func() { poke(functionAddress(announceReady)) }) }},
 	{"constants cannot be written", func() error { return faults(func() { poke(uintptr(unsafe.Pointer(unsafe.StringData(constant)))) }) }},
 	{"page 0 is not there", func() error { return faults(func() { poke(0) }) }},
 	{"kernel memory is out of reach", func() error { return faults(func() { peek(0xdff20000) }) }},

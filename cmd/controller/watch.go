@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"nitro/board"
+	"nitro/board/phase"
 )
 
 // Times of the watchdog's service, of the status line, and of the lamp.
@@ -32,7 +33,7 @@ func watch() error {
 		time.Sleep(service)
 		if time.Since(last) >= status {
 			last = time.Now()
-			log.Print(kernelCounts())
+			log.Print(phase.Count())
 		}
 	}
 }

@@ -23,8 +23,11 @@ func build(t *testing.T, path, tags string) *Image {
 const hello = Smallest
 
 func TestKernelCode(t *testing.T) {
-	for _, path := range []string{hello, "internal/kernelcheck/testdata/large"} {
-		m := build(t, path, "")
+	for _, image := range []struct{ path, tags string }{
+		{hello, ""}, {"internal/kernelcheck/testdata/large", ""}, {hello, "bootloader"},
+	} {
+		path := image.path
+		m := build(t, path, image.tags)
 		w := m.From(KernelRules(), Roots...)
 		for _, p := range w.Problems {
 			t.Errorf("%s: %s", path, p)
@@ -43,7 +46,7 @@ func checkReached(t *testing.T, w *Walk) {
 	}
 	t.Logf("%d functions, %d instructions", len(w.Reached), insns)
 	for _, name := range []string{"trap", "boot", "buildTables", "kernelFault", "callFutex",
-		"callEpollPwait", "unmapPiece", "mapDevicePiece", "saveFPU", "(*kernel).schedule", "(*kernel).dieAt"} {
+		"callEpollPwait", "leaveFor", "cachesOff", "unmapPiece", "mapDevicePiece", "saveFPU", "(*kernel).schedule", "(*kernel).dieAt"} {
 		if w.Reached["nitro/board/kernel."+name] == nil {
 			t.Errorf("the walk did not come to %s", name)
 		}

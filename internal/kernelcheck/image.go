@@ -16,20 +16,27 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"sort"
+	"strings"
 	"time"
+
+	"nitro/internal/metal"
 )
 
 // buildLimit bounds a build of an image.
 const buildLimit = 5 * time.Minute
 
 // Build links the program at path, relative to the module's root, as the Makefile
-// links images. Tags are build tags.
+// links images. Tags are build tags; bootloader among them links it as that is.
 func Build(root, path, tags, out string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", tags,
-		"-ldflags", "-T 0x80010000 -E cpuentry -R 0x1000", "-o", out, "./"+path)
+	link := metal.LinkFlags
+	if slices.Contains(strings.Split(tags, ","), "bootloader") {
+		link = metal.BootloaderLinkFlags
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-tags", tags, "-ldflags", link, "-o", out, "./"+path)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0")
 	if said, err := cmd.CombinedOutput(); err != nil {

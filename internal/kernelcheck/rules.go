@@ -10,7 +10,7 @@ func KernelRules() Rules {
 		Own: "nitro/board/",
 		Static: map[string]bool{
 			"cpuentry": true, "enterKernel": true, "leave": true, "vecUndefined": true, "vecCall": true, "vecPrefetch": true,
-			"vecData": true, "vecInterrupt": true, "vecFast": true,
+			"vecData": true, "vecInterrupt": true, "vecFast": true, "wipe": true,
 		},
 		Leaves: map[string]bool{
 			"runtime.memclrNoHeapPointers": false, "runtime.memmove": false, "runtime.duffzero": false, "runtime.duffcopy": false,
@@ -25,7 +25,10 @@ func KernelRules() Rules {
 		Float: map[string]bool{
 			k + "saveFPU": true, k + "loadFPU": true, k + "resetFPU": true, "nitro/board/cpu.start": true,
 		},
-		Jumps: map[string]map[uint32]bool{"runtime.udiv": {0xe28bf000: true}}, // its link register lies in R11
+		Jumps: map[string]map[uint32]bool{
+			"runtime.udiv": {0xe28bf000: true}, // its link register lies in R11
+			k + "leaveFor": {0xe12fff1c: true}, // to the next image
+		},
 		Calls: map[string]string{"vecCall": k + "calls", k + "(*kernel).overPages": ""},
 		Data: map[string][]string{
 			// boot reads the board's description before any code runs in User mode.

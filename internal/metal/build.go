@@ -18,8 +18,12 @@ import (
 
 // LinkFlags are what makes a linux/arm Go program an image: it is linked to where
 // the boot chain loads it, begins at the board's entry symbol, and its segments
-// start on pages, so that each can have rights of its own.
-const LinkFlags = "-T 0x80010000 -E cpuentry -R 0x1000"
+// start on pages, so that each can have rights of its own. The bootloader lies where it
+// does not overlap the image that it starts.
+const (
+	LinkFlags           = "-T 0x80010000 -E cpuentry -R 0x1000"
+	BootloaderLinkFlags = "-T 0x98010000 -E cpuentry -R 0x1000"
+)
 
 // buildLimit bounds one build. The longest, of the runtime's tests with an empty
 // cache, takes about a minute on two busy cores.
@@ -31,6 +35,10 @@ type Build struct {
 	Test    bool     // tag boardtest: semihosting, traces with user memory
 	Torment bool     // tag boardtorment: a timer interrupt every 150 us, and injected SIGURG
 	Symbols bool     // keep the debugger's information
+
+	// Bootloader: tag bootloader, linked to where the bootloader lies: an image that
+	// may start another.
+	Bootloader bool
 }
 
 // Image builds the program pkg (an import path, or a path that starts with a dot)
@@ -81,6 +89,9 @@ const board = "nitro/board/evk"
 // compile runs the go command in the module's folder.
 func (b Build) compile(ctx context.Context, root, out, pkg string, args ...string) error {
 	tags, link := b.Tags, LinkFlags
+	if b.Bootloader {
+		tags, link = append(tags[:len(tags):len(tags)], "bootloader"), BootloaderLinkFlags
+	}
 	if b.Test {
 		tags = append(tags[:len(tags):len(tags)], "boardtest")
 	}
@@ -97,10 +108,10 @@ func (b Build) compile(ctx context.Context, root, out, pkg string, args ...strin
 	return checkSize(out)
 }
 
-// imageLimit is where images must end, zeroed variables included (board/kernel,
-// layout.go). The kernel stops without a word at one that does not: it has no
-// console yet.
-const imageLimit uint64 = 0x84000000
+// imageSpan is the unit of RAM that an image, zeroed variables included, must lie in
+// (board/kernel, layout.go). The kernel stops without a word at one that does not: it
+// has no console yet.
+const imageSpan uint64 = 64 << 20
 
 func checkSize(image string) error {
 	f, err := elf.Open(image)
@@ -109,8 +120,9 @@ func checkSize(image string) error {
 	}
 	defer f.Close()
 	for _, p := range f.Progs {
-		if end := p.Vaddr + p.Memsz; p.Type == elf.PT_LOAD && end > imageLimit {
-			return fmt.Errorf("metal: %s: the image ends at %#x, and must end below %#x: make its variables smaller", image, end, imageLimit)
+		limit := f.Entry&^(imageSpan-1) + imageSpan
+		if end := p.Vaddr + p.Memsz; p.Type == elf.PT_LOAD && end > limit {
+			return fmt.Errorf("metal: %s: the image ends at %#x, and must end below %#x: make its variables smaller", image, end, limit)
 		}
 	}
 	return nil

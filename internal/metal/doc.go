@@ -11,6 +11,8 @@
 // A package whose tests want more than the bare board, such as a device on a bus,
 // lists the emulator's arguments in testdata/qemu.args.
 //
+// Fuzz targets with kept inputs are left out: the board cannot list their folders.
+//
 // On the board there are no other processes, no sockets and no directories.
 // Packages of this module that start programs are told apart by their import of
 // os/exec, and named in the report. Which tests of the standard library run is

@@ -42,6 +42,20 @@ func (p *Package) StartsPrograms() bool {
 		(slices.Contains(p.Imports, exec) || slices.Contains(p.TestImports, exec) || slices.Contains(p.XTestImports, exec))
 }
 
+// corpora gives patterns of the package's fuzz targets that have kept inputs (go help
+// fuzz: testdata/fuzz). They run on the machine that builds: the board cannot list a
+// folder, and testing fails a target whose folder it cannot read.
+func (p *Package) corpora() (patterns []string) {
+	targets, err := os.ReadDir(filepath.Join(p.Dir, "testdata", "fuzz"))
+	if err != nil {
+		return nil // none are kept
+	}
+	for _, t := range targets {
+		patterns = append(patterns, "^"+regexp.QuoteMeta(t.Name())+"$")
+	}
+	return patterns
+}
+
 // argsFile holds, an argument a line, what a package's tests want of the emulator
 // beside the board itself, such as devices on its buses. {64M:card.img} within an
 // argument stands for a file of that name and of 64 MiB, all zeros, made for the run.

@@ -45,3 +45,19 @@ func TestPackageArgs(t *testing.T) {
 		t.Error("a list that cannot be read was taken for none")
 	}
 }
+
+// TestCorpora: a fuzz target with kept inputs is named, one without is not.
+func TestCorpora(t *testing.T) {
+	p := &Package{Dir: t.TempDir()}
+	if got := p.corpora(); got != nil {
+		t.Errorf("no folder: %q", got)
+	}
+	for _, name := range []string{"FuzzOne", "FuzzTwo"} {
+		if err := os.MkdirAll(filepath.Join(p.Dir, "testdata", "fuzz", name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := p.corpora(), []string{"^FuzzOne$", "^FuzzTwo$"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

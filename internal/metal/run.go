@@ -65,6 +65,8 @@ func Test(ctx context.Context, o Options, patterns ...string) (Report, error) {
 	jobs := make([]Job, len(list))
 	for i, p := range list {
 		jobs[i] = Job{p, o}
+		jobs[i].Skip = strings.Join(append(p.corpora(), o.Skip), "|")
+		jobs[i].Skip = strings.TrimSuffix(jobs[i].Skip, "|")
 	}
 	return RunJobs(ctx, o, jobs)
 }

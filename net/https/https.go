@@ -24,8 +24,8 @@ import (
 // Limits of a connection. A request that is slower or larger ends it, or is refused
 // with 413 or 431.
 const (
-	HeaderLimit  = 10 * time.Second // for the TLS handshake and the request's header
-	RequestLimit = 30 * time.Second // for reading a request, and for answering it
+	HeaderLimit  = 30 * time.Second // for the TLS handshake, of which a busy board does many at a time, and the request's header
+	RequestLimit = 60 * time.Second // for reading a request, and for answering it
 	IdleLimit    = 2 * time.Minute  // between two requests
 	HeaderBytes  = 16 << 10
 	BodyBytes    = 1 << 20

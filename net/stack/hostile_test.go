@@ -106,10 +106,23 @@ func TestDeadPeers(t *testing.T) {
 	idle, _ := connect(t, a, b, "tcp4", "192.0.2.2:0")
 	busy, _ := connect(t, a, b, "tcp4", "192.0.2.2:0")
 
+	// settle waits, on the real clock, until no more frames come of the last step of the
+	// played one: a slow machine takes its time to answer.
+	settle := func() {
+		last, quiet := uint64(0), 0
+		for quiet < 3 {
+			time.Sleep(time.Millisecond)
+			frames := a.Stats().FramesReceived + b.Stats().FramesReceived
+			if quiet++; frames != last {
+				last, quiet = frames, 0
+			}
+		}
+	}
+
 	// As long as the peer is there, an idle connection stays.
 	for range 60 {
 		clock.Advance(10 * time.Second)
-		time.Sleep(time.Millisecond)
+		settle()
 	}
 	ended := make(chan error, 1)
 	read := func(c net.Conn) {
@@ -133,7 +146,7 @@ func TestDeadPeers(t *testing.T) {
 				t.Fatalf("%s does not end", what)
 			}
 			clock.Advance(time.Second)
-			time.Sleep(time.Millisecond)
+			settle()
 		}
 	}
 	if _, err := busy.Write([]byte("x")); err != nil {

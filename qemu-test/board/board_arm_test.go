@@ -3,7 +3,6 @@ package board
 import (
 	"bytes"
 	"errors"
-	"net"
 	"os"
 	"strings"
 	"sync"
@@ -300,7 +299,7 @@ func TestAbsentPHY(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := <-back; err != net.ErrClosed {
+	if err := <-back; err != os.ErrClosed {
 		t.Errorf("who waited got %v", err)
 	}
 	if left, _, _ := open(t).DMA.Usage(); left != buffers-4 {

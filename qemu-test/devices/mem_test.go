@@ -52,8 +52,12 @@ func TestMemRefuses(t *testing.T) {
 		{"RAM", 0x80000000, 1, readOnly, syscall.MAP_SHARED, syscall.EPERM},
 		{"the image", 0x80010000, 1, both, syscall.MAP_SHARED, syscall.EPERM},
 		{"RAM before DMA memory", kernel.DMAStart - page, 2, readOnly, syscall.MAP_SHARED, syscall.EPERM},
-		{"the kernel's region", kernel.DMAEnd, 1, readOnly, syscall.MAP_SHARED, syscall.EPERM},
-		{"DMA memory and the kernel's region", kernel.DMAEnd - page, 2, readOnly, syscall.MAP_SHARED, syscall.EPERM},
+		{"the next image's window", 0x8000f000, 1, both, syscall.MAP_SHARED, syscall.EPERM},
+		{"the end of that window", 0x81fff000, 1, both, syscall.MAP_SHARED, syscall.EPERM},
+		{"where the bootloader lies", 0x9800f000, 1, both, syscall.MAP_SHARED, syscall.EPERM},
+		{"DMA memory and the hand-over block", kernel.DMAEnd - page, 2, readOnly, syscall.MAP_SHARED, syscall.EPERM},
+		{"the kernel's region", kernel.HandoverEnd, 1, readOnly, syscall.MAP_SHARED, syscall.EPERM},
+		{"the hand-over block and the kernel's region", kernel.HandoverEnd - page, 2, readOnly, syscall.MAP_SHARED, syscall.EPERM},
 		{"the page before EPIT1", epit.Address - page, 2, both, syscall.MAP_SHARED, syscall.EPERM},
 		{"the page after EPIT1", epit.Address + 3*page, 2, both, syscall.MAP_SHARED, syscall.EPERM},
 		{"GPIO5 to ENET2, across a gap", 0x020af000, 6, both, syscall.MAP_SHARED, syscall.EPERM},
@@ -165,5 +169,41 @@ func TestDMAMemory(t *testing.T) {
 	all[len(all)-1] = 1
 	if err := syscall.Munmap(all); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHandoverBlock: it is kept as it is when it is mapped again, where DMA memory is
+// zeroed, and has one owner.
+func TestHandoverBlock(t *testing.T) {
+	const size = kernel.HandoverEnd - kernel.HandoverStart
+	fd := int(openMem(t, os.O_RDWR).Fd())
+	var kept []byte
+	for round := range 2 {
+		p, err := syscall.Mmap(fd, kernel.HandoverStart, size, both, syscall.MAP_SHARED)
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if _, err := syscall.Mmap(fd, kernel.HandoverStart, page, both, syscall.MAP_SHARED); err != syscall.EBUSY {
+			t.Errorf("mapping again what is mapped: %v, want EBUSY", err)
+		}
+		if round > 0 && !bytes.Equal(p, kept) {
+			t.Error("the hand-over block is not as it was")
+		}
+		for i := range p {
+			p[i] = byte(i ^ i>>8)
+		}
+		kept = bytes.Clone(p)
+		if err := syscall.Munmap(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestNextImageRefused: an image that is not the bootloader starts no other.
+func TestNextImageRefused(t *testing.T) {
+	for _, flags := range []int{os.O_WRONLY, os.O_RDWR, os.O_RDONLY} {
+		if _, err := syscall.Open("/dev/next", flags, 0); err != syscall.EPERM {
+			t.Errorf("opening /dev/next with flags %#x: %v, want EPERM", flags, err)
+		}
 	}
 }
