@@ -4,6 +4,8 @@
 GO      ?= go
 # What makes a linux/arm program an image: see internal/metal.
 IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -T 0x80010000 -E cpuentry -R 0x1000'
+# The bootloader lies where it does not overlap the image that it starts.
+LOADER   = $(subst -T 0x80010000,-T 0x98010000,$(IMAGE)) -tags bootloader
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need the sockets of
@@ -13,10 +15,13 @@ SOCKETS  = ./net/https
 
 .PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-verify peer deps clean help FORCE
 
-all: build/controller.elf ## build the firmware
+all: build/controller.elf build/bootloader.elf ## build the firmware
 
 build/controller.elf: FORCE
 	$(IMAGE) -o $@ ./cmd/controller
+
+build/bootloader.elf: FORCE
+	$(LOADER) -o $@ ./cmd/bootloader
 
 armory: FORCE ## build the firmware for the USB armory Mk II LAN
 	$(IMAGE) -tags armory -o build/controller-armory.elf ./cmd/controller
@@ -39,6 +44,7 @@ vet: ## check the sources: gofmt, go vet for all that is built
 	$(GO) vet ./...
 	$(ARM) $(GO) vet ./...
 	$(ARM) $(GO) vet -tags boardtest,boardtorment,board ./...
+	$(ARM) $(GO) vet -tags bootloader ./board/... ./cmd/bootloader ./qemu-test/images/...
 	$(ARM) $(GO) vet -tags armory ./cmd/...
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
@@ -68,10 +74,12 @@ verify: ## build the firmware twice, in two folders and from nothing, and compar
 	@for d in one elsewhere/two; do \
 		git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C build/verify/$$d && \
 		(cd build/verify/$$d && if [ $$d != one ]; then export GOCACHE=$(CURDIR)/build/verify/cache; fi && \
-			$(IMAGE) -o controller.elf ./cmd/controller) || exit 1; \
+			$(IMAGE) -o controller.elf ./cmd/controller && $(LOADER) -o bootloader.elf ./cmd/bootloader) || exit 1; \
 	done
-	@cmp build/verify/one/controller.elf build/verify/elsewhere/two/controller.elf
-	@echo "verify: both builds are `sha256sum < build/verify/one/controller.elf | cut -c1-64`"
+	@for f in controller bootloader; do \
+		cmp build/verify/one/$$f.elf build/verify/elsewhere/two/$$f.elf && \
+		echo "verify: both builds of the $$f are `sha256sum < build/verify/one/$$f.elf | cut -c1-64`" || exit 1; \
+	done
 	@rm -rf build/verify
 
 peer: deps ## set up Linux on the emulated board, to compare with

@@ -520,18 +520,15 @@ func callEpollPwait(k *kernel, t *thread) uint32 {
 		eventSize = 16
 		maxEvents = 0x7fffffff / eventSize
 	)
-	if mask != 0 && !t.resumed {
-		if maskSize != 8 {
-			return eINVAL
-		}
-		if !k.canRead(mask, 8) {
-			return eFAULT
-		}
-	}
-	if int32(room) <= 0 || room > maxEvents {
+	masks := mask != 0 && !t.resumed
+	switch {
+	case masks && maskSize != 8:
 		return eINVAL
-	}
-	if !inUserSpace(events, room*eventSize) {
+	case masks && !k.canRead(mask, 8):
+		return eFAULT
+	case int32(room) <= 0 || room > maxEvents:
+		return eINVAL
+	case !inUserSpace(events, room*eventSize):
 		return eFAULT
 	}
 	set := k.openFile(epoll)
@@ -542,7 +539,7 @@ func callEpollPwait(k *kernel, t *thread) uint32 {
 		}
 		return eINVAL
 	}
-	if mask != 0 && !t.resumed {
+	if masks {
 		t.savedMask, t.hasSaved = t.mask, true
 		t.mask = load64(mask) &^ unblockable
 		k.work |= workSignals

@@ -93,12 +93,11 @@ func (k *kernel) deliver(t *thread, sig, code, addr, status uint32) {
 	store(uc+contextTrap+4, status)
 	*(*registers)(at(uc + contextRegs)) = t.regs
 	store(uc+contextFault, addr)
+	was := t.mask
 	if t.hasSaved {
-		store64(uc+contextMask, t.savedMask)
-		t.hasSaved = false
-	} else {
-		store64(uc+contextMask, t.mask)
+		was, t.hasSaved = t.savedMask, false
 	}
+	store64(uc+contextMask, was)
 	store(uc+contextVFP, vfpMagic)
 	store(uc+contextVFP+4, vfpRecordSize)
 	saveFPU((*[65]uint32)(at(uc + contextVFP + 8)))

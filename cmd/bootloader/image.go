@@ -57,8 +57,7 @@ func parse(b []byte, start, end uint32) (header, error) {
 }
 
 // load reads the image into the window. The driver copies it there from its buffer of
-// uncached memory, a hundredth of what reading takes: reading right into the window
-// would need the kernel's cache maintenance.
+// uncached memory; docs/kernel.md, The next image, says why not by DMA.
 func (l *loader) load() error {
 	block := uint64(l.card.BlockSize())
 	var b [headerSize]byte
