@@ -65,6 +65,9 @@ func (a *Asm) fail(format string, args ...any) {
 	}
 }
 
+// Fail keeps an error that a generator itself has found, with its place.
+func (a *Asm) Fail(format string, args ...any) { a.fail(format, args...) }
+
 // Err is the first error so far.
 func (a *Asm) Err() error { return a.err }
 
