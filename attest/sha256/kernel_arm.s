@@ -15,26 +15,26 @@ TEXT ·compress(SB), 0, $1100-16
 	MOVW R2, 12(R13)
 	ADD $(16+63), R13, R1
 	BIC $63, R1
-	MOVW $64, R2
+	MOVW $96, R2
 	WORD $0xecb00b20 // vldmia r0!, {d0-d15}
-	WORD $0xf40102f2 // vst1.64 {d0-d3}, [r1 :256], r2
+	WORD $0xf40102fd // vst1.64 {d0-d3}, [r1 :256]!
 	WORD $0xf40142f2 // vst1.64 {d4-d7}, [r1 :256], r2
-	WORD $0xf40182f2 // vst1.64 {d8-d11}, [r1 :256], r2
+	WORD $0xf40182fd // vst1.64 {d8-d11}, [r1 :256]!
 	WORD $0xf401c2f2 // vst1.64 {d12-d15}, [r1 :256], r2
 	WORD $0xecb00b20 // vldmia r0!, {d0-d15}
-	WORD $0xf40102f2 // vst1.64 {d0-d3}, [r1 :256], r2
+	WORD $0xf40102fd // vst1.64 {d0-d3}, [r1 :256]!
 	WORD $0xf40142f2 // vst1.64 {d4-d7}, [r1 :256], r2
-	WORD $0xf40182f2 // vst1.64 {d8-d11}, [r1 :256], r2
+	WORD $0xf40182fd // vst1.64 {d8-d11}, [r1 :256]!
 	WORD $0xf401c2f2 // vst1.64 {d12-d15}, [r1 :256], r2
 	WORD $0xecb00b20 // vldmia r0!, {d0-d15}
-	WORD $0xf40102f2 // vst1.64 {d0-d3}, [r1 :256], r2
+	WORD $0xf40102fd // vst1.64 {d0-d3}, [r1 :256]!
 	WORD $0xf40142f2 // vst1.64 {d4-d7}, [r1 :256], r2
-	WORD $0xf40182f2 // vst1.64 {d8-d11}, [r1 :256], r2
+	WORD $0xf40182fd // vst1.64 {d8-d11}, [r1 :256]!
 	WORD $0xf401c2f2 // vst1.64 {d12-d15}, [r1 :256], r2
 	WORD $0xecb00b20 // vldmia r0!, {d0-d15}
-	WORD $0xf40102f2 // vst1.64 {d0-d3}, [r1 :256], r2
+	WORD $0xf40102fd // vst1.64 {d0-d3}, [r1 :256]!
 	WORD $0xf40142f2 // vst1.64 {d4-d7}, [r1 :256], r2
-	WORD $0xf40182f2 // vst1.64 {d8-d11}, [r1 :256], r2
+	WORD $0xf40182fd // vst1.64 {d8-d11}, [r1 :256]!
 	WORD $0xf401c2f2 // vst1.64 {d12-d15}, [r1 :256], r2
 	WORD $0xe241bfe6 // sub fp, r1, #920
 	WORD $0xe1cc00d0 // ldrd r0, [ip]
@@ -53,7 +53,7 @@ pair:
 	WORD $0xf428820d // vld1.8 {d8-d11}, [r8]!
 	WORD $0xf428c20d // vld1.8 {d12-d15}, [r8]!
 	WORD $0xe58d8008 // str r8, [sp, #8]
-	WORD $0xf46c02fd // vld1.64 {d16-d19}, [ip :256]!
+	WORD $0xecfc0b10 // vldmia ip!, {d16-d23}
 	WORD $0xf3b000c0 // vrev32.8 q0, q0
 	WORD $0xf3b020c2 // vrev32.8 q1, q1
 	WORD $0xf3b040c4 // vrev32.8 q2, q2
@@ -66,26 +66,22 @@ pair:
 	WORD $0xf3ba21ca // vzip.32 q1, q5
 	WORD $0xf3ba41cc // vzip.32 q2, q6
 	WORD $0xf3ba61ce // vzip.32 q3, q7
-	WORD $0xf2604860 // vadd.i32 q10, q0, q8
-	WORD $0xf2686862 // vadd.i32 q11, q4, q9
+	WORD $0xf2600860 // vadd.i32 q8, q0, q8
+	WORD $0xf2682862 // vadd.i32 q9, q4, q9
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
+	WORD $0xf2624864 // vadd.i32 q10, q1, q10
+	WORD $0xf26a6866 // vadd.i32 q11, q5, q11
 	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xf44c42fd // vst1.64 {d20-d23}, [ip :256]!
-	WORD $0xf46c02fd // vld1.64 {d16-d19}, [ip :256]!
-	WORD $0xf2624860 // vadd.i32 q10, q1, q8
-	WORD $0xf26a6862 // vadd.i32 q11, q5, q9
+	WORD $0xecec0b10 // vstmia ip!, {d16-d23}
+	WORD $0xecfc0b10 // vldmia ip!, {d16-d23}
+	WORD $0xf2640860 // vadd.i32 q8, q2, q8
+	WORD $0xf26c2862 // vadd.i32 q9, q6, q9
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
+	WORD $0xf2664864 // vadd.i32 q10, q3, q10
+	WORD $0xf26e6866 // vadd.i32 q11, q7, q11
 	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xf44c42fd // vst1.64 {d20-d23}, [ip :256]!
-	WORD $0xf46c02fd // vld1.64 {d16-d19}, [ip :256]!
-	WORD $0xf2644860 // vadd.i32 q10, q2, q8
-	WORD $0xf26c6862 // vadd.i32 q11, q6, q9
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xf44c42fd // vst1.64 {d20-d23}, [ip :256]!
-	WORD $0xf46c02fd // vld1.64 {d16-d19}, [ip :256]!
-	WORD $0xf2664860 // vadd.i32 q10, q3, q8
-	WORD $0xf26e6862 // vadd.i32 q11, q7, q9
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xf44c42fd // vst1.64 {d20-d23}, [ip :256]!
-	WORD $0xf46c02fd // vld1.64 {d16-d19}, [ip :256]!
+	WORD $0xecec0b10 // vstmia ip!, {d16-d23}
+	WORD $0xecfc0b10 // vldmia ip!, {d16-d23}
 	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
 	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
 	WORD $0xf3f98550 // vsli.32 q12, q0, #25
@@ -97,7 +93,7 @@ pair:
 
 	// Rounds.
 	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xf2200829 // vadd.i32 d0, d0, d25
 	WORD $0xe0877008 // add r7, r7, r8
@@ -115,1273 +111,1084 @@ pair:
 	WORD $0xe0288006 // eor r8, r8, r6
 	WORD $0xf3f98558 // vsli.32 q12, q4, #25
 	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
 	WORD $0xf3efc55e // vsli.32 q14, q7, #15
+	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
 	WORD $0xe0833007 // add r3, r3, r7
-	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
 	WORD $0xf3eea558 // vsli.32 q13, q4, #14
+	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
 	WORD $0xe087700c // add r7, r7, ip
-	WORD $0xe0877168 // add r7, r7, r8, ror #2
 	WORD $0xf3ede55e // vsli.32 q15, q7, #13
+	WORD $0xe0877168 // add r7, r7, r8, ror #2
 	WORD $0xe027c000 // eor ip, r7, r0
-	WORD $0xe0866009 // add r6, r6, r9
 	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0866009 // add r6, r6, r9
 	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
-	WORD $0xe02ee000 // eor lr, lr, r0
+	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xf3fda058 // vshr.u32 q13, q4, #3
-	WORD $0xe0866369 // add r6, r6, r9, ror #6
-	WORD $0xe0249005 // eor r9, r4, r5
+	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
+	WORD $0xe02ee000 // eor lr, lr, r0
 	WORD $0xf3f6e05e // vshr.u32 q15, q7, #10
+	WORD $0xe0866369 // add r6, r6, r9, ror #6
+	WORD $0xe0249005 // eor r9, r4, r5
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0099003 // and r9, r9, r3
 	WORD $0xe0299005 // eor r9, r9, r5
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0866009 // add r6, r6, r9
 	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0822006 // add r2, r2, r6
-	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xf26888cc // vadd.i32 q12, q12, q6
-	WORD $0xe086600e // add r6, r6, lr
-	WORD $0xe0866169 // add r6, r6, r9, ror #2
+	WORD $0xe0822006 // add r2, r2, r6
 	WORD $0xf220086c // vadd.i32 q0, q0, q14
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
-	WORD $0xe026e007 // eor lr, r6, r7
-	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
+	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xf2211828 // vadd.i32 d1, d1, d24
-	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
-	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe0866169 // add r6, r6, r9, ror #2
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
+	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xf2288829 // vadd.i32 d8, d8, d25
-	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
-	WORD $0xe02cc007 // eor ip, ip, r7
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
 	WORD $0xf3f98052 // vshr.u32 q12, q1, #7
-	WORD $0xe0855368 // add r5, r5, r8, ror #6
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
 	WORD $0xf3efc050 // vshr.u32 q14, q0, #17
-	WORD $0xe0238004 // eor r8, r3, r4
-	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xe02cc007 // eor ip, ip, r7
+	WORD $0xe0855368 // add r5, r5, r8, ror #6
 	WORD $0xf3eea052 // vshr.u32 q13, q1, #18
-	WORD $0xe0288004 // eor r8, r8, r4
-	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xe0238004 // eor r8, r3, r4
 	WORD $0xf3ede050 // vshr.u32 q15, q0, #19
-	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
-	WORD $0xe0811005 // add r1, r1, r5
+	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xe0288004 // eor r8, r8, r4
 	WORD $0xf3f98552 // vsli.32 q12, q1, #25
-	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
-	WORD $0xe085500c // add r5, r5, ip
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
 	WORD $0xf3efc550 // vsli.32 q14, q0, #15
-	WORD $0xe0855168 // add r5, r5, r8, ror #2
-	WORD $0xe025c006 // eor ip, r5, r6
+	WORD $0xe0811005 // add r1, r1, r5
+	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
 	WORD $0xf3eea552 // vsli.32 q13, q1, #14
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
+	WORD $0xe085500c // add r5, r5, ip
+	WORD $0xe0855168 // add r5, r5, r8, ror #2
 	WORD $0xf3ede550 // vsli.32 q15, q0, #13
+	WORD $0xe025c006 // eor ip, r5, r6
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf3fda052 // vshr.u32 q13, q1, #3
 	WORD $0xe02ee006 // eor lr, lr, r6
 	WORD $0xe0844369 // add r4, r4, r9, ror #6
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf3f6e050 // vshr.u32 q15, q0, #10
 	WORD $0xe0229003 // eor r9, r2, r3
 	WORD $0xe0099001 // and r9, r9, r1
-	WORD $0xf3fda052 // vshr.u32 q13, q1, #3
-	WORD $0xe0299003 // eor r9, r9, r3
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf3f6e050 // vshr.u32 q15, q0, #10
-	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
-	WORD $0xe0800004 // add r0, r0, r4
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
-	WORD $0xe084400e // add r4, r4, lr
+	WORD $0xe0299003 // eor r9, r9, r3
 	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
+	WORD $0xf26888c6 // vadd.i32 q12, q12, q3
+	WORD $0xe0800004 // add r0, r0, r4
+	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
+	WORD $0xf228886c // vadd.i32 q4, q4, q14
+	WORD $0xe084400e // add r4, r4, lr
 	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xf2299828 // vadd.i32 d9, d9, d24
 	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
 	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xf26888c6 // vadd.i32 q12, q12, q3
 	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xf2600860 // vadd.i32 q8, q0, q8
 	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xf228886c // vadd.i32 q4, q4, q14
 	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf2682862 // vadd.i32 q9, q4, q9
 	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xf2299828 // vadd.i32 d9, d9, d24
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
 	WORD $0xe02cc005 // eor ip, ip, r5
 	WORD $0xe0833368 // add r3, r3, r8, ror #6
-	WORD $0xf2604860 // vadd.i32 q10, q0, q8
+	WORD $0xf2222829 // vadd.i32 d2, d2, d25
 	WORD $0xe0218002 // eor r8, r1, r2
 	WORD $0xe0088000 // and r8, r8, r0
-	WORD $0xf2686862 // vadd.i32 q11, q4, q9
+	WORD $0xf3f9805a // vshr.u32 q12, q5, #7
 	WORD $0xe0288002 // eor r8, r8, r2
 	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf3efc058 // vshr.u32 q14, q4, #17
 	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
 	WORD $0xe0877003 // add r7, r7, r3
-	WORD $0xf2222829 // vadd.i32 d2, d2, d25
+	WORD $0xf3eea05a // vshr.u32 q13, q5, #18
 	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
-	WORD $0xf3f9805a // vshr.u32 q12, q5, #7
+	WORD $0xf3ede058 // vshr.u32 q15, q4, #19
 	WORD $0xe083300c // add r3, r3, ip
 	WORD $0xe0833168 // add r3, r3, r8, ror #2
-	WORD $0xf3efc058 // vshr.u32 q14, q4, #17
+	WORD $0xf3f9855a // vsli.32 q12, q5, #25
 	WORD $0xe023c004 // eor ip, r3, r4
 	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf3eea05a // vshr.u32 q13, q5, #18
+	WORD $0xf3efc558 // vsli.32 q14, q4, #15
 	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf3ede058 // vshr.u32 q15, q4, #19
+	WORD $0xf3eea55a // vsli.32 q13, q5, #14
 	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
 	WORD $0xe02ee004 // eor lr, lr, r4
-	WORD $0xf3f9855a // vsli.32 q12, q5, #25
-	WORD $0xe0822369 // add r2, r2, r9, ror #6
-	WORD $0xe0209001 // eor r9, r0, r1
-	WORD $0xf3efc558 // vsli.32 q14, q4, #15
-	WORD $0xe0099007 // and r9, r9, r7
-	WORD $0xe0299001 // eor r9, r9, r1
-	WORD $0xf3eea55a // vsli.32 q13, q5, #14
-	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
 	WORD $0xf3ede558 // vsli.32 q15, q4, #13
-	WORD $0xe0866002 // add r6, r6, r2
-	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
+	WORD $0xe0822369 // add r2, r2, r9, ror #6
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe082200e // add r2, r2, lr
-	WORD $0xe0822169 // add r2, r2, r9, ror #2
+	WORD $0xe0209001 // eor r9, r0, r1
+	WORD $0xe0099007 // and r9, r9, r7
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe28b80b8 // add r8, fp, #184
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
+	WORD $0xe0299001 // eor r9, r9, r1
+	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xf3fda05a // vshr.u32 q13, q5, #3
+	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
+	WORD $0xe0866002 // add r6, r6, r2
+	WORD $0xf3f6e058 // vshr.u32 q15, q4, #10
+	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
+	WORD $0xe082200e // add r2, r2, lr
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0822169 // add r2, r2, r9, ror #2
 	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
 	WORD $0xe022e003 // eor lr, r2, r3
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xf3fda05a // vshr.u32 q13, q5, #3
+	WORD $0xf26888ce // vadd.i32 q12, q12, q7
 	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf3f6e058 // vshr.u32 q15, q4, #10
+	WORD $0xf222286c // vadd.i32 q1, q1, q14
 	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
 	WORD $0xe02cc003 // eor ip, ip, r3
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf2233828 // vadd.i32 d3, d3, d24
 	WORD $0xe0811368 // add r1, r1, r8, ror #6
 	WORD $0xe0278000 // eor r8, r7, r0
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf22aa829 // vadd.i32 d10, d10, d25
 	WORD $0xe0088006 // and r8, r8, r6
 	WORD $0xe0288000 // eor r8, r8, r0
-	WORD $0xf26888ce // vadd.i32 q12, q12, q7
-	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
-	WORD $0xf222286c // vadd.i32 q1, q1, q14
-	WORD $0xe0855001 // add r5, r5, r1
-	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
-	WORD $0xf2233828 // vadd.i32 d3, d3, d24
-	WORD $0xe081100c // add r1, r1, ip
-	WORD $0xe0811168 // add r1, r1, r8, ror #2
-	WORD $0xf22aa829 // vadd.i32 d10, d10, d25
-	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xe0800009 // add r0, r0, r9
 	WORD $0xf3f98054 // vshr.u32 q12, q2, #7
-	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
+	WORD $0xe0811008 // add r1, r1, r8
 	WORD $0xf3efc052 // vshr.u32 q14, q1, #17
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
+	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
+	WORD $0xe0855001 // add r5, r5, r1
 	WORD $0xf3eea054 // vshr.u32 q13, q2, #18
-	WORD $0xe02ee002 // eor lr, lr, r2
-	WORD $0xe0800369 // add r0, r0, r9, ror #6
+	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
+	WORD $0xe081100c // add r1, r1, ip
 	WORD $0xf3ede052 // vshr.u32 q15, q1, #19
-	WORD $0xe0269007 // eor r9, r6, r7
-	WORD $0xe0099005 // and r9, r9, r5
+	WORD $0xe0811168 // add r1, r1, r8, ror #2
+	WORD $0xe021c002 // eor ip, r1, r2
 	WORD $0xf3f98554 // vsli.32 q12, q2, #25
-	WORD $0xe0299007 // eor r9, r9, r7
 	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
 	WORD $0xf3efc552 // vsli.32 q14, q1, #15
-	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
-	WORD $0xe0844000 // add r4, r4, r0
+	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xf3eea554 // vsli.32 q13, q2, #14
-	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
-	WORD $0xe080000e // add r0, r0, lr
+	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
+	WORD $0xe02ee002 // eor lr, lr, r2
 	WORD $0xf3ede552 // vsli.32 q15, q1, #13
-	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
-	WORD $0xe020e001 // eor lr, r0, r1
+	WORD $0xe0800369 // add r0, r0, r9, ror #6
+	WORD $0xe0269007 // eor r9, r6, r7
 	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0099005 // and r9, r9, r5
+	WORD $0xe0299007 // eor r9, r9, r7
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
+	WORD $0xf3fda054 // vshr.u32 q13, q2, #3
+	WORD $0xe0844000 // add r4, r4, r0
+	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
+	WORD $0xf3f6e052 // vshr.u32 q15, q1, #10
+	WORD $0xe080000e // add r0, r0, lr
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0800169 // add r0, r0, r9, ror #2
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
+	WORD $0xe020e001 // eor lr, r0, r1
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf26888c0 // vadd.i32 q12, q12, q0
 	WORD $0xe00cc00e // and ip, ip, lr
 	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
-	WORD $0xf3fda054 // vshr.u32 q13, q2, #3
+	WORD $0xf22aa86c // vadd.i32 q5, q5, q14
 	WORD $0xe02cc001 // eor ip, ip, r1
 	WORD $0xe0877368 // add r7, r7, r8, ror #6
-	WORD $0xf3f6e052 // vshr.u32 q15, q1, #10
-	WORD $0xe0258006 // eor r8, r5, r6
-	WORD $0xe0088004 // and r8, r8, r4
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0288006 // eor r8, r8, r6
-	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
-	WORD $0xe0833007 // add r3, r3, r7
-	WORD $0xf26888c0 // vadd.i32 q12, q12, q0
-	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
-	WORD $0xe087700c // add r7, r7, ip
-	WORD $0xf22aa86c // vadd.i32 q5, q5, q14
-	WORD $0xe0877168 // add r7, r7, r8, ror #2
-	WORD $0xe027c000 // eor ip, r7, r0
 	WORD $0xf22bb828 // vadd.i32 d11, d11, d24
+	WORD $0xe0258006 // eor r8, r5, r6
+	WORD $0xf2624864 // vadd.i32 q10, q1, q10
+	WORD $0xe0088004 // and r8, r8, r4
+	WORD $0xe0288006 // eor r8, r8, r6
+	WORD $0xf26a6866 // vadd.i32 q11, q5, q11
+	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
+	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xe0833007 // add r3, r3, r7
+	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
+	WORD $0xf2244829 // vadd.i32 d4, d4, d25
+	WORD $0xe087700c // add r7, r7, ip
+	WORD $0xe0877168 // add r7, r7, r8, ror #2
+	WORD $0xf3f9805c // vshr.u32 q12, q6, #7
+	WORD $0xe027c000 // eor ip, r7, r0
+	WORD $0xf3efc05a // vshr.u32 q14, q5, #17
 	WORD $0xe0866009 // add r6, r6, r9
 	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
-	WORD $0xf2624860 // vadd.i32 q10, q1, q8
+	WORD $0xf3eea05c // vshr.u32 q13, q6, #18
 	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
-	WORD $0xf26a6862 // vadd.i32 q11, q5, q9
+	WORD $0xf3ede05a // vshr.u32 q15, q5, #19
 	WORD $0xe02ee000 // eor lr, lr, r0
 	WORD $0xe0866369 // add r6, r6, r9, ror #6
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf3f9855c // vsli.32 q12, q6, #25
 	WORD $0xe0249005 // eor r9, r4, r5
 	WORD $0xe0099003 // and r9, r9, r3
-	WORD $0xf2244829 // vadd.i32 d4, d4, d25
+	WORD $0xf3efc55a // vsli.32 q14, q5, #15
 	WORD $0xe0299005 // eor r9, r9, r5
-	WORD $0xf3f9805c // vshr.u32 q12, q6, #7
 	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xf3eea55c // vsli.32 q13, q6, #14
 	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xf3efc05a // vshr.u32 q14, q5, #17
+	WORD $0xf3ede55a // vsli.32 q15, q5, #13
 	WORD $0xe0822006 // add r2, r2, r6
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
-	WORD $0xf3eea05c // vshr.u32 q13, q6, #18
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xf3ede05a // vshr.u32 q15, q5, #19
-	WORD $0xe28b8078 // add r8, fp, #120
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe28b8058 // add r8, fp, #88
+	WORD $0xece80b10 // vstmia r8!, {d16-d23}
+	WORD $0xecd80b10 // vldmia r8, {d16-d23}
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf3f9855c // vsli.32 q12, q6, #25
+	WORD $0xf3fda05c // vshr.u32 q13, q6, #3
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf3efc55a // vsli.32 q14, q5, #15
+	WORD $0xf3f6e05a // vshr.u32 q15, q5, #10
 	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
-	WORD $0xe02cc007 // eor ip, ip, r7
-	WORD $0xf3eea55c // vsli.32 q13, q6, #14
-	WORD $0xe0855368 // add r5, r5, r8, ror #6
-	WORD $0xe0238004 // eor r8, r3, r4
-	WORD $0xf3ede55a // vsli.32 q15, q5, #13
-	WORD $0xe0088002 // and r8, r8, r2
-	WORD $0xe0288004 // eor r8, r8, r4
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
+	WORD $0xe02cc007 // eor ip, ip, r7
+	WORD $0xe0855368 // add r5, r5, r8, ror #6
 	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0238004 // eor r8, r3, r4
+	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xf26888c8 // vadd.i32 q12, q12, q4
+	WORD $0xe0288004 // eor r8, r8, r4
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xf224486c // vadd.i32 q2, q2, q14
+	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
 	WORD $0xe0811005 // add r1, r1, r5
+	WORD $0xf2255828 // vadd.i32 d5, d5, d24
 	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
-	WORD $0xf3fda05c // vshr.u32 q13, q6, #3
+	WORD $0xf22cc829 // vadd.i32 d12, d12, d25
 	WORD $0xe085500c // add r5, r5, ip
 	WORD $0xe0855168 // add r5, r5, r8, ror #2
-	WORD $0xf3f6e05a // vshr.u32 q15, q5, #10
+	WORD $0xf3f98056 // vshr.u32 q12, q3, #7
 	WORD $0xe025c006 // eor ip, r5, r6
 	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf3efc054 // vshr.u32 q14, q2, #17
 	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf3eea056 // vshr.u32 q13, q3, #18
 	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
 	WORD $0xe02ee006 // eor lr, lr, r6
-	WORD $0xf26888c8 // vadd.i32 q12, q12, q4
+	WORD $0xf3ede054 // vshr.u32 q15, q2, #19
 	WORD $0xe0844369 // add r4, r4, r9, ror #6
 	WORD $0xe0229003 // eor r9, r2, r3
-	WORD $0xf224486c // vadd.i32 q2, q2, q14
+	WORD $0xf3f98556 // vsli.32 q12, q3, #25
 	WORD $0xe0099001 // and r9, r9, r1
+	WORD $0xf3efc554 // vsli.32 q14, q2, #15
 	WORD $0xe0299003 // eor r9, r9, r3
-	WORD $0xf2255828 // vadd.i32 d5, d5, d24
 	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xf3eea556 // vsli.32 q13, q3, #14
 	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
-	WORD $0xf22cc829 // vadd.i32 d12, d12, d25
 	WORD $0xe0800004 // add r0, r0, r4
+	WORD $0xf3ede554 // vsli.32 q15, q2, #13
 	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
-	WORD $0xf3f98056 // vshr.u32 q12, q3, #7
 	WORD $0xe084400e // add r4, r4, lr
-	WORD $0xf3efc054 // vshr.u32 q14, q2, #17
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0844169 // add r4, r4, r9, ror #2
 	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
 	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xf3eea056 // vshr.u32 q13, q3, #18
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xf3fda056 // vshr.u32 q13, q3, #3
 	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xf3ede054 // vshr.u32 q15, q2, #19
 	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf3f6e054 // vshr.u32 q15, q2, #10
 	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xf3f98556 // vsli.32 q12, q3, #25
 	WORD $0xe02cc005 // eor ip, ip, r5
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0833368 // add r3, r3, r8, ror #6
-	WORD $0xf3efc554 // vsli.32 q14, q2, #15
 	WORD $0xe0218002 // eor r8, r1, r2
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0088000 // and r8, r8, r0
-	WORD $0xf3eea556 // vsli.32 q13, q3, #14
 	WORD $0xe0288002 // eor r8, r8, r2
+	WORD $0xf26888c2 // vadd.i32 q12, q12, q1
 	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xf3ede554 // vsli.32 q15, q2, #13
+	WORD $0xf22cc86c // vadd.i32 q6, q6, q14
 	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
 	WORD $0xe0877003 // add r7, r7, r3
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf22dd828 // vadd.i32 d13, d13, d24
 	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
 	WORD $0xe083300c // add r3, r3, ip
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf2640860 // vadd.i32 q8, q2, q8
 	WORD $0xe0833168 // add r3, r3, r8, ror #2
 	WORD $0xe023c004 // eor ip, r3, r4
-	WORD $0xf3fda056 // vshr.u32 q13, q3, #3
+	WORD $0xf26c2862 // vadd.i32 q9, q6, q9
 	WORD $0xe0822009 // add r2, r2, r9
 	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
-	WORD $0xf3f6e054 // vshr.u32 q15, q2, #10
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
 	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf2266829 // vadd.i32 d6, d6, d25
 	WORD $0xe02ee004 // eor lr, lr, r4
+	WORD $0xf3f9805e // vshr.u32 q12, q7, #7
 	WORD $0xe0822369 // add r2, r2, r9, ror #6
-	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0209001 // eor r9, r0, r1
+	WORD $0xf3efc05c // vshr.u32 q14, q6, #17
 	WORD $0xe0099007 // and r9, r9, r7
-	WORD $0xf26888c2 // vadd.i32 q12, q12, q1
 	WORD $0xe0299001 // eor r9, r9, r1
+	WORD $0xf3eea05e // vshr.u32 q13, q7, #18
 	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf22cc86c // vadd.i32 q6, q6, q14
 	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
+	WORD $0xf3ede05c // vshr.u32 q15, q6, #19
 	WORD $0xe0866002 // add r6, r6, r2
-	WORD $0xf22dd828 // vadd.i32 d13, d13, d24
 	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
+	WORD $0xf3f9855e // vsli.32 q12, q7, #25
 	WORD $0xe082200e // add r2, r2, lr
-	WORD $0xf2644860 // vadd.i32 q10, q2, q8
+	WORD $0xf3efc55c // vsli.32 q14, q6, #15
 	WORD $0xe0822169 // add r2, r2, r9, ror #2
 	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
 	WORD $0xe022e003 // eor lr, r2, r3
-	WORD $0xf26c6862 // vadd.i32 q11, q6, q9
+	WORD $0xf3eea55e // vsli.32 q13, q7, #14
 	WORD $0xe0811008 // add r1, r1, r8
 	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf3ede55c // vsli.32 q15, q6, #13
 	WORD $0xe00cc00e // and ip, ip, lr
 	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
-	WORD $0xf2266829 // vadd.i32 d6, d6, d25
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02cc003 // eor ip, ip, r3
-	WORD $0xf3f9805e // vshr.u32 q12, q7, #7
 	WORD $0xe0811368 // add r1, r1, r8, ror #6
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0278000 // eor r8, r7, r0
-	WORD $0xf3efc05c // vshr.u32 q14, q6, #17
+	WORD $0xf3fda05e // vshr.u32 q13, q7, #3
 	WORD $0xe0088006 // and r8, r8, r6
 	WORD $0xe0288000 // eor r8, r8, r0
-	WORD $0xf3eea05e // vshr.u32 q13, q7, #18
+	WORD $0xf3f6e05c // vshr.u32 q15, q6, #10
 	WORD $0xe0811008 // add r1, r1, r8
 	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
-	WORD $0xf3ede05c // vshr.u32 q15, q6, #19
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0855001 // add r5, r5, r1
 	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
-	WORD $0xf3f9855e // vsli.32 q12, q7, #25
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe081100c // add r1, r1, ip
 	WORD $0xe0811168 // add r1, r1, r8, ror #2
-	WORD $0xf3efc55c // vsli.32 q14, q6, #15
+	WORD $0xf26888ca // vadd.i32 q12, q12, q5
 	WORD $0xe021c002 // eor ip, r1, r2
+	WORD $0xf226686c // vadd.i32 q3, q3, q14
 	WORD $0xe0800009 // add r0, r0, r9
-	WORD $0xf3eea55e // vsli.32 q13, q7, #14
 	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
+	WORD $0xf2277828 // vadd.i32 d7, d7, d24
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf3ede55c // vsli.32 q15, q6, #13
 	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
+	WORD $0xf22ee829 // vadd.i32 d14, d14, d25
 	WORD $0xe02ee002 // eor lr, lr, r2
-	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0800369 // add r0, r0, r9, ror #6
+	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
 	WORD $0xe0269007 // eor r9, r6, r7
-	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0099005 // and r9, r9, r5
+	WORD $0xf3efc056 // vshr.u32 q14, q3, #17
 	WORD $0xe0299007 // eor r9, r9, r7
-	WORD $0xf3fda05e // vshr.u32 q13, q7, #3
 	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
 	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
-	WORD $0xf3f6e05c // vshr.u32 q15, q6, #10
+	WORD $0xf3ede056 // vshr.u32 q15, q3, #19
 	WORD $0xe0844000 // add r4, r4, r0
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf3f98550 // vsli.32 q12, q0, #25
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe28b8038 // add r8, fp, #56
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xf3efc556 // vsli.32 q14, q3, #15
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf26888ca // vadd.i32 q12, q12, q5
+	WORD $0xf3eea550 // vsli.32 q13, q0, #14
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf226686c // vadd.i32 q3, q3, q14
+	WORD $0xf3ede556 // vsli.32 q15, q3, #13
 	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02cc001 // eor ip, ip, r1
-	WORD $0xf2277828 // vadd.i32 d7, d7, d24
 	WORD $0xe0877368 // add r7, r7, r8, ror #6
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0258006 // eor r8, r5, r6
-	WORD $0xf22ee829 // vadd.i32 d14, d14, d25
 	WORD $0xe0088004 // and r8, r8, r4
+	WORD $0xf3fda050 // vshr.u32 q13, q0, #3
 	WORD $0xe0288006 // eor r8, r8, r6
-	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
 	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf3efc056 // vshr.u32 q14, q3, #17
+	WORD $0xf3f6e056 // vshr.u32 q15, q3, #10
 	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
 	WORD $0xe0833007 // add r3, r3, r7
-	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
-	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
-	WORD $0xe087700c // add r7, r7, ip
-	WORD $0xf3ede056 // vshr.u32 q15, q3, #19
-	WORD $0xe0877168 // add r7, r7, r8, ror #2
-	WORD $0xe027c000 // eor ip, r7, r0
-	WORD $0xf3f98550 // vsli.32 q12, q0, #25
-	WORD $0xe0866009 // add r6, r6, r9
-	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
-	WORD $0xf3efc556 // vsli.32 q14, q3, #15
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
-	WORD $0xf3eea550 // vsli.32 q13, q0, #14
-	WORD $0xe02ee000 // eor lr, lr, r0
-	WORD $0xe0866369 // add r6, r6, r9, ror #6
-	WORD $0xf3ede556 // vsli.32 q15, q3, #13
-	WORD $0xe0249005 // eor r9, r4, r5
-	WORD $0xe0099003 // and r9, r9, r3
 	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe087700c // add r7, r7, ip
+	WORD $0xe0877168 // add r7, r7, r8, ror #2
+	WORD $0xf26888c4 // vadd.i32 q12, q12, q2
+	WORD $0xe027c000 // eor ip, r7, r0
+	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xf22ee86c // vadd.i32 q7, q7, q14
+	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xf22ff828 // vadd.i32 d15, d15, d24
+	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
+	WORD $0xe02ee000 // eor lr, lr, r0
+	WORD $0xf2664864 // vadd.i32 q10, q3, q10
+	WORD $0xe0866369 // add r6, r6, r9, ror #6
+	WORD $0xe0249005 // eor r9, r4, r5
+	WORD $0xf26e6866 // vadd.i32 q11, q7, q11
+	WORD $0xe0099003 // and r9, r9, r3
+	WORD $0xf3fa4166 // vuzp.32 q10, q11
 	WORD $0xe0299005 // eor r9, r9, r5
 	WORD $0xe0866009 // add r6, r6, r9
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xe0822006 // add r2, r2, r6
-	WORD $0xf3fda050 // vshr.u32 q13, q0, #3
-	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
-	WORD $0xe086600e // add r6, r6, lr
-	WORD $0xf3f6e056 // vshr.u32 q15, q3, #10
-	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
-	WORD $0xe026e007 // eor lr, r6, r7
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
-	WORD $0xf26888c4 // vadd.i32 q12, q12, q2
-	WORD $0xe02cc007 // eor ip, ip, r7
-	WORD $0xe0855368 // add r5, r5, r8, ror #6
-	WORD $0xf22ee86c // vadd.i32 q7, q7, q14
-	WORD $0xe0238004 // eor r8, r3, r4
-	WORD $0xe0088002 // and r8, r8, r2
-	WORD $0xf22ff828 // vadd.i32 d15, d15, d24
-	WORD $0xe0288004 // eor r8, r8, r4
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf2664860 // vadd.i32 q10, q3, q8
-	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
-	WORD $0xe0811005 // add r1, r1, r5
-	WORD $0xf26e6862 // vadd.i32 q11, q7, q9
-	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
-	WORD $0xe085500c // add r5, r5, ip
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xe0855168 // add r5, r5, r8, ror #2
-	WORD $0xe025c006 // eor ip, r5, r6
 	WORD $0xf2200829 // vadd.i32 d0, d0, d25
-	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
+	WORD $0xe0822006 // add r2, r2, r6
 	WORD $0xf3f98058 // vshr.u32 q12, q4, #7
-	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
+	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xf3efc05e // vshr.u32 q14, q7, #17
-	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
-	WORD $0xe02ee006 // eor lr, lr, r6
+	WORD $0xe0866169 // add r6, r6, r9, ror #2
+	WORD $0xe28b8058 // add r8, fp, #88
+	WORD $0xece80b10 // vstmia r8!, {d16-d23}
+	WORD $0xecd80b10 // vldmia r8, {d16-d23}
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
+	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xf3eea058 // vshr.u32 q13, q4, #18
-	WORD $0xe0844369 // add r4, r4, r9, ror #6
-	WORD $0xe0229003 // eor r9, r2, r3
+	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xf3ede05e // vshr.u32 q15, q7, #19
-	WORD $0xe0099001 // and r9, r9, r1
-	WORD $0xe0299003 // eor r9, r9, r3
+	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
 	WORD $0xf3f98558 // vsli.32 q12, q4, #25
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
+	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
+	WORD $0xe02cc007 // eor ip, ip, r7
 	WORD $0xf3efc55e // vsli.32 q14, q7, #15
-	WORD $0xe0800004 // add r0, r0, r4
-	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
+	WORD $0xe0855368 // add r5, r5, r8, ror #6
+	WORD $0xe0238004 // eor r8, r3, r4
 	WORD $0xf3eea558 // vsli.32 q13, q4, #14
-	WORD $0xe084400e // add r4, r4, lr
-	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xe0288004 // eor r8, r8, r4
 	WORD $0xf3ede55e // vsli.32 q15, q7, #13
-	WORD $0xe28b8078 // add r8, fp, #120
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
-	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
+	WORD $0xe0811005 // add r1, r1, r5
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xe02cc005 // eor ip, ip, r5
+	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
+	WORD $0xe085500c // add r5, r5, ip
 	WORD $0xf3fda058 // vshr.u32 q13, q4, #3
-	WORD $0xe0833368 // add r3, r3, r8, ror #6
-	WORD $0xe0218002 // eor r8, r1, r2
+	WORD $0xe0855168 // add r5, r5, r8, ror #2
+	WORD $0xe025c006 // eor ip, r5, r6
 	WORD $0xf3f6e05e // vshr.u32 q15, q7, #10
-	WORD $0xe0088000 // and r8, r8, r0
-	WORD $0xe0288002 // eor r8, r8, r2
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0877003 // add r7, r7, r3
-	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
+	WORD $0xe02ee006 // eor lr, lr, r6
 	WORD $0xf26888cc // vadd.i32 q12, q12, q6
-	WORD $0xe083300c // add r3, r3, ip
-	WORD $0xe0833168 // add r3, r3, r8, ror #2
+	WORD $0xe0844369 // add r4, r4, r9, ror #6
+	WORD $0xe0229003 // eor r9, r2, r3
 	WORD $0xf220086c // vadd.i32 q0, q0, q14
-	WORD $0xe023c004 // eor ip, r3, r4
-	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xe0099001 // and r9, r9, r1
+	WORD $0xe0299003 // eor r9, r9, r3
 	WORD $0xf2211828 // vadd.i32 d1, d1, d24
-	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
 	WORD $0xf2288829 // vadd.i32 d8, d8, d25
-	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
-	WORD $0xe02ee004 // eor lr, lr, r4
+	WORD $0xe0800004 // add r0, r0, r4
+	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
 	WORD $0xf3f98052 // vshr.u32 q12, q1, #7
-	WORD $0xe0822369 // add r2, r2, r9, ror #6
+	WORD $0xe084400e // add r4, r4, lr
 	WORD $0xf3efc050 // vshr.u32 q14, q0, #17
-	WORD $0xe0209001 // eor r9, r0, r1
-	WORD $0xe0099007 // and r9, r9, r7
+	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
+	WORD $0xe024e005 // eor lr, r4, r5
 	WORD $0xf3eea052 // vshr.u32 q13, q1, #18
-	WORD $0xe0299001 // eor r9, r9, r1
-	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
 	WORD $0xf3ede050 // vshr.u32 q15, q0, #19
-	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
-	WORD $0xe0866002 // add r6, r6, r2
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
 	WORD $0xf3f98552 // vsli.32 q12, q1, #25
-	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
-	WORD $0xe082200e // add r2, r2, lr
+	WORD $0xe02cc005 // eor ip, ip, r5
+	WORD $0xe0833368 // add r3, r3, r8, ror #6
 	WORD $0xf3efc550 // vsli.32 q14, q0, #15
-	WORD $0xe0822169 // add r2, r2, r9, ror #2
-	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
-	WORD $0xe022e003 // eor lr, r2, r3
+	WORD $0xe0218002 // eor r8, r1, r2
 	WORD $0xf3eea552 // vsli.32 q13, q1, #14
-	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
+	WORD $0xe0088000 // and r8, r8, r0
+	WORD $0xe0288002 // eor r8, r8, r2
 	WORD $0xf3ede550 // vsli.32 q15, q0, #13
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe02cc003 // eor ip, ip, r3
-	WORD $0xe0811368 // add r1, r1, r8, ror #6
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0278000 // eor r8, r7, r0
-	WORD $0xe0088006 // and r8, r8, r6
-	WORD $0xf3fda052 // vshr.u32 q13, q1, #3
-	WORD $0xe0288000 // eor r8, r8, r0
-	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xf3f6e050 // vshr.u32 q15, q0, #10
-	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
-	WORD $0xe0855001 // add r5, r5, r1
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
-	WORD $0xe081100c // add r1, r1, ip
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0811168 // add r1, r1, r8, ror #2
-	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xf26888c6 // vadd.i32 q12, q12, q3
-	WORD $0xe0800009 // add r0, r0, r9
-	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
-	WORD $0xf228886c // vadd.i32 q4, q4, q14
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
-	WORD $0xf2299828 // vadd.i32 d9, d9, d24
-	WORD $0xe02ee002 // eor lr, lr, r2
-	WORD $0xe0800369 // add r0, r0, r9, ror #6
-	WORD $0xf2604860 // vadd.i32 q10, q0, q8
-	WORD $0xe0269007 // eor r9, r6, r7
-	WORD $0xe0099005 // and r9, r9, r5
-	WORD $0xf2686862 // vadd.i32 q11, q4, q9
-	WORD $0xe0299007 // eor r9, r9, r7
-	WORD $0xe0800009 // add r0, r0, r9
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
-	WORD $0xe0844000 // add r4, r4, r0
-	WORD $0xf2222829 // vadd.i32 d2, d2, d25
-	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
-	WORD $0xf3f9805a // vshr.u32 q12, q5, #7
-	WORD $0xe080000e // add r0, r0, lr
-	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xf3efc058 // vshr.u32 q14, q4, #17
-	WORD $0xe28b8038 // add r8, fp, #56
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
-	WORD $0xe020e001 // eor lr, r0, r1
-	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf3eea05a // vshr.u32 q13, q5, #18
-	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf3ede058 // vshr.u32 q15, q4, #19
-	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
-	WORD $0xe02cc001 // eor ip, ip, r1
-	WORD $0xf3f9855a // vsli.32 q12, q5, #25
-	WORD $0xe0877368 // add r7, r7, r8, ror #6
-	WORD $0xe0258006 // eor r8, r5, r6
-	WORD $0xf3efc558 // vsli.32 q14, q4, #15
-	WORD $0xe0088004 // and r8, r8, r4
-	WORD $0xe0288006 // eor r8, r8, r6
-	WORD $0xf3eea55a // vsli.32 q13, q5, #14
-	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
-	WORD $0xf3ede558 // vsli.32 q15, q4, #13
-	WORD $0xe0833007 // add r3, r3, r7
-	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe087700c // add r7, r7, ip
-	WORD $0xe0877168 // add r7, r7, r8, ror #2
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe027c000 // eor ip, r7, r0
-	WORD $0xe0866009 // add r6, r6, r9
-	WORD $0xf3fda05a // vshr.u32 q13, q5, #3
-	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf3f6e058 // vshr.u32 q15, q4, #10
-	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
-	WORD $0xe02ee000 // eor lr, lr, r0
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0866369 // add r6, r6, r9, ror #6
-	WORD $0xe0249005 // eor r9, r4, r5
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0099003 // and r9, r9, r3
-	WORD $0xe0299005 // eor r9, r9, r5
-	WORD $0xf26888ce // vadd.i32 q12, q12, q7
-	WORD $0xe0866009 // add r6, r6, r9
-	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xf222286c // vadd.i32 q1, q1, q14
-	WORD $0xe0822006 // add r2, r2, r6
-	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
-	WORD $0xf2233828 // vadd.i32 d3, d3, d24
-	WORD $0xe086600e // add r6, r6, lr
-	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xf22aa829 // vadd.i32 d10, d10, d25
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
-	WORD $0xe026e007 // eor lr, r6, r7
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf3f98054 // vshr.u32 q12, q2, #7
-	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
-	WORD $0xf3efc052 // vshr.u32 q14, q1, #17
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
-	WORD $0xf3eea054 // vshr.u32 q13, q2, #18
-	WORD $0xe02cc007 // eor ip, ip, r7
-	WORD $0xe0855368 // add r5, r5, r8, ror #6
-	WORD $0xf3ede052 // vshr.u32 q15, q1, #19
-	WORD $0xe0238004 // eor r8, r3, r4
-	WORD $0xe0088002 // and r8, r8, r2
-	WORD $0xf3f98554 // vsli.32 q12, q2, #25
-	WORD $0xe0288004 // eor r8, r8, r4
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf3efc552 // vsli.32 q14, q1, #15
-	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
-	WORD $0xe0811005 // add r1, r1, r5
-	WORD $0xf3eea554 // vsli.32 q13, q2, #14
-	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
-	WORD $0xe085500c // add r5, r5, ip
-	WORD $0xf3ede552 // vsli.32 q15, q1, #13
-	WORD $0xe0855168 // add r5, r5, r8, ror #2
-	WORD $0xe025c006 // eor ip, r5, r6
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
-	WORD $0xf3fda054 // vshr.u32 q13, q2, #3
-	WORD $0xe02ee006 // eor lr, lr, r6
-	WORD $0xe0844369 // add r4, r4, r9, ror #6
-	WORD $0xf3f6e052 // vshr.u32 q15, q1, #10
-	WORD $0xe0229003 // eor r9, r2, r3
-	WORD $0xe0099001 // and r9, r9, r1
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0299003 // eor r9, r9, r3
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
-	WORD $0xe0800004 // add r0, r0, r4
-	WORD $0xf26888c0 // vadd.i32 q12, q12, q0
-	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
-	WORD $0xe084400e // add r4, r4, lr
-	WORD $0xf22aa86c // vadd.i32 q5, q5, q14
-	WORD $0xe0844169 // add r4, r4, r9, ror #2
-	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
-	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xf22bb828 // vadd.i32 d11, d11, d24
-	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xf2624860 // vadd.i32 q10, q1, q8
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xf26a6862 // vadd.i32 q11, q5, q9
-	WORD $0xe02cc005 // eor ip, ip, r5
-	WORD $0xe0833368 // add r3, r3, r8, ror #6
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xe0218002 // eor r8, r1, r2
-	WORD $0xe0088000 // and r8, r8, r0
-	WORD $0xf2244829 // vadd.i32 d4, d4, d25
-	WORD $0xe0288002 // eor r8, r8, r2
-	WORD $0xf3f9805c // vshr.u32 q12, q6, #7
 	WORD $0xe0833008 // add r3, r3, r8
 	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
-	WORD $0xf3efc05a // vshr.u32 q14, q5, #17
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0877003 // add r7, r7, r3
 	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
-	WORD $0xf3eea05c // vshr.u32 q13, q6, #18
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe083300c // add r3, r3, ip
 	WORD $0xe0833168 // add r3, r3, r8, ror #2
-	WORD $0xf3ede05a // vshr.u32 q15, q5, #19
+	WORD $0xf3fda052 // vshr.u32 q13, q1, #3
 	WORD $0xe023c004 // eor ip, r3, r4
 	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf3f9855c // vsli.32 q12, q6, #25
+	WORD $0xf3f6e050 // vshr.u32 q15, q0, #10
 	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf3efc55a // vsli.32 q14, q5, #15
-	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
-	WORD $0xe02ee004 // eor lr, lr, r4
-	WORD $0xf3eea55c // vsli.32 q13, q6, #14
-	WORD $0xe0822369 // add r2, r2, r9, ror #6
-	WORD $0xe0209001 // eor r9, r0, r1
-	WORD $0xf3ede55a // vsli.32 q15, q5, #13
-	WORD $0xe0099007 // and r9, r9, r7
-	WORD $0xe0299001 // eor r9, r9, r1
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
 	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe02ee004 // eor lr, lr, r4
+	WORD $0xe0822369 // add r2, r2, r9, ror #6
+	WORD $0xf26888c6 // vadd.i32 q12, q12, q3
+	WORD $0xe0209001 // eor r9, r0, r1
+	WORD $0xe0099007 // and r9, r9, r7
+	WORD $0xf228886c // vadd.i32 q4, q4, q14
+	WORD $0xe0299001 // eor r9, r9, r1
+	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xf2299828 // vadd.i32 d9, d9, d24
+	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
+	WORD $0xf2600860 // vadd.i32 q8, q0, q8
 	WORD $0xe0866002 // add r6, r6, r2
 	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
-	WORD $0xf3fda05c // vshr.u32 q13, q6, #3
+	WORD $0xf2682862 // vadd.i32 q9, q4, q9
 	WORD $0xe082200e // add r2, r2, lr
 	WORD $0xe0822169 // add r2, r2, r9, ror #2
-	WORD $0xf3f6e05a // vshr.u32 q15, q5, #10
-	WORD $0xe28b8078 // add r8, fp, #120
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
 	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
 	WORD $0xe022e003 // eor lr, r2, r3
 	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf2222829 // vadd.i32 d2, d2, d25
 	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf3f9805a // vshr.u32 q12, q5, #7
 	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
+	WORD $0xf3efc058 // vshr.u32 q14, q4, #17
 	WORD $0xe02cc003 // eor ip, ip, r3
-	WORD $0xf26888c8 // vadd.i32 q12, q12, q4
 	WORD $0xe0811368 // add r1, r1, r8, ror #6
+	WORD $0xf3eea05a // vshr.u32 q13, q5, #18
 	WORD $0xe0278000 // eor r8, r7, r0
-	WORD $0xf224486c // vadd.i32 q2, q2, q14
 	WORD $0xe0088006 // and r8, r8, r6
+	WORD $0xf3ede058 // vshr.u32 q15, q4, #19
 	WORD $0xe0288000 // eor r8, r8, r0
-	WORD $0xf2255828 // vadd.i32 d5, d5, d24
 	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xf3f9855a // vsli.32 q12, q5, #25
 	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
-	WORD $0xf22cc829 // vadd.i32 d12, d12, d25
 	WORD $0xe0855001 // add r5, r5, r1
+	WORD $0xf3efc558 // vsli.32 q14, q4, #15
 	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
-	WORD $0xf3f98056 // vshr.u32 q12, q3, #7
 	WORD $0xe081100c // add r1, r1, ip
-	WORD $0xf3efc054 // vshr.u32 q14, q2, #17
+	WORD $0xf3eea55a // vsli.32 q13, q5, #14
 	WORD $0xe0811168 // add r1, r1, r8, ror #2
+	WORD $0xf3ede558 // vsli.32 q15, q4, #13
 	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xf3eea056 // vshr.u32 q13, q3, #18
 	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
-	WORD $0xf3ede054 // vshr.u32 q15, q2, #19
 	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
-	WORD $0xf3f98556 // vsli.32 q12, q3, #25
 	WORD $0xe02ee002 // eor lr, lr, r2
+	WORD $0xf3fda05a // vshr.u32 q13, q5, #3
 	WORD $0xe0800369 // add r0, r0, r9, ror #6
-	WORD $0xf3efc554 // vsli.32 q14, q2, #15
 	WORD $0xe0269007 // eor r9, r6, r7
+	WORD $0xf3f6e058 // vshr.u32 q15, q4, #10
 	WORD $0xe0099005 // and r9, r9, r5
-	WORD $0xf3eea556 // vsli.32 q13, q3, #14
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0299007 // eor r9, r9, r7
 	WORD $0xe0800009 // add r0, r0, r9
-	WORD $0xf3ede554 // vsli.32 q15, q2, #13
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
 	WORD $0xe0844000 // add r4, r4, r0
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf26888ce // vadd.i32 q12, q12, q7
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf222286c // vadd.i32 q1, q1, q14
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
-	WORD $0xf3fda056 // vshr.u32 q13, q3, #3
+	WORD $0xf2233828 // vadd.i32 d3, d3, d24
 	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xf22aa829 // vadd.i32 d10, d10, d25
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
-	WORD $0xf3f6e054 // vshr.u32 q15, q2, #10
 	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf3f98054 // vshr.u32 q12, q2, #7
 	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
-	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02cc001 // eor ip, ip, r1
+	WORD $0xf3efc052 // vshr.u32 q14, q1, #17
 	WORD $0xe0877368 // add r7, r7, r8, ror #6
-	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0258006 // eor r8, r5, r6
+	WORD $0xf3eea054 // vshr.u32 q13, q2, #18
 	WORD $0xe0088004 // and r8, r8, r4
-	WORD $0xf26888c2 // vadd.i32 q12, q12, q1
 	WORD $0xe0288006 // eor r8, r8, r6
+	WORD $0xf3ede052 // vshr.u32 q15, q1, #19
 	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf22cc86c // vadd.i32 q6, q6, q14
 	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
+	WORD $0xf3f98554 // vsli.32 q12, q2, #25
 	WORD $0xe0833007 // add r3, r3, r7
-	WORD $0xf22dd828 // vadd.i32 d13, d13, d24
+	WORD $0xf3efc552 // vsli.32 q14, q1, #15
 	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
 	WORD $0xe087700c // add r7, r7, ip
-	WORD $0xf2644860 // vadd.i32 q10, q2, q8
+	WORD $0xf3eea554 // vsli.32 q13, q2, #14
 	WORD $0xe0877168 // add r7, r7, r8, ror #2
 	WORD $0xe027c000 // eor ip, r7, r0
-	WORD $0xf26c6862 // vadd.i32 q11, q6, q9
+	WORD $0xf3ede552 // vsli.32 q15, q1, #13
 	WORD $0xe0866009 // add r6, r6, r9
 	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
-	WORD $0xf2266829 // vadd.i32 d6, d6, d25
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe02ee000 // eor lr, lr, r0
-	WORD $0xf3f9805e // vshr.u32 q12, q7, #7
+	WORD $0xf3fda054 // vshr.u32 q13, q2, #3
 	WORD $0xe0866369 // add r6, r6, r9, ror #6
 	WORD $0xe0249005 // eor r9, r4, r5
-	WORD $0xf3efc05c // vshr.u32 q14, q6, #17
+	WORD $0xf3f6e052 // vshr.u32 q15, q1, #10
 	WORD $0xe0099003 // and r9, r9, r3
 	WORD $0xe0299005 // eor r9, r9, r5
-	WORD $0xf3eea05e // vshr.u32 q13, q7, #18
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0866009 // add r6, r6, r9
 	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xf3ede05c // vshr.u32 q15, q6, #19
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0822006 // add r2, r2, r6
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
-	WORD $0xf3f9855e // vsli.32 q12, q7, #25
+	WORD $0xf26888c0 // vadd.i32 q12, q12, q0
 	WORD $0xe086600e // add r6, r6, lr
+	WORD $0xf22aa86c // vadd.i32 q5, q5, q14
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xf3efc55c // vsli.32 q14, q6, #15
-	WORD $0xe28b8038 // add r8, fp, #56
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
+	WORD $0xf22bb828 // vadd.i32 d11, d11, d24
 	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf3eea55e // vsli.32 q13, q7, #14
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
+	WORD $0xf2624864 // vadd.i32 q10, q1, q10
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf3ede55c // vsli.32 q15, q6, #13
 	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
+	WORD $0xf26a6866 // vadd.i32 q11, q5, q11
 	WORD $0xe02cc007 // eor ip, ip, r7
-	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0855368 // add r5, r5, r8, ror #6
+	WORD $0xf3fa4166 // vuzp.32 q10, q11
 	WORD $0xe0238004 // eor r8, r3, r4
-	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xf2244829 // vadd.i32 d4, d4, d25
 	WORD $0xe0288004 // eor r8, r8, r4
-	WORD $0xf3fda05e // vshr.u32 q13, q7, #3
+	WORD $0xf3f9805c // vshr.u32 q12, q6, #7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
-	WORD $0xf3f6e05c // vshr.u32 q15, q6, #10
+	WORD $0xf3efc05a // vshr.u32 q14, q5, #17
 	WORD $0xe0811005 // add r1, r1, r5
 	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf3eea05c // vshr.u32 q13, q6, #18
 	WORD $0xe085500c // add r5, r5, ip
 	WORD $0xe0855168 // add r5, r5, r8, ror #2
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf3ede05a // vshr.u32 q15, q5, #19
 	WORD $0xe025c006 // eor ip, r5, r6
 	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf26888ca // vadd.i32 q12, q12, q5
+	WORD $0xf3f9855c // vsli.32 q12, q6, #25
 	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
+	WORD $0xf3efc55a // vsli.32 q14, q5, #15
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf226686c // vadd.i32 q3, q3, q14
 	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
+	WORD $0xf3eea55c // vsli.32 q13, q6, #14
 	WORD $0xe02ee006 // eor lr, lr, r6
-	WORD $0xf2277828 // vadd.i32 d7, d7, d24
 	WORD $0xe0844369 // add r4, r4, r9, ror #6
+	WORD $0xf3ede55a // vsli.32 q15, q5, #13
 	WORD $0xe0229003 // eor r9, r2, r3
-	WORD $0xf22ee829 // vadd.i32 d14, d14, d25
 	WORD $0xe0099001 // and r9, r9, r1
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0299003 // eor r9, r9, r3
-	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
 	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf3efc056 // vshr.u32 q14, q3, #17
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
+	WORD $0xf3fda05c // vshr.u32 q13, q6, #3
 	WORD $0xe0800004 // add r0, r0, r4
-	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
 	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
+	WORD $0xf3f6e05a // vshr.u32 q15, q5, #10
 	WORD $0xe084400e // add r4, r4, lr
-	WORD $0xf3ede056 // vshr.u32 q15, q3, #19
 	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe28b8058 // add r8, fp, #88
+	WORD $0xece80b10 // vstmia r8!, {d16-d23}
+	WORD $0xecd80b10 // vldmia r8, {d16-d23}
 	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
 	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xf3f98550 // vsli.32 q12, q0, #25
 	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xf3efc556 // vsli.32 q14, q3, #15
 	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf26888c8 // vadd.i32 q12, q12, q4
 	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xf3eea550 // vsli.32 q13, q0, #14
+	WORD $0xf224486c // vadd.i32 q2, q2, q14
 	WORD $0xe02cc005 // eor ip, ip, r5
 	WORD $0xe0833368 // add r3, r3, r8, ror #6
-	WORD $0xf3ede556 // vsli.32 q15, q3, #13
+	WORD $0xf2255828 // vadd.i32 d5, d5, d24
 	WORD $0xe0218002 // eor r8, r1, r2
 	WORD $0xe0088000 // and r8, r8, r0
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf22cc829 // vadd.i32 d12, d12, d25
 	WORD $0xe0288002 // eor r8, r8, r2
 	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf3f98056 // vshr.u32 q12, q3, #7
 	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
 	WORD $0xe0877003 // add r7, r7, r3
-	WORD $0xf3fda050 // vshr.u32 q13, q0, #3
+	WORD $0xf3efc054 // vshr.u32 q14, q2, #17
 	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
 	WORD $0xe083300c // add r3, r3, ip
-	WORD $0xf3f6e056 // vshr.u32 q15, q3, #10
+	WORD $0xf3eea056 // vshr.u32 q13, q3, #18
 	WORD $0xe0833168 // add r3, r3, r8, ror #2
+	WORD $0xf3ede054 // vshr.u32 q15, q2, #19
 	WORD $0xe023c004 // eor ip, r3, r4
-	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xf3f98556 // vsli.32 q12, q3, #25
 	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
-	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xf3efc554 // vsli.32 q14, q2, #15
 	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
-	WORD $0xf26888c4 // vadd.i32 q12, q12, q2
 	WORD $0xe02ee004 // eor lr, lr, r4
+	WORD $0xf3eea556 // vsli.32 q13, q3, #14
 	WORD $0xe0822369 // add r2, r2, r9, ror #6
-	WORD $0xf22ee86c // vadd.i32 q7, q7, q14
 	WORD $0xe0209001 // eor r9, r0, r1
+	WORD $0xf3ede554 // vsli.32 q15, q2, #13
 	WORD $0xe0099007 // and r9, r9, r7
-	WORD $0xf22ff828 // vadd.i32 d15, d15, d24
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0299001 // eor r9, r9, r1
 	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf2664860 // vadd.i32 q10, q3, q8
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
 	WORD $0xe0866002 // add r6, r6, r2
-	WORD $0xf26e6862 // vadd.i32 q11, q7, q9
+	WORD $0xf3fda056 // vshr.u32 q13, q3, #3
 	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
 	WORD $0xe082200e // add r2, r2, lr
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf3f6e054 // vshr.u32 q15, q2, #10
 	WORD $0xe0822169 // add r2, r2, r9, ror #2
-	WORD $0xe28b8078 // add r8, fp, #120
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
 	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
 	WORD $0xe022e003 // eor lr, r2, r3
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf26888c2 // vadd.i32 q12, q12, q1
+	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
+	WORD $0xe02cc003 // eor ip, ip, r3
+	WORD $0xf22cc86c // vadd.i32 q6, q6, q14
+	WORD $0xe0811368 // add r1, r1, r8, ror #6
+	WORD $0xe0278000 // eor r8, r7, r0
+	WORD $0xf22dd828 // vadd.i32 d13, d13, d24
+	WORD $0xe0088006 // and r8, r8, r6
+	WORD $0xe0288000 // eor r8, r8, r0
+	WORD $0xf2640860 // vadd.i32 q8, q2, q8
+	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
+	WORD $0xf26c2862 // vadd.i32 q9, q6, q9
+	WORD $0xe0855001 // add r5, r5, r1
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
+	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
+	WORD $0xe081100c // add r1, r1, ip
+	WORD $0xf2266829 // vadd.i32 d6, d6, d25
+	WORD $0xe0811168 // add r1, r1, r8, ror #2
+	WORD $0xe021c002 // eor ip, r1, r2
+	WORD $0xf3f9805e // vshr.u32 q12, q7, #7
+	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
+	WORD $0xf3efc05c // vshr.u32 q14, q6, #17
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
+	WORD $0xf3eea05e // vshr.u32 q13, q7, #18
+	WORD $0xe02ee002 // eor lr, lr, r2
+	WORD $0xf3ede05c // vshr.u32 q15, q6, #19
+	WORD $0xe0800369 // add r0, r0, r9, ror #6
+	WORD $0xe0269007 // eor r9, r6, r7
+	WORD $0xf3f9855e // vsli.32 q12, q7, #25
+	WORD $0xe0099005 // and r9, r9, r5
+	WORD $0xe0299007 // eor r9, r9, r7
+	WORD $0xf3efc55c // vsli.32 q14, q6, #15
+	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
+	WORD $0xf3eea55e // vsli.32 q13, q7, #14
+	WORD $0xe0844000 // add r4, r4, r0
+	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
+	WORD $0xf3ede55c // vsli.32 q15, q6, #13
+	WORD $0xe080000e // add r0, r0, lr
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0800169 // add r0, r0, r9, ror #2
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
+	WORD $0xe020e001 // eor lr, r0, r1
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
+	WORD $0xf3fda05e // vshr.u32 q13, q7, #3
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
+	WORD $0xf3f6e05c // vshr.u32 q15, q6, #10
+	WORD $0xe02cc001 // eor ip, ip, r1
+	WORD $0xe0877368 // add r7, r7, r8, ror #6
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0258006 // eor r8, r5, r6
+	WORD $0xe0088004 // and r8, r8, r4
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0288006 // eor r8, r8, r6
+	WORD $0xf26888ca // vadd.i32 q12, q12, q5
+	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
+	WORD $0xf226686c // vadd.i32 q3, q3, q14
+	WORD $0xe0833007 // add r3, r3, r7
+	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
+	WORD $0xf2277828 // vadd.i32 d7, d7, d24
+	WORD $0xe087700c // add r7, r7, ip
+	WORD $0xe0877168 // add r7, r7, r8, ror #2
+	WORD $0xf22ee829 // vadd.i32 d14, d14, d25
+	WORD $0xe027c000 // eor ip, r7, r0
+	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
+	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
+	WORD $0xf3efc056 // vshr.u32 q14, q3, #17
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
+	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
+	WORD $0xe02ee000 // eor lr, lr, r0
+	WORD $0xe0866369 // add r6, r6, r9, ror #6
+	WORD $0xf3ede056 // vshr.u32 q15, q3, #19
+	WORD $0xe0249005 // eor r9, r4, r5
+	WORD $0xe0099003 // and r9, r9, r3
+	WORD $0xf3f98550 // vsli.32 q12, q0, #25
+	WORD $0xe0299005 // eor r9, r9, r5
+	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xf3efc556 // vsli.32 q14, q3, #15
+	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
+	WORD $0xf3eea550 // vsli.32 q13, q0, #14
+	WORD $0xe0822006 // add r2, r2, r6
+	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
+	WORD $0xf3ede556 // vsli.32 q15, q3, #13
+	WORD $0xe086600e // add r6, r6, lr
+	WORD $0xe0866169 // add r6, r6, r9, ror #2
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
+	WORD $0xe026e007 // eor lr, r6, r7
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf3fda050 // vshr.u32 q13, q0, #3
+	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
+	WORD $0xe02cc007 // eor ip, ip, r7
+	WORD $0xf3f6e056 // vshr.u32 q15, q3, #10
+	WORD $0xe0855368 // add r5, r5, r8, ror #6
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0238004 // eor r8, r3, r4
+	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0288004 // eor r8, r8, r4
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xf26888c4 // vadd.i32 q12, q12, q2
+	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
+	WORD $0xe0811005 // add r1, r1, r5
+	WORD $0xf22ee86c // vadd.i32 q7, q7, q14
+	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
+	WORD $0xe085500c // add r5, r5, ip
+	WORD $0xf22ff828 // vadd.i32 d15, d15, d24
+	WORD $0xe0855168 // add r5, r5, r8, ror #2
+	WORD $0xf2664864 // vadd.i32 q10, q3, q10
+	WORD $0xe025c006 // eor ip, r5, r6
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xf26e6866 // vadd.i32 q11, q7, q11
+	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
+	WORD $0xe02ee006 // eor lr, lr, r6
 	WORD $0xf2200829 // vadd.i32 d0, d0, d25
-	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xe0844369 // add r4, r4, r9, ror #6
+	WORD $0xe0229003 // eor r9, r2, r3
 	WORD $0xf3f98058 // vshr.u32 q12, q4, #7
-	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
-	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe0099001 // and r9, r9, r1
 	WORD $0xf3efc05e // vshr.u32 q14, q7, #17
-	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
-	WORD $0xe02cc003 // eor ip, ip, r3
+	WORD $0xe0299003 // eor r9, r9, r3
+	WORD $0xe0844009 // add r4, r4, r9
 	WORD $0xf3eea058 // vshr.u32 q13, q4, #18
-	WORD $0xe0811368 // add r1, r1, r8, ror #6
-	WORD $0xe0278000 // eor r8, r7, r0
+	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
+	WORD $0xe0800004 // add r0, r0, r4
 	WORD $0xf3ede05e // vshr.u32 q15, q7, #19
-	WORD $0xe0088006 // and r8, r8, r6
-	WORD $0xe0288000 // eor r8, r8, r0
+	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
+	WORD $0xe084400e // add r4, r4, lr
 	WORD $0xf3f98558 // vsli.32 q12, q4, #25
-	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
+	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xe28b8058 // add r8, fp, #88
+	WORD $0xece80b10 // vstmia r8!, {d16-d23}
+	WORD $0xecd80b10 // vldmia r8, {d16-d23}
+	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
+	WORD $0xe024e005 // eor lr, r4, r5
 	WORD $0xf3efc55e // vsli.32 q14, q7, #15
-	WORD $0xe0855001 // add r5, r5, r1
-	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
+	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
 	WORD $0xf3eea558 // vsli.32 q13, q4, #14
-	WORD $0xe081100c // add r1, r1, ip
-	WORD $0xe0811168 // add r1, r1, r8, ror #2
+	WORD $0xe00cc00e // and ip, ip, lr
 	WORD $0xf3ede55e // vsli.32 q15, q7, #13
-	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
+	WORD $0xe02cc005 // eor ip, ip, r5
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe0833368 // add r3, r3, r8, ror #6
+	WORD $0xe0218002 // eor r8, r1, r2
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
-	WORD $0xe02ee002 // eor lr, lr, r2
+	WORD $0xe0088000 // and r8, r8, r0
+	WORD $0xe0288002 // eor r8, r8, r2
 	WORD $0xf3fda058 // vshr.u32 q13, q4, #3
-	WORD $0xe0800369 // add r0, r0, r9, ror #6
-	WORD $0xe0269007 // eor r9, r6, r7
+	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
 	WORD $0xf3f6e05e // vshr.u32 q15, q7, #10
-	WORD $0xe0099005 // and r9, r9, r5
-	WORD $0xe0299007 // eor r9, r9, r7
+	WORD $0xe0877003 // add r7, r7, r3
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0800009 // add r0, r0, r9
-	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
+	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
+	WORD $0xe083300c // add r3, r3, ip
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0844000 // add r4, r4, r0
-	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
+	WORD $0xe0833168 // add r3, r3, r8, ror #2
+	WORD $0xe023c004 // eor ip, r3, r4
 	WORD $0xf26888cc // vadd.i32 q12, q12, q6
-	WORD $0xe080000e // add r0, r0, lr
-	WORD $0xe0800169 // add r0, r0, r9, ror #2
+	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
 	WORD $0xf220086c // vadd.i32 q0, q0, q14
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
-	WORD $0xe020e001 // eor lr, r0, r1
-	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
 	WORD $0xf2211828 // vadd.i32 d1, d1, d24
-	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
-	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02ee004 // eor lr, lr, r4
 	WORD $0xf2288829 // vadd.i32 d8, d8, d25
-	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
-	WORD $0xe02cc001 // eor ip, ip, r1
+	WORD $0xe0822369 // add r2, r2, r9, ror #6
+	WORD $0xe0209001 // eor r9, r0, r1
 	WORD $0xf3f98052 // vshr.u32 q12, q1, #7
-	WORD $0xe0877368 // add r7, r7, r8, ror #6
+	WORD $0xe0099007 // and r9, r9, r7
+	WORD $0xe0299001 // eor r9, r9, r1
 	WORD $0xf3efc050 // vshr.u32 q14, q0, #17
-	WORD $0xe0258006 // eor r8, r5, r6
-	WORD $0xe0088004 // and r8, r8, r4
+	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
 	WORD $0xf3eea052 // vshr.u32 q13, q1, #18
-	WORD $0xe0288006 // eor r8, r8, r6
-	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe0866002 // add r6, r6, r2
+	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
 	WORD $0xf3ede050 // vshr.u32 q15, q0, #19
-	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
-	WORD $0xe0833007 // add r3, r3, r7
+	WORD $0xe082200e // add r2, r2, lr
+	WORD $0xe0822169 // add r2, r2, r9, ror #2
 	WORD $0xf3f98552 // vsli.32 q12, q1, #25
-	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
-	WORD $0xe087700c // add r7, r7, ip
+	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
+	WORD $0xe022e003 // eor lr, r2, r3
 	WORD $0xf3efc550 // vsli.32 q14, q0, #15
-	WORD $0xe0877168 // add r7, r7, r8, ror #2
-	WORD $0xe027c000 // eor ip, r7, r0
+	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
 	WORD $0xf3eea552 // vsli.32 q13, q1, #14
-	WORD $0xe0866009 // add r6, r6, r9
-	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
 	WORD $0xf3ede550 // vsli.32 q15, q0, #13
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
+	WORD $0xe02cc003 // eor ip, ip, r3
+	WORD $0xe0811368 // add r1, r1, r8, ror #6
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe02ee000 // eor lr, lr, r0
-	WORD $0xe0866369 // add r6, r6, r9, ror #6
+	WORD $0xe0278000 // eor r8, r7, r0
+	WORD $0xe0088006 // and r8, r8, r6
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0249005 // eor r9, r4, r5
-	WORD $0xe0099003 // and r9, r9, r3
+	WORD $0xe0288000 // eor r8, r8, r0
 	WORD $0xf3fda052 // vshr.u32 q13, q1, #3
-	WORD $0xe0299005 // eor r9, r9, r5
-	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
 	WORD $0xf3f6e050 // vshr.u32 q15, q0, #10
-	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xe0822006 // add r2, r2, r6
+	WORD $0xe0855001 // add r5, r5, r1
+	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
-	WORD $0xe086600e // add r6, r6, lr
+	WORD $0xe081100c // add r1, r1, ip
+	WORD $0xe0811168 // add r1, r1, r8, ror #2
 	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
-	WORD $0xe026e007 // eor lr, r6, r7
+	WORD $0xe021c002 // eor ip, r1, r2
+	WORD $0xe0800009 // add r0, r0, r9
 	WORD $0xf26888c6 // vadd.i32 q12, q12, q3
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
+	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
 	WORD $0xf228886c // vadd.i32 q4, q4, q14
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
-	WORD $0xf2299828 // vadd.i32 d9, d9, d24
-	WORD $0xe02cc007 // eor ip, ip, r7
-	WORD $0xe0855368 // add r5, r5, r8, ror #6
-	WORD $0xf2604860 // vadd.i32 q10, q0, q8
-	WORD $0xe0238004 // eor r8, r3, r4
-	WORD $0xe0088002 // and r8, r8, r2
-	WORD $0xf2686862 // vadd.i32 q11, q4, q9
-	WORD $0xe0288004 // eor r8, r8, r4
-	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
-	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
-	WORD $0xe0811005 // add r1, r1, r5
-	WORD $0xf2222829 // vadd.i32 d2, d2, d25
-	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
-	WORD $0xf3f9805a // vshr.u32 q12, q5, #7
-	WORD $0xe085500c // add r5, r5, ip
-	WORD $0xe0855168 // add r5, r5, r8, ror #2
-	WORD $0xf3efc058 // vshr.u32 q14, q4, #17
-	WORD $0xe025c006 // eor ip, r5, r6
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf3eea05a // vshr.u32 q13, q5, #18
-	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf3ede058 // vshr.u32 q15, q4, #19
-	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
-	WORD $0xe02ee006 // eor lr, lr, r6
-	WORD $0xf3f9855a // vsli.32 q12, q5, #25
-	WORD $0xe0844369 // add r4, r4, r9, ror #6
-	WORD $0xe0229003 // eor r9, r2, r3
-	WORD $0xf3efc558 // vsli.32 q14, q4, #15
-	WORD $0xe0099001 // and r9, r9, r1
-	WORD $0xe0299003 // eor r9, r9, r3
-	WORD $0xf3eea55a // vsli.32 q13, q5, #14
-	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
-	WORD $0xf3ede558 // vsli.32 q15, q4, #13
-	WORD $0xe0800004 // add r0, r0, r4
-	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe084400e // add r4, r4, lr
-	WORD $0xe0844169 // add r4, r4, r9, ror #2
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe28b8038 // add r8, fp, #56
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
-	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xf3fda05a // vshr.u32 q13, q5, #3
-	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf3f6e058 // vshr.u32 q15, q4, #10
-	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xe02cc005 // eor ip, ip, r5
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0833368 // add r3, r3, r8, ror #6
-	WORD $0xe0218002 // eor r8, r1, r2
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe0088000 // and r8, r8, r0
-	WORD $0xe0288002 // eor r8, r8, r2
-	WORD $0xf26888ce // vadd.i32 q12, q12, q7
-	WORD $0xe0833008 // add r3, r3, r8
-	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
-	WORD $0xf222286c // vadd.i32 q1, q1, q14
-	WORD $0xe0877003 // add r7, r7, r3
-	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
-	WORD $0xf2233828 // vadd.i32 d3, d3, d24
-	WORD $0xe083300c // add r3, r3, ip
-	WORD $0xe0833168 // add r3, r3, r8, ror #2
-	WORD $0xf22aa829 // vadd.i32 d10, d10, d25
-	WORD $0xe023c004 // eor ip, r3, r4
-	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf3f98054 // vshr.u32 q12, q2, #7
-	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
-	WORD $0xf3efc052 // vshr.u32 q14, q1, #17
-	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
-	WORD $0xf3eea054 // vshr.u32 q13, q2, #18
-	WORD $0xe02ee004 // eor lr, lr, r4
-	WORD $0xe0822369 // add r2, r2, r9, ror #6
-	WORD $0xf3ede052 // vshr.u32 q15, q1, #19
-	WORD $0xe0209001 // eor r9, r0, r1
-	WORD $0xe0099007 // and r9, r9, r7
-	WORD $0xf3f98554 // vsli.32 q12, q2, #25
-	WORD $0xe0299001 // eor r9, r9, r1
-	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf3efc552 // vsli.32 q14, q1, #15
-	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
-	WORD $0xe0866002 // add r6, r6, r2
-	WORD $0xf3eea554 // vsli.32 q13, q2, #14
-	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
-	WORD $0xe082200e // add r2, r2, lr
-	WORD $0xf3ede552 // vsli.32 q15, q1, #13
-	WORD $0xe0822169 // add r2, r2, r9, ror #2
-	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
-	WORD $0xe022e003 // eor lr, r2, r3
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
-	WORD $0xf3fda054 // vshr.u32 q13, q2, #3
-	WORD $0xe02cc003 // eor ip, ip, r3
-	WORD $0xe0811368 // add r1, r1, r8, ror #6
-	WORD $0xf3f6e052 // vshr.u32 q15, q1, #10
-	WORD $0xe0278000 // eor r8, r7, r0
-	WORD $0xe0088006 // and r8, r8, r6
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0288000 // eor r8, r8, r0
-	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
-	WORD $0xe0855001 // add r5, r5, r1
-	WORD $0xf26888c0 // vadd.i32 q12, q12, q0
-	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
-	WORD $0xe081100c // add r1, r1, ip
-	WORD $0xf22aa86c // vadd.i32 q5, q5, q14
-	WORD $0xe0811168 // add r1, r1, r8, ror #2
-	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xf22bb828 // vadd.i32 d11, d11, d24
-	WORD $0xe0800009 // add r0, r0, r9
-	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
-	WORD $0xf2624860 // vadd.i32 q10, q1, q8
 	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
-	WORD $0xf26a6862 // vadd.i32 q11, q5, q9
+	WORD $0xf2299828 // vadd.i32 d9, d9, d24
 	WORD $0xe02ee002 // eor lr, lr, r2
 	WORD $0xe0800369 // add r0, r0, r9, ror #6
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf2600860 // vadd.i32 q8, q0, q8
 	WORD $0xe0269007 // eor r9, r6, r7
 	WORD $0xe0099005 // and r9, r9, r5
-	WORD $0xf2244829 // vadd.i32 d4, d4, d25
+	WORD $0xf2682862 // vadd.i32 q9, q4, q9
 	WORD $0xe0299007 // eor r9, r9, r7
-	WORD $0xf3f9805c // vshr.u32 q12, q6, #7
 	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
 	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
-	WORD $0xf3efc05a // vshr.u32 q14, q5, #17
 	WORD $0xe0844000 // add r4, r4, r0
+	WORD $0xf2222829 // vadd.i32 d2, d2, d25
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
-	WORD $0xf3eea05c // vshr.u32 q13, q6, #18
+	WORD $0xf3f9805a // vshr.u32 q12, q5, #7
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xf3ede05a // vshr.u32 q15, q5, #19
-	WORD $0xe24b8008 // sub r8, fp, #8
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xf3efc058 // vshr.u32 q14, q4, #17
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf3f9855c // vsli.32 q12, q6, #25
+	WORD $0xf3eea05a // vshr.u32 q13, q5, #18
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf3efc55a // vsli.32 q14, q5, #15
+	WORD $0xf3ede058 // vshr.u32 q15, q4, #19
 	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
 	WORD $0xe02cc001 // eor ip, ip, r1
-	WORD $0xf3eea55c // vsli.32 q13, q6, #14
+	WORD $0xf3f9855a // vsli.32 q12, q5, #25
 	WORD $0xe0877368 // add r7, r7, r8, ror #6
+	WORD $0xf3efc558 // vsli.32 q14, q4, #15
 	WORD $0xe0258006 // eor r8, r5, r6
-	WORD $0xf3ede55a // vsli.32 q15, q5, #13
 	WORD $0xe0088004 // and r8, r8, r4
+	WORD $0xf3eea55a // vsli.32 q13, q5, #14
 	WORD $0xe0288006 // eor r8, r8, r6
-	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xf3ede558 // vsli.32 q15, q4, #13
 	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
-	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0833007 // add r3, r3, r7
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
-	WORD $0xf3fda05c // vshr.u32 q13, q6, #3
 	WORD $0xe087700c // add r7, r7, ip
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0877168 // add r7, r7, r8, ror #2
-	WORD $0xf3f6e05a // vshr.u32 q15, q5, #10
+	WORD $0xf3fda05a // vshr.u32 q13, q5, #3
 	WORD $0xe027c000 // eor ip, r7, r0
 	WORD $0xe0866009 // add r6, r6, r9
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf3f6e058 // vshr.u32 q15, q4, #10
 	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
 	WORD $0xe02ee000 // eor lr, lr, r0
-	WORD $0xf26888c8 // vadd.i32 q12, q12, q4
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0866369 // add r6, r6, r9, ror #6
 	WORD $0xe0249005 // eor r9, r4, r5
-	WORD $0xf224486c // vadd.i32 q2, q2, q14
+	WORD $0xf26888ce // vadd.i32 q12, q12, q7
 	WORD $0xe0099003 // and r9, r9, r3
+	WORD $0xf222286c // vadd.i32 q1, q1, q14
 	WORD $0xe0299005 // eor r9, r9, r5
-	WORD $0xf2255828 // vadd.i32 d5, d5, d24
 	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xf2233828 // vadd.i32 d3, d3, d24
 	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
-	WORD $0xf22cc829 // vadd.i32 d12, d12, d25
 	WORD $0xe0822006 // add r2, r2, r6
+	WORD $0xf22aa829 // vadd.i32 d10, d10, d25
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
-	WORD $0xf3f98056 // vshr.u32 q12, q3, #7
 	WORD $0xe086600e // add r6, r6, lr
-	WORD $0xf3efc054 // vshr.u32 q14, q2, #17
+	WORD $0xf3f98054 // vshr.u32 q12, q2, #7
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
-	WORD $0xf3eea056 // vshr.u32 q13, q3, #18
+	WORD $0xf3efc052 // vshr.u32 q14, q1, #17
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
-	WORD $0xf3ede054 // vshr.u32 q15, q2, #19
+	WORD $0xf3eea054 // vshr.u32 q13, q2, #18
 	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf3ede052 // vshr.u32 q15, q1, #19
 	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
-	WORD $0xf3f98556 // vsli.32 q12, q3, #25
 	WORD $0xe02cc007 // eor ip, ip, r7
+	WORD $0xf3f98554 // vsli.32 q12, q2, #25
 	WORD $0xe0855368 // add r5, r5, r8, ror #6
-	WORD $0xf3efc554 // vsli.32 q14, q2, #15
 	WORD $0xe0238004 // eor r8, r3, r4
+	WORD $0xf3efc552 // vsli.32 q14, q1, #15
 	WORD $0xe0088002 // and r8, r8, r2
-	WORD $0xf3eea556 // vsli.32 q13, q3, #14
 	WORD $0xe0288004 // eor r8, r8, r4
+	WORD $0xf3eea554 // vsli.32 q13, q2, #14
 	WORD $0xe0855008 // add r5, r5, r8
-	WORD $0xf3ede554 // vsli.32 q15, q2, #13
 	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
+	WORD $0xf3ede552 // vsli.32 q15, q1, #13
 	WORD $0xe0811005 // add r1, r1, r5
 	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
@@ -1389,155 +1196,328 @@ pair:
 	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0855168 // add r5, r5, r8, ror #2
 	WORD $0xe025c006 // eor ip, r5, r6
-	WORD $0xf3fda056 // vshr.u32 q13, q3, #3
+	WORD $0xf3fda054 // vshr.u32 q13, q2, #3
 	WORD $0xe0844009 // add r4, r4, r9
 	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
-	WORD $0xf3f6e054 // vshr.u32 q15, q2, #10
+	WORD $0xf3f6e052 // vshr.u32 q15, q1, #10
 	WORD $0xe00ee00c // and lr, lr, ip
 	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
 	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02ee006 // eor lr, lr, r6
-	WORD $0xe0844369 // add r4, r4, r9, ror #6
 	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0844369 // add r4, r4, r9, ror #6
 	WORD $0xe0229003 // eor r9, r2, r3
+	WORD $0xf26888c0 // vadd.i32 q12, q12, q0
 	WORD $0xe0099001 // and r9, r9, r1
-	WORD $0xf26888c2 // vadd.i32 q12, q12, q1
 	WORD $0xe0299003 // eor r9, r9, r3
+	WORD $0xf22aa86c // vadd.i32 q5, q5, q14
 	WORD $0xe0844009 // add r4, r4, r9
-	WORD $0xf22cc86c // vadd.i32 q6, q6, q14
 	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
+	WORD $0xf22bb828 // vadd.i32 d11, d11, d24
 	WORD $0xe0800004 // add r0, r0, r4
-	WORD $0xf22dd828 // vadd.i32 d13, d13, d24
 	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
+	WORD $0xf2624864 // vadd.i32 q10, q1, q10
 	WORD $0xe084400e // add r4, r4, lr
-	WORD $0xf2644860 // vadd.i32 q10, q2, q8
 	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xf26a6866 // vadd.i32 q11, q5, q11
 	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
 	WORD $0xe024e005 // eor lr, r4, r5
-	WORD $0xf26c6862 // vadd.i32 q11, q6, q9
+	WORD $0xf3fa4166 // vuzp.32 q10, q11
 	WORD $0xe0833008 // add r3, r3, r8
 	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
-	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xf2244829 // vadd.i32 d4, d4, d25
 	WORD $0xe00cc00e // and ip, ip, lr
 	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
-	WORD $0xf2266829 // vadd.i32 d6, d6, d25
+	WORD $0xf3f9805c // vshr.u32 q12, q6, #7
 	WORD $0xe02cc005 // eor ip, ip, r5
-	WORD $0xf3f9805e // vshr.u32 q12, q7, #7
 	WORD $0xe0833368 // add r3, r3, r8, ror #6
+	WORD $0xf3efc05a // vshr.u32 q14, q5, #17
 	WORD $0xe0218002 // eor r8, r1, r2
-	WORD $0xf3efc05c // vshr.u32 q14, q6, #17
 	WORD $0xe0088000 // and r8, r8, r0
+	WORD $0xf3eea05c // vshr.u32 q13, q6, #18
 	WORD $0xe0288002 // eor r8, r8, r2
-	WORD $0xf3eea05e // vshr.u32 q13, q7, #18
+	WORD $0xf3ede05a // vshr.u32 q15, q5, #19
 	WORD $0xe0833008 // add r3, r3, r8
 	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
-	WORD $0xf3ede05c // vshr.u32 q15, q6, #19
+	WORD $0xf3f9855c // vsli.32 q12, q6, #25
 	WORD $0xe0877003 // add r7, r7, r3
 	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
-	WORD $0xf3f9855e // vsli.32 q12, q7, #25
+	WORD $0xf3efc55a // vsli.32 q14, q5, #15
 	WORD $0xe083300c // add r3, r3, ip
 	WORD $0xe0833168 // add r3, r3, r8, ror #2
-	WORD $0xf3efc55c // vsli.32 q14, q6, #15
+	WORD $0xf3eea55c // vsli.32 q13, q6, #14
 	WORD $0xe023c004 // eor ip, r3, r4
 	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xf3eea55e // vsli.32 q13, q7, #14
+	WORD $0xf3ede55a // vsli.32 q15, q5, #13
 	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xf3ede55c // vsli.32 q15, q6, #13
 	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
-	WORD $0xe02ee004 // eor lr, lr, r4
-	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0822369 // add r2, r2, r9, ror #6
-	WORD $0xe0209001 // eor r9, r0, r1
 	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe02ee004 // eor lr, lr, r4
+	WORD $0xe0822369 // add r2, r2, r9, ror #6
+	WORD $0xf3fda05c // vshr.u32 q13, q6, #3
+	WORD $0xe0209001 // eor r9, r0, r1
 	WORD $0xe0099007 // and r9, r9, r7
+	WORD $0xf3f6e05a // vshr.u32 q15, q5, #10
 	WORD $0xe0299001 // eor r9, r9, r1
-	WORD $0xf3fda05e // vshr.u32 q13, q7, #3
 	WORD $0xe0822009 // add r2, r2, r9
-	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
-	WORD $0xf3f6e05c // vshr.u32 q15, q6, #10
-	WORD $0xe0866002 // add r6, r6, r2
-	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
 	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
+	WORD $0xe0866002 // add r6, r6, r2
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
+	WORD $0xf26888c8 // vadd.i32 q12, q12, q4
 	WORD $0xe082200e // add r2, r2, lr
 	WORD $0xe0822169 // add r2, r2, r9, ror #2
-	WORD $0xf34cc1fe // veor q14, q14, q15
-	WORD $0xe28b8038 // add r8, fp, #56
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xf46802ff // vld1.64 {d16-d19}, [r8 :256]
+	WORD $0xf224486c // vadd.i32 q2, q2, q14
+	WORD $0xe28b8058 // add r8, fp, #88
+	WORD $0xece80b10 // vstmia r8!, {d16-d23}
+	WORD $0xecd80b10 // vldmia r8, {d16-d23}
 	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
 	WORD $0xe022e003 // eor lr, r2, r3
 	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xf26888ca // vadd.i32 q12, q12, q5
+	WORD $0xf2255828 // vadd.i32 d5, d5, d24
 	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
 	WORD $0xe00cc00e // and ip, ip, lr
-	WORD $0xf226686c // vadd.i32 q3, q3, q14
+	WORD $0xf22cc829 // vadd.i32 d12, d12, d25
 	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
 	WORD $0xe02cc003 // eor ip, ip, r3
-	WORD $0xf2277828 // vadd.i32 d7, d7, d24
+	WORD $0xf3f98056 // vshr.u32 q12, q3, #7
 	WORD $0xe0811368 // add r1, r1, r8, ror #6
+	WORD $0xf3efc054 // vshr.u32 q14, q2, #17
 	WORD $0xe0278000 // eor r8, r7, r0
-	WORD $0xf22ee829 // vadd.i32 d14, d14, d25
 	WORD $0xe0088006 // and r8, r8, r6
+	WORD $0xf3eea056 // vshr.u32 q13, q3, #18
 	WORD $0xe0288000 // eor r8, r8, r0
-	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
 	WORD $0xe0811008 // add r1, r1, r8
-	WORD $0xf3efc056 // vshr.u32 q14, q3, #17
+	WORD $0xf3ede054 // vshr.u32 q15, q2, #19
 	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
 	WORD $0xe0855001 // add r5, r5, r1
-	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
+	WORD $0xf3f98556 // vsli.32 q12, q3, #25
 	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
 	WORD $0xe081100c // add r1, r1, ip
-	WORD $0xf3ede056 // vshr.u32 q15, q3, #19
+	WORD $0xf3efc554 // vsli.32 q14, q2, #15
 	WORD $0xe0811168 // add r1, r1, r8, ror #2
+	WORD $0xf3eea556 // vsli.32 q13, q3, #14
 	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xf3f98550 // vsli.32 q12, q0, #25
 	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xf3ede554 // vsli.32 q15, q2, #13
 	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
-	WORD $0xf3efc556 // vsli.32 q14, q3, #15
 	WORD $0xe00ee00c // and lr, lr, ip
-	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
-	WORD $0xf3eea550 // vsli.32 q13, q0, #14
-	WORD $0xe02ee002 // eor lr, lr, r2
-	WORD $0xe0800369 // add r0, r0, r9, ror #6
-	WORD $0xf3ede556 // vsli.32 q15, q3, #13
-	WORD $0xe0269007 // eor r9, r6, r7
-	WORD $0xe0099005 // and r9, r9, r5
 	WORD $0xf34881fa // veor q12, q12, q13
-	WORD $0xe0299007 // eor r9, r9, r7
-	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
+	WORD $0xe02ee002 // eor lr, lr, r2
 	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0800369 // add r0, r0, r9, ror #6
+	WORD $0xe0269007 // eor r9, r6, r7
+	WORD $0xf3fda056 // vshr.u32 q13, q3, #3
+	WORD $0xe0099005 // and r9, r9, r5
+	WORD $0xe0299007 // eor r9, r9, r7
+	WORD $0xf3f6e054 // vshr.u32 q15, q2, #10
+	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xf34881fa // veor q12, q12, q13
 	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
 	WORD $0xe0844000 // add r4, r4, r0
-	WORD $0xf3fda050 // vshr.u32 q13, q0, #3
+	WORD $0xf34cc1fe // veor q14, q14, q15
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
-	WORD $0xf3f6e056 // vshr.u32 q15, q3, #10
+	WORD $0xf26888c2 // vadd.i32 q12, q12, q1
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
-	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xf22cc86c // vadd.i32 q6, q6, q14
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
-	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xf22dd828 // vadd.i32 d13, d13, d24
 	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf2640860 // vadd.i32 q8, q2, q8
 	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
-	WORD $0xf26888c4 // vadd.i32 q12, q12, q2
 	WORD $0xe02cc001 // eor ip, ip, r1
+	WORD $0xf26c2862 // vadd.i32 q9, q6, q9
 	WORD $0xe0877368 // add r7, r7, r8, ror #6
-	WORD $0xf22ee86c // vadd.i32 q7, q7, q14
 	WORD $0xe0258006 // eor r8, r5, r6
+	WORD $0xf3fa0162 // vuzp.32 q8, q9
 	WORD $0xe0088004 // and r8, r8, r4
-	WORD $0xf22ff828 // vadd.i32 d15, d15, d24
 	WORD $0xe0288006 // eor r8, r8, r6
+	WORD $0xf2266829 // vadd.i32 d6, d6, d25
 	WORD $0xe0877008 // add r7, r7, r8
-	WORD $0xf2664860 // vadd.i32 q10, q3, q8
 	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
+	WORD $0xf3f9805e // vshr.u32 q12, q7, #7
 	WORD $0xe0833007 // add r3, r3, r7
-	WORD $0xf26e6862 // vadd.i32 q11, q7, q9
+	WORD $0xf3efc05c // vshr.u32 q14, q6, #17
 	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
 	WORD $0xe087700c // add r7, r7, ip
+	WORD $0xf3eea05e // vshr.u32 q13, q7, #18
+	WORD $0xe0877168 // add r7, r7, r8, ror #2
+	WORD $0xe027c000 // eor ip, r7, r0
+	WORD $0xf3ede05c // vshr.u32 q15, q6, #19
+	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xe02392e3 // eor r9, r3, r3, ror #5
+	WORD $0xf3f9855e // vsli.32 q12, q7, #25
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e3 // eor r9, r9, r3, ror #19
+	WORD $0xf3efc55c // vsli.32 q14, q6, #15
+	WORD $0xe02ee000 // eor lr, lr, r0
+	WORD $0xe0866369 // add r6, r6, r9, ror #6
+	WORD $0xf3eea55e // vsli.32 q13, q7, #14
+	WORD $0xe0249005 // eor r9, r4, r5
+	WORD $0xf3ede55c // vsli.32 q15, q6, #13
+	WORD $0xe0099003 // and r9, r9, r3
+	WORD $0xe0299005 // eor r9, r9, r5
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0866009 // add r6, r6, r9
+	WORD $0xe02795e7 // eor r9, r7, r7, ror #11
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0822006 // add r2, r2, r6
+	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
+	WORD $0xf3fda05e // vshr.u32 q13, q7, #3
+	WORD $0xe086600e // add r6, r6, lr
+	WORD $0xe0866169 // add r6, r6, r9, ror #2
+	WORD $0xf3f6e05c // vshr.u32 q15, q6, #10
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
+	WORD $0xe026e007 // eor lr, r6, r7
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e2 // eor r8, r8, r2, ror #19
+	WORD $0xf26888ca // vadd.i32 q12, q12, q5
+	WORD $0xe02cc007 // eor ip, ip, r7
+	WORD $0xe0855368 // add r5, r5, r8, ror #6
+	WORD $0xf226686c // vadd.i32 q3, q3, q14
+	WORD $0xe0238004 // eor r8, r3, r4
+	WORD $0xe0088002 // and r8, r8, r2
+	WORD $0xf2277828 // vadd.i32 d7, d7, d24
+	WORD $0xe0288004 // eor r8, r8, r4
+	WORD $0xf22ee829 // vadd.i32 d14, d14, d25
+	WORD $0xe0855008 // add r5, r5, r8
+	WORD $0xe02685e6 // eor r8, r6, r6, ror #11
+	WORD $0xf3f98050 // vshr.u32 q12, q0, #7
+	WORD $0xe0811005 // add r1, r1, r5
+	WORD $0xe0288a66 // eor r8, r8, r6, ror #20
+	WORD $0xf3efc056 // vshr.u32 q14, q3, #17
+	WORD $0xe085500c // add r5, r5, ip
+	WORD $0xe0855168 // add r5, r5, r8, ror #2
+	WORD $0xf3eea050 // vshr.u32 q13, q0, #18
+	WORD $0xe025c006 // eor ip, r5, r6
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xf3ede056 // vshr.u32 q15, q3, #19
+	WORD $0xe02192e1 // eor r9, r1, r1, ror #5
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xf3f98550 // vsli.32 q12, q0, #25
+	WORD $0xe02999e1 // eor r9, r9, r1, ror #19
+	WORD $0xf3efc556 // vsli.32 q14, q3, #15
+	WORD $0xe02ee006 // eor lr, lr, r6
+	WORD $0xe0844369 // add r4, r4, r9, ror #6
+	WORD $0xf3eea550 // vsli.32 q13, q0, #14
+	WORD $0xe0229003 // eor r9, r2, r3
+	WORD $0xe0099001 // and r9, r9, r1
+	WORD $0xf3ede556 // vsli.32 q15, q3, #13
+	WORD $0xe0299003 // eor r9, r9, r3
+	WORD $0xe0844009 // add r4, r4, r9
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe02595e5 // eor r9, r5, r5, ror #11
+	WORD $0xe0800004 // add r0, r0, r4
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe0299a65 // eor r9, r9, r5, ror #20
+	WORD $0xf3fda050 // vshr.u32 q13, q0, #3
+	WORD $0xe084400e // add r4, r4, lr
+	WORD $0xe0844169 // add r4, r4, r9, ror #2
+	WORD $0xf3f6e056 // vshr.u32 q15, q3, #10
+	WORD $0xe14b80d8 // ldrd r8, [fp, #-8]
+	WORD $0xe024e005 // eor lr, r4, r5
+	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xf34881fa // veor q12, q12, q13
+	WORD $0xe02082e0 // eor r8, r0, r0, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xf34cc1fe // veor q14, q14, q15
+	WORD $0xe02889e0 // eor r8, r8, r0, ror #19
+	WORD $0xe02cc005 // eor ip, ip, r5
+	WORD $0xf26888c4 // vadd.i32 q12, q12, q2
+	WORD $0xe0833368 // add r3, r3, r8, ror #6
+	WORD $0xf22ee86c // vadd.i32 q7, q7, q14
+	WORD $0xe0218002 // eor r8, r1, r2
+	WORD $0xe0088000 // and r8, r8, r0
+	WORD $0xf22ff828 // vadd.i32 d15, d15, d24
+	WORD $0xe0288002 // eor r8, r8, r2
+	WORD $0xe0833008 // add r3, r3, r8
+	WORD $0xf2664864 // vadd.i32 q10, q3, q10
+	WORD $0xe02485e4 // eor r8, r4, r4, ror #11
+	WORD $0xe0877003 // add r7, r7, r3
+	WORD $0xf26e6866 // vadd.i32 q11, q7, q11
+	WORD $0xe0288a64 // eor r8, r8, r4, ror #20
+	WORD $0xe083300c // add r3, r3, ip
 	WORD $0xf3fa4166 // vuzp.32 q10, q11
+	WORD $0xe0833168 // add r3, r3, r8, ror #2
+	WORD $0xe023c004 // eor ip, r3, r4
+	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xe02792e7 // eor r9, r7, r7, ror #5
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e7 // eor r9, r9, r7, ror #19
+	WORD $0xe02ee004 // eor lr, lr, r4
+	WORD $0xe0822369 // add r2, r2, r9, ror #6
+	WORD $0xe0209001 // eor r9, r0, r1
+	WORD $0xe0099007 // and r9, r9, r7
+	WORD $0xe0299001 // eor r9, r9, r1
+	WORD $0xe0822009 // add r2, r2, r9
+	WORD $0xe02395e3 // eor r9, r3, r3, ror #11
+	WORD $0xe0866002 // add r6, r6, r2
+	WORD $0xe0299a63 // eor r9, r9, r3, ror #20
+	WORD $0xe082200e // add r2, r2, lr
+	WORD $0xe0822169 // add r2, r2, r9, ror #2
+	WORD $0xe28b8058 // add r8, fp, #88
+	WORD $0xecc80b10 // vstmia r8, {d16-d23}
+	WORD $0xe0cb88d0 // ldrd r8, [fp], #128
+	WORD $0xe022e003 // eor lr, r2, r3
+	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xe02682e6 // eor r8, r6, r6, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e6 // eor r8, r8, r6, ror #19
+	WORD $0xe02cc003 // eor ip, ip, r3
+	WORD $0xe0811368 // add r1, r1, r8, ror #6
+	WORD $0xe0278000 // eor r8, r7, r0
+	WORD $0xe0088006 // and r8, r8, r6
+	WORD $0xe0288000 // eor r8, r8, r0
+	WORD $0xe0811008 // add r1, r1, r8
+	WORD $0xe02285e2 // eor r8, r2, r2, ror #11
+	WORD $0xe0855001 // add r5, r5, r1
+	WORD $0xe0288a62 // eor r8, r8, r2, ror #20
+	WORD $0xe081100c // add r1, r1, ip
+	WORD $0xe0811168 // add r1, r1, r8, ror #2
+	WORD $0xe021c002 // eor ip, r1, r2
+	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02592e5 // eor r9, r5, r5, ror #5
+	WORD $0xe00ee00c // and lr, lr, ip
+	WORD $0xe02999e5 // eor r9, r9, r5, ror #19
+	WORD $0xe02ee002 // eor lr, lr, r2
+	WORD $0xe0800369 // add r0, r0, r9, ror #6
+	WORD $0xe0269007 // eor r9, r6, r7
+	WORD $0xe0099005 // and r9, r9, r5
+	WORD $0xe0299007 // eor r9, r9, r7
+	WORD $0xe0800009 // add r0, r0, r9
+	WORD $0xe02195e1 // eor r9, r1, r1, ror #11
+	WORD $0xe0844000 // add r4, r4, r0
+	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
+	WORD $0xe080000e // add r0, r0, lr
+	WORD $0xe0800169 // add r0, r0, r9, ror #2
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
+	WORD $0xe020e001 // eor lr, r0, r1
+	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
+	WORD $0xe00cc00e // and ip, ip, lr
+	WORD $0xe02889e4 // eor r8, r8, r4, ror #19
+	WORD $0xe02cc001 // eor ip, ip, r1
+	WORD $0xe0877368 // add r7, r7, r8, ror #6
+	WORD $0xe0258006 // eor r8, r5, r6
+	WORD $0xe0088004 // and r8, r8, r4
+	WORD $0xe0288006 // eor r8, r8, r6
+	WORD $0xe0877008 // add r7, r7, r8
+	WORD $0xe02085e0 // eor r8, r0, r0, ror #11
+	WORD $0xe0833007 // add r3, r3, r7
+	WORD $0xe0288a60 // eor r8, r8, r0, ror #20
+	WORD $0xe087700c // add r7, r7, ip
 	WORD $0xe0877168 // add r7, r7, r8, ror #2
 	WORD $0xe027c000 // eor ip, r7, r0
 	WORD $0xe0866009 // add r6, r6, r9
@@ -1555,9 +1535,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe24b8008 // sub r8, fp, #8
-	WORD $0xf44842fd // vst1.64 {d20-d23}, [r8 :256]!
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -1682,7 +1660,7 @@ pair:
 
 	// Rounds.
 	WORD $0xe021c002 // eor ip, r1, r2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -1715,7 +1693,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -1814,7 +1792,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -1847,7 +1825,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -1946,7 +1924,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -1979,7 +1957,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -2078,7 +2056,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -2111,7 +2089,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -2210,7 +2188,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -2243,7 +2221,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -2342,7 +2320,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -2375,7 +2353,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -2474,7 +2452,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -2507,7 +2485,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5
@@ -2606,7 +2584,7 @@ pair:
 	WORD $0xe0299a61 // eor r9, r9, r1, ror #20
 	WORD $0xe080000e // add r0, r0, lr
 	WORD $0xe0800169 // add r0, r0, r9, ror #2
-	WORD $0xe14b84d8 // ldrd r8, [fp, #-72]
+	WORD $0xe14b82d8 // ldrd r8, [fp, #-40]
 	WORD $0xe020e001 // eor lr, r0, r1
 	WORD $0xe0877008 // add r7, r7, r8
 	WORD $0xe02482e4 // eor r8, r4, r4, ror #5
@@ -2639,7 +2617,7 @@ pair:
 	WORD $0xe0299a67 // eor r9, r9, r7, ror #20
 	WORD $0xe086600e // add r6, r6, lr
 	WORD $0xe0866169 // add r6, r6, r9, ror #2
-	WORD $0xe14b84d0 // ldrd r8, [fp, #-64]
+	WORD $0xe14b82d0 // ldrd r8, [fp, #-32]
 	WORD $0xe026e007 // eor lr, r6, r7
 	WORD $0xe0855008 // add r5, r5, r8
 	WORD $0xe02282e2 // eor r8, r2, r2, ror #5

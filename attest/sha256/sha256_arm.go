@@ -21,11 +21,12 @@ func newHash() hash.Hash {
 	return d
 }
 
-func sum(data []byte) [Size]byte {
+func sum(data []byte) (out [Size]byte) {
 	var d digest
 	d.Reset()
 	d.Write(data)
-	return d.finish()
+	d.finish(&out)
+	return out
 }
 
 // Reset begins a new message.
@@ -67,13 +68,14 @@ func (d *digest) blocks(p []byte) {
 // Sum appends the digest of the message so far to in. The message can go on.
 func (d *digest) Sum(in []byte) []byte {
 	last := *d
-	digest := last.finish()
-	return append(in, digest[:]...)
+	var out [Size]byte
+	last.finish(&out)
+	return append(in, out[:]...)
 }
 
 // finish pads the message (FIPS 180-4, 5.1.1): a bit 1, zeros, and the length in
 // bits, 64 of them, at the end of a block.
-func (d *digest) finish() (out [Size]byte) {
+func (d *digest) finish(out *[Size]byte) {
 	const room = BlockSize - 8
 	held := int(d.length % BlockSize)
 	d.buf[held] = 0x80
@@ -87,7 +89,6 @@ func (d *digest) finish() (out [Size]byte) {
 	for i, w := range d.state {
 		binary.BigEndian.PutUint32(out[4*i:], w)
 	}
-	return out
 }
 
 // Clone returns a copy that goes on by itself.

@@ -20,9 +20,9 @@ func (k *kernel) rounds() {
 	for round := 0; round < 64; round += 2 {
 		k.between(round)
 		if round%8 == 6 {
-			k.LDRDPost(rWord, rSums, step)
+			k.LDRDPost(rWord, rSums, groupSize)
 		} else {
-			k.LDRD(rWord, rSums, round%8/4*rowSize+round%4*4+sumsAt-ahead)
+			k.LDRD(rWord, rSums, sumsAt+round%8/4*rowSize+round%4*4-ahead)
 		}
 		k.round(round, rWord, rDiff, rDiff2)
 		k.round(round+1, rWord+1, rDiff2, rDiff)

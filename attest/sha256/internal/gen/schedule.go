@@ -12,8 +12,7 @@ var window = [8]neon.Q{0, 4, 1, 5, 2, 6, 3, 7}
 func x(j int) neon.Q { return window[j%8] }
 
 const (
-	qKeys  = neon.Q(8)  // and the next: K of the next row
-	qSums  = neon.Q(10) // and the next: W + K of a row
+	qSums  = neon.Q(8)  // and the next three: K of a group, then W + K
 	qLater = neon.Q(12) // sigma0(W[t]) + W[t+8], which is for W[t+15]+1
 	qTurn  = neon.Q(13) // scratch of sigma0
 	qSigma = neon.Q(14) // sigma1
@@ -24,31 +23,31 @@ const (
 // among the rounds.
 type schedule struct {
 	queue []entry
-	taken int // of queue
-	beats int // scalar instructions of rounds so far
-	full  int // row whose sums are in qSums, to be stored; 0 is none
-	rows  int // rows stored
+	taken int  // of queue
+	beats int  // scalar instructions of rounds so far
+	next  int  // group to be stored next
+	full  bool // its sums are in qSums
 }
 
-// entry is one instruction. Those that write qSums say so, and the last of them which
-// row is in it then.
+// entry is one instruction. Those that write qSums say so, and the last of them for
+// a group.
 type entry struct {
 	emit func()
 	sums bool
-	row  int
+	full bool
 }
 
 // spread is the number of rounds over which the schedule goes: as many as leave the
-// last row, 15, in memory before round 60.
-const spread = 57
+// last group in memory in time, and ahead of rSums.
+const spread = 53
 
-// input loads two blocks and makes the first four rows. Of an odd number of blocks
+// input loads two blocks and makes the first two groups. Of an odd number of blocks
 // the last stands for both.
 func (k *kernel) input() {
 	k.Comment("Two blocks.")
-	const p, left, row = rWord, rWord + 1, rDiff
+	const p, left, group = rWord, rWord + 1, rDiff
 	k.LDRD(p, neon.R13, inputAt)
-	k.SUB(row, rSums, neon.Imm(ahead))
+	k.SUB(group, rSums, neon.Imm(ahead))
 	k.VLD1(8, 0, 4, neon.At(p).Then(neon.Advance))
 	k.VLD1(8, 4, 4, neon.At(p).Then(neon.Advance))
 	k.CMP(left, neon.Imm(1))
@@ -56,7 +55,7 @@ func (k *kernel) input() {
 	k.VLD1(8, 8, 4, neon.At(p).Then(neon.Advance))
 	k.VLD1(8, 12, 4, neon.At(p).Then(neon.Advance))
 	k.STR(p, neon.R13, inputAt)
-	k.VLD1(64, qKeys.Lo(), 4, neon.At(row).Then(neon.Advance).Aligned(256))
+	k.VLDM(group, true, qSums.Lo(), 8)
 	for q := range neon.Q(8) {
 		k.VREV(32, 8, q, q)
 	}
@@ -67,17 +66,19 @@ func (k *kernel) input() {
 		for _, e := range k.sums(n) {
 			e.emit()
 		}
-		k.VST1(64, qSums.Lo(), 4, neon.At(row).Then(neon.Advance).Aligned(256))
-		k.VLD1(64, qKeys.Lo(), 4, neon.At(row).Then(neon.Advance).Aligned(256))
+		if n%2 == 1 {
+			k.VSTM(group, true, qSums.Lo(), 8)
+			k.VLDM(group, true, qSums.Lo(), 8)
+		}
 	}
 	for _, e := range k.later(0) {
 		e.emit()
 	}
 }
 
-// prepare queues what makes rows 4 to 15.
+// prepare queues what makes the other groups.
 func (k *kernel) prepare() {
-	k.schedule = schedule{rows: 4}
+	k.schedule = schedule{next: 2}
 	for j := 8; j < 32; j++ {
 		k.queue = append(k.queue, k.words(j)...)
 		if j%2 == 1 {
@@ -123,12 +124,13 @@ func (k *kernel) words(j int) (all []entry) {
 	return append(all, entry{emit: func() { k.VADD(32, x(j).Hi(), x(j).Hi(), qLater.Lo()) }})
 }
 
-// sums adds K to the four words of a row, and parts the blocks.
-func (k *kernel) sums(row int) []entry {
+// sums adds K to words 4n to 4n+3, and parts the blocks.
+func (k *kernel) sums(n int) []entry {
+	q := qSums + neon.Q(n%2*2)
 	return []entry{
-		{emit: func() { k.VADD(32, qSums, x(2*row), qKeys) }, sums: true},
-		{emit: func() { k.VADD(32, qSums+1, x(2*row+1), qKeys+1) }, sums: true},
-		{emit: func() { k.VUZP(32, qSums, qSums+1) }, sums: true, row: row},
+		{emit: func() { k.VADD(32, q, x(2*n), q) }, sums: true},
+		{emit: func() { k.VADD(32, q+1, x(2*n+1), q+1) }, sums: true},
+		{emit: func() { k.VUZP(32, q, q+1) }, sums: true, full: n%2 == 1},
 	}
 }
 
@@ -138,32 +140,28 @@ func (s *schedule) beat(k *kernel) {
 	s.beats++
 	for s.taken < len(s.queue) && s.taken*16*spread < s.beats*len(s.queue) {
 		e := s.queue[s.taken]
-		if s.full != 0 && e.sums {
-			k.Fail("the row after %d is made before %d is stored", s.full, s.full)
+		if s.full && e.sums {
+			k.Fail("the group after %d is made before %d is stored", s.next, s.next)
 		}
 		e.emit()
-		s.full = max(s.full, e.row)
+		s.full = s.full || e.full
 		s.taken++
 	}
 }
 
-// between stores a row that is full and loads K of the next, before an even round,
+// between stores a group that is full and loads K of the next, before an even round,
 // where rWord is free to be their address.
 func (k *kernel) between(round int) {
-	if k.full != 0 {
-		at := k.full*rowSize + sumsAt - ahead - round/8*step
-		if at < 0 {
-			k.SUB(rWord, rSums, neon.Imm(-at))
-		} else {
-			k.ADD(rWord, rSums, neon.Imm(at))
+	if k.full {
+		at := k.next*groupSize + sumsAt - ahead - round/8*groupSize
+		k.ADD(rWord, rSums, neon.Imm(at))
+		k.VSTM(rWord, k.next+1 < groups, qSums.Lo(), 8)
+		if k.next+1 < groups {
+			k.VLDM(rWord, false, qSums.Lo(), 8)
 		}
-		k.VST1(64, qSums.Lo(), 4, neon.At(rWord).Then(neon.Advance).Aligned(256))
-		if k.full+1 < rows {
-			k.VLD1(64, qKeys.Lo(), 4, neon.At(rWord).Aligned(256))
-		}
-		k.rows, k.full = k.full+1, 0
+		k.next, k.full = k.next+1, false
 	}
-	if round/4 >= k.rows {
-		k.Fail("row %d is not stored before round %d", round/4, round)
+	if round/8 >= k.next {
+		k.Fail("group %d is not stored before round %d", round/8, round)
 	}
 }
