@@ -8,10 +8,10 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need the sockets of
 # an operating system too.
-PORTABLE = ./board/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+PORTABLE = ./attest/sha256 ./board/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 SOCKETS  = ./net/https
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
+.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -29,7 +29,7 @@ run: deps all ## boot the firmware in the emulated rack, and say how to reach it
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short ./...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(SOCKETS)
-	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
+	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts ./attest/sha256
 	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
 
@@ -46,8 +46,8 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 
-bench: bench-board bench-xts ## measure everything, and write build/bench.json
-	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
+bench: bench-board bench-xts bench-sha256 ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json
 
 bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
@@ -55,9 +55,9 @@ bench-board: deps peer all ## measure the ground, the boot, the network and an S
 bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
-bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
+bench-xts bench-sha256: bench-%: ## measure AES-256-XTS, or SHA-256, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-	$(GO) run ./internal/benchxts
+	$(GO) run ./internal/benchcrypto $*
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two

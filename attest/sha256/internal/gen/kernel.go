@@ -62,7 +62,7 @@ func compression() ([]byte, error) {
 	k.prologue()
 	k.Label("pair")
 	k.input()
-	k.prepare()
+	k.prepare(spread)
 	k.rounds()
 	k.add()
 	k.CMP(rWord, neon.Imm(1))

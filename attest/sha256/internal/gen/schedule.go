@@ -25,6 +25,7 @@ type schedule struct {
 	queue []entry
 	taken int  // of queue
 	beats int  // scalar instructions of rounds so far
+	over  int  // beats over which the queue is to be taken
 	next  int  // group to be stored next
 	full  bool // its sums are in qSums
 }
@@ -76,9 +77,9 @@ func (k *kernel) input() {
 	}
 }
 
-// prepare queues what makes the other groups.
-func (k *kernel) prepare() {
-	k.schedule = schedule{next: 2}
+// prepare queues what makes the other groups, to go over so many rounds.
+func (k *kernel) prepare(spread int) {
+	k.schedule = schedule{next: 2, over: 16 * spread}
 	for j := 8; j < 32; j++ {
 		k.queue = append(k.queue, k.words(j)...)
 		if j%2 == 1 {
@@ -138,7 +139,7 @@ func (k *kernel) sums(n int) []entry {
 // spread them evenly.
 func (s *schedule) beat(k *kernel) {
 	s.beats++
-	for s.taken < len(s.queue) && s.taken*16*spread < s.beats*len(s.queue) {
+	for s.taken < len(s.queue) && s.taken*s.over < s.beats*len(s.queue) {
 		e := s.queue[s.taken]
 		if s.full && e.sums {
 			k.Fail("the group after %d is made before %d is stored", s.next, s.next)
