@@ -10,10 +10,10 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need the sockets of
 # an operating system too.
-PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 SOCKETS  = ./net/https
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-verify peer deps clean help FORCE
+.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -35,7 +35,7 @@ test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, 
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
 	$(GO) test -short -count=1 ./qemu-test/...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(SOCKETS)
-	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
+	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts ./attest/sha256
 	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
 
@@ -53,8 +53,8 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 
-bench: bench-board bench-xts bench-verify ## measure everything, and write build/bench.json
-	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ','; sed '1d;$$d' build/bench-verify.json; echo ']'; } > build/bench.json
+bench: bench-board bench-xts bench-sha256 bench-verify ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json
 
 bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
@@ -62,9 +62,9 @@ bench-board: deps peer all ## measure the ground, the boot, the network and an S
 bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
-bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
+bench-xts bench-sha256: bench-%: ## measure AES-256-XTS, or SHA-256, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
-	$(GO) run ./internal/benchxts
+	$(GO) run ./internal/benchcrypto $*
 
 bench-verify: deps ## measure what verifying the boot chain takes
 	$(GO) run ./internal/benchverify

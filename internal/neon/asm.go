@@ -43,6 +43,7 @@ type Asm struct {
 	items []item
 	build string
 	fn    string
+	held  bool // R11 holds what an instruction has put there
 	err   error
 }
 
@@ -64,6 +65,9 @@ func (a *Asm) fail(format string, args ...any) {
 	}
 }
 
+// Fail keeps an error that a generator itself has found, with its place.
+func (a *Asm) Fail(format string, args ...any) { a.fail(format, args...) }
+
 // Err is the first error so far.
 func (a *Asm) Err() error { return a.err }
 
@@ -75,7 +79,7 @@ func (a *Asm) word(c Class, w uint32, format string, args ...any) {
 	a.items = append(a.items, item{&i, line})
 }
 
-// Insts are the NEON instructions so far.
+// Insts are the encoded instructions so far.
 func (a *Asm) Insts() (insts []Inst) {
 	for _, i := range a.items {
 		if i.inst != nil {
@@ -90,7 +94,7 @@ func (a *Asm) Insts() (insts []Inst) {
 // address, which is at 0(R13) if there is a frame; the frame begins at 4(R13)
 // and the stack grows for it as for any function's.
 func (a *Asm) Func(name, signature string, frame, args int) {
-	a.fn = name
+	a.fn, a.held = name, false
 	flag := "0"
 	if frame == 0 {
 		flag = "NOSPLIT"
@@ -100,6 +104,7 @@ func (a *Asm) Func(name, signature string, frame, args int) {
 
 // Go emits one line in the syntax of Go's assembler.
 func (a *Asm) Go(format string, args ...any) {
+	a.held = false
 	a.print("\t%s\n", fmt.Sprintf(format, args...))
 }
 

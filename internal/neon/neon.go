@@ -1,5 +1,5 @@
-// Package neon encodes ARMv7 Advanced SIMD (NEON) instructions for Go
-// assembly files.
+// Package neon encodes ARMv7 Advanced SIMD (NEON) instructions, and the scalar
+// ones that go between them, for Go assembly files.
 //
 // Go's ARM assembler has no NEON mnemonics, so NEON code has to be written as
 // WORD directives. This package is the build-time library behind the
@@ -11,8 +11,10 @@
 // ARMv7-R edition (DDI 0406C), chapter A7, "Advanced SIMD and floating-point
 // instruction encoding", A1 form. Only what straight-line integer code needs
 // is here: no floating point, no structure loads (VLD2 to VLD4), no
-// comparisons, no saturating arithmetic. Scalar instructions are left to Go's
-// own assembler, through Asm.Go.
+// comparisons, no saturating arithmetic. Scalar instructions can be left to
+// Go's own assembler, through Asm.Go; the few that are encoded here (A5.2,
+// A8.8) are for code that needs all registers, R11 among them, or pairs of
+// them (LDRD), which that assembler does not have.
 package neon
 
 import "fmt"
@@ -39,7 +41,7 @@ const (
 	R8
 	R9
 	R10 // g, the goroutine pointer: never to be written
-	R11 // scratch of Go's assembler: it may change between any two instructions
+	R11 // scratch of Go's assembler: any line for it may change this register
 	R12
 	R13 // stack pointer
 	R14

@@ -81,6 +81,30 @@ func everything(a *Asm, rng *rand.Rand) {
 	}
 	a.VLDR(d(), r(), 4*(rng.IntN(511)-255))
 	a.VSTR(d(), r(), 4*(rng.IntN(511)-255))
+	scalar(a, rng)
+}
+
+// scalar emits every scalar instruction.
+func scalar(a *Asm, rng *rand.Rand) {
+	all := []R{R0, R1, R5, R9, R11, R12, R14}
+	r := func() R { return all[rng.IntN(len(all))] }
+	even := func() R { return R(2 * rng.IntN(5)) }
+	at := func() R { return []R{R11, R12, R13, R14}[rng.IntN(4)] }
+	a.ADD(R11, R13, Imm(8))
+	for _, op := range []func(d, n R, m Operand){a.AND, a.EOR, a.SUB, a.SUBS, a.SUBEQ, a.ADD} {
+		op(r(), r(), r())
+		op(r(), r(), Ror{r(), 1 + rng.IntN(31)})
+		op(r(), R13, Imm(rng.IntN(256)<<(2*rng.IntN(12))))
+	}
+	a.CMP(r(), r())
+	a.CMP(r(), Imm(rng.IntN(256)))
+	a.Branch("BNE", "next")
+	a.Label("next")
+	a.LDR(r(), at(), rng.IntN(8191)-4095)
+	a.STR(r(), at(), rng.IntN(8191)-4095)
+	a.LDRD(even(), at(), rng.IntN(511)-255)
+	a.LDRDPost(even(), at(), 1+rng.IntN(255))
+	a.STRD(even(), at(), rng.IntN(511)-255)
 }
 
 func twoRegs[T Reg](x, y T) (Reg, Reg) { return x, y }
@@ -173,6 +197,22 @@ func TestRefusals(t *testing.T) {
 		{"the stack pointer as an index", func(a *Asm) { a.VST1(8, D(0), 1, At(R0).Then(By(R13))) }},
 		{"offset out of reach", func(a *Asm) { a.VLDR(D(0), R0, 1024) }},
 		{"offset not of words", func(a *Asm) { a.VSTR(D(0), R0, 6) }},
+		{"g as an operand", func(a *Asm) { a.ADD(R0, R1, R10) }},
+		{"g as a result", func(a *Asm) { a.EOR(R10, R1, R2) }},
+		{"the program counter", func(a *Asm) { a.LDR(R0, R15, 8) }},
+		{"the stack pointer written", func(a *Asm) { a.SUB(R13, R13, Imm(8)) }},
+		{"the scratch register read first", func(a *Asm) { a.CMP(R11, Imm(0)) }},
+		{"the scratch register across a line of Go's", func(a *Asm) { a.LDR(R11, R0, 0); a.Go("NOP"); a.STR(R11, R0, 4) }},
+		{"the scratch register of another function", func(a *Asm) { a.LDR(R11, R0, 0); a.Func("f", "func f()", 0, 0); a.LDRD(R0, R11, 4) }},
+		{"nine bits", func(a *Asm) { a.ADD(R0, R1, Imm(257)) }},
+		{"eight bits at an odd place", func(a *Asm) { a.ADD(R0, R1, Imm(0x1fe)) }},
+		{"a turn by nothing", func(a *Asm) { a.EOR(R0, R1, Ror{R2, 0}) }},
+		{"a pair from an odd register", func(a *Asm) { a.LDRD(R1, R12, 0) }},
+		{"a pair with g", func(a *Asm) { a.LDRD(R10, R12, 0) }},
+		{"a pair over its address", func(a *Asm) { a.LDRD(R8, R9, 0) }},
+		{"a pair too far", func(a *Asm) { a.STRD(R8, R12, 256) }},
+		{"a step of nothing", func(a *Asm) { a.LDRDPost(R8, R12, 0) }},
+		{"a word too far", func(a *Asm) { a.STR(R8, R12, -4096) }},
 	} {
 		var a Asm
 		c.do(&a)

@@ -1,6 +1,7 @@
 package neon
 
 import (
+	"math"
 	"slices"
 	"strings"
 )
@@ -59,6 +60,10 @@ func dNumber(name string) (n int) {
 
 // effect tells what i reads and writes, from its text.
 func (i Inst) effect() (e effect) {
+	if i.Class == ClassScalar {
+		// Nothing moves across one: what it does with flags is not told here.
+		return effect{reads: math.MaxUint64, writes: math.MaxUint64, memory: true}
+	}
 	text, _, _ := strings.Cut(i.Text, "\t@")
 	name, rest, _ := strings.Cut(text, "\t")
 	name, _, _ = strings.Cut(name, ".")
@@ -104,8 +109,9 @@ func (e effect) waits(f effect) bool { return e.writes&f.reads&(1<<32-1) != 0 }
 // Spread moves instructions apart from those whose results they use: an
 // in-order core waits where a result is used at once. Where one instruction
 // uses the result of the one before it, the next independent instruction of
-// the reach instructions that follow is moved between them. Labels and lines
-// for Go's assembler stay where they are and nothing moves across them.
+// the reach instructions that follow is moved between them. Labels, lines
+// for Go's assembler and scalar instructions stay where they are and nothing moves
+// across them.
 func (a *Asm) Spread(reach int) {
 	for n := 1; n < len(a.items); n++ {
 		if a.items[n-1].inst == nil || a.items[n].inst == nil {

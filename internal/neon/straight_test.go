@@ -200,6 +200,12 @@ func TestSpread(t *testing.T) {
 			a.Go("NOP")
 			a.VEOR(Q(4), Q(1), Q(2))
 		}, "q0 q3 q4"},
+		{"nothing crosses a scalar instruction", func(a *Asm) {
+			a.VEOR(Q(0), Q(1), Q(2))
+			a.VEOR(Q(3), Q(0), Q(2))
+			a.ADD(R0, R1, R2)
+			a.VEOR(Q(4), Q(1), Q(2))
+		}, "q0 q3 r0 q4"},
 		{"loads and stores keep their order", func(a *Asm) {
 			a.VEOR(Q(0), Q(1), Q(2))
 			a.VST1(8, Q(0).Lo(), 2, At(R0))

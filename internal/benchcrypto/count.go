@@ -1,22 +1,6 @@
-// Benchxts counts the instructions that package xts needs for a byte on an
-// emulated Cortex-A7, by class, beside OpenSSL's, golang.org/x/crypto/xts's
-// and the portable cipher's, all in one run. It prints a line for each figure,
-//
-//	name value unit peer peer_value ratio
-//
-// and writes the same as JSON. Run it in the module's directory. It needs
-// Debian's qemu-user, gcc, gcc-arm-linux-gnueabihf, libc6-dev-armhf-cross and
-// the archive's armhf packages (dpkg --add-architecture armhf; apt-get update):
-// OpenSSL comes from libssl-dev:armhf.
-//
-// Each program runs twice with different numbers of passes and the difference
-// is what counts, so that starting up cancels out. Counts are exact but for
-// what Go's runtime does by the clock, a percent at most.
 package main
 
 import (
-	"encoding/json"
-	"flag"
 	"fmt"
 	"log"
 	"os"
@@ -24,83 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 )
-
-var (
-	dir  = flag.String("dir", "build/benchxts", "directory for what is built")
-	file = flag.String("json", "build/bench-xts.json", "file for the figures as JSON")
-)
-
-// figure is a line of output.
-type figure struct {
-	Name      string  `json:"name"`
-	Value     float64 `json:"value"`
-	Unit      string  `json:"unit"`
-	Peer      string  `json:"peer"`
-	PeerValue float64 `json:"peer_value"`
-	Ratio     float64 `json:"ratio"`
-}
-
-func main() {
-	log.SetFlags(0)
-	log.SetPrefix("benchxts: ")
-	flag.Parse()
-	if err := os.MkdirAll(*dir, 0o755); err != nil {
-		log.Fatal(err)
-	}
-	b := build()
-	var all []figure
-	for _, size := range []struct {
-		name  string
-		bytes int
-	}{{"512", 512}, {"4k", 4096}} {
-		for _, direction := range []string{"enc", "dec"} {
-			name := fmt.Sprintf("xts.%s_%s", direction, size.name)
-			for _, f := range b.figures(name, direction, size.bytes) {
-				fmt.Printf("%s %.3f %s %s %.3f %.3f\n", f.Name, f.Value, f.Unit, f.Peer, f.PeerValue, f.Ratio)
-				all = append(all, f)
-			}
-		}
-	}
-	text, err := json.MarshalIndent(all, "", "\t")
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := os.WriteFile(*file, append(text, '\n'), 0o644); err != nil {
-		log.Fatal(err)
-	}
-}
-
-// batch is the number of sectors in a call of Encrypt or Decrypt. OpenSSL and
-// golang.org/x/crypto/xts take one sector in a call.
-const batch = 32
-
-// figures measures one direction and sector size.
-func (b programs) figures(name, direction string, size int) (all []figure) {
-	openssl := b.count([]string{b.peer, direction}, size, batch)
-	add := func(suffix, unit string, value, peer float64) {
-		f := figure{Name: name + suffix, Value: value, Unit: unit, Peer: "openssl", PeerValue: peer}
-		if peer != 0 {
-			f.Ratio = value / peer
-		}
-		all = append(all, f)
-	}
-	own := b.least([]string{b.own, "nitro", direction}, size, batch)
-	single := b.least([]string{b.own, "nitro", direction}, size, 1)
-	portable := b.count([]string{b.portable, "nitro", direction}, size, batch)
-	x := b.count([]string{b.own, "x", direction}, size, batch)
-	add("", "insn/B", own["total"], openssl["total"])
-	add(".one_sector_calls", "insn/B", single["total"], openssl["total"])
-	add(".portable", "insn/B", portable["total"], openssl["total"])
-	add(".x_crypto", "insn/B", x["total"], openssl["total"])
-	for _, m := range models {
-		add("."+m.name, "cycles/B", m.cycles(own), m.cycles(openssl))
-	}
-	for _, c := range classes {
-		add("."+c, "insn/B", own[c], openssl[c])
-	}
-	add(".neon_words", "words/B", own["neon_words"], openssl["neon_words"])
-	return all
-}
 
 // classes are the classes of instructions that the plugin tells apart.
 var classes = []string{"neon_q", "neon_d", "permute_q", "permute_d", "neon_load", "neon_store",
@@ -123,7 +30,7 @@ type model struct {
 // moves: model cycles_gcc. Model cycles is the harder one for code that uses
 // memory much: two cycles for 128 bits and one for 64, as a 64-bit data path
 // suggests, and loads and stores by their eight bytes. docs/xts.md compares it
-// with what has been published for OpenSSL's algorithm on silicon.
+// with what has been published for OpenSSL's AES on silicon.
 var models = []model{
 	{"cycles", map[string]float64{"neon_q": 2, "permute_q": 2, "neon_d": 1, "permute_d": 1,
 		"neon_words": 1, "scalar_mem": 1, "branch": 1, "scalar": 1}},
@@ -151,7 +58,7 @@ func (b programs) least(program []string, size, count int) counts {
 	return c
 }
 
-// count runs a program under the plugin, in passes of count sectors of size
+// count runs a program under the plugin, in passes of count pieces of size
 // bytes.
 func (b programs) count(program []string, size, count int) counts {
 	// Passes enough for the noise of Go's runtime to be small.

@@ -4,28 +4,34 @@ import (
 	"log"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
-// programs are the files that a measurement takes.
+// programs are the files that measurements take.
 type programs struct {
-	own, portable string // nvme/xts/internal/subject, for arm
-	peer          string // peer/openssl.c, for arm
-	plugin        string // internal/insncount/user/count.c, for QEMU
+	subject string // for arm, this repository's
+	peer    string // OpenSSL's, for arm
+	plugin  string // internal/insncount/user/count.c, for QEMU
 }
 
-// build makes them all.
-func build() programs {
+// build makes them of a package's internal/subject and the area's source in peer/.
+func build(area, pkg string) programs {
 	at := func(name string) string { return filepath.Join(*dir, name) }
-	b := programs{own: at("own"), portable: at("portable"), peer: at("peer"), plugin: at("count.so")}
-	arm := []string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"}
-	command(arm, "go", "build", "-o", b.own, "./nvme/xts/internal/subject")
-	command(arm, "go", "build", "-tags=xts_portable", "-o", b.portable, "./nvme/xts/internal/subject")
+	b := programs{subject: subject(area, pkg), peer: at(area + "-peer"), plugin: at("count.so")}
 	command(nil, "gcc", "-O2", "-shared", "-fPIC", "-o", b.plugin, "internal/insncount/user/count.c")
 	root := openssl(at("armhf"))
-	command(nil, "arm-linux-gnueabihf-gcc", "-O2", "-static", "-o", b.peer, "internal/benchxts/peer/openssl.c",
+	command(nil, "arm-linux-gnueabihf-gcc", "-O2", "-static", "-o", b.peer, "internal/benchcrypto/peer/"+area+".c",
 		"-I"+root+"/usr/include", "-I"+root+"/usr/include/arm-linux-gnueabihf",
 		"-L"+root+"/usr/lib/arm-linux-gnueabihf", "-lcrypto", "-lpthread", "-ldl")
 	return b
+}
+
+// subject builds a package's internal/subject for arm, with tags or without.
+func subject(name, pkg string, tags ...string) string {
+	file := filepath.Join(*dir, name)
+	env := []string{"GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0"}
+	command(env, "go", "build", "-tags="+strings.Join(tags, ","), "-o", file, pkg+"/internal/subject")
+	return file
 }
 
 // openssl unpacks OpenSSL's library for armhf under root, unless it is there. apt
@@ -48,7 +54,7 @@ func openssl(root string) string {
 
 const fetch = `cd "$0"
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
-[ -n "$mirror" ] || { echo "benchxts: no apt source for Debian 12 (bookworm) found: run apt-get update, or add one" >&2; exit 1; }
+[ -n "$mirror" ] || { echo "benchcrypto: no apt source for Debian 12 (bookworm) found: run apt-get update, or add one" >&2; exit 1; }
 mkdir -p apt/lists/partial apt/cache/archives/partial
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bookworm main" >apt/sources.list
 apt() {
