@@ -44,6 +44,9 @@ func newBoard(blocks uint64) *board {
 
 func smallBoard() *board { return newBoard(uint64(small.Offset+small.Size)/sectorSize + 5) }
 
+// copies seeds the random generators of copies, which are never in the same state.
+var copies int
+
 // copy is another board in the same state.
 func (b *board) copy() *board {
 	c := *b
@@ -52,14 +55,8 @@ func (b *board) copy() *board {
 		c.card = s
 		break
 	}
-	r, err := b.random.MarshalBinary()
-	if err != nil {
-		panic(err)
-	}
-	c.random = new(rand.ChaCha8)
-	if err := c.random.UnmarshalBinary(r); err != nil {
-		panic(err)
-	}
+	copies++
+	c.random = rand.NewChaCha8([32]byte{8, byte(copies), byte(copies >> 8), byte(copies >> 16)})
 	c.broken = maps.Clone(b.broken)
 	return &c
 }

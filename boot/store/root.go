@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -142,7 +143,8 @@ func (s *Store) writeRoot(r root) error {
 	return fmt.Errorf("store: %w", s.failed)
 }
 
-// sealRoot encrypts a root. Its nonce is random, since all epochs use the same key.
+// sealRoot encrypts a root. Its nonce is random, since all epochs use the same key; the
+// sequence number in it keeps nonces apart even if the random generator repeats itself.
 func (s *Store) sealRoot(r *root) (*[sectorSize]byte, error) {
 	a, err := chacha20poly1305.NewX(s.keys.root[:])
 	if err != nil {
@@ -152,6 +154,9 @@ func (s *Store) sealRoot(r *root) (*[sectorSize]byte, error) {
 	if _, err := io.ReadFull(s.rand, p[:rootNonce]); err != nil {
 		return nil, fmt.Errorf("store: random generator: %w", err)
 	}
+	var number [8]byte
+	binary.LittleEndian.PutUint64(number[:], r.sequence)
+	subtle.XORBytes(p[:8], p[:8], number[:])
 	a.Seal(p[:rootNonce], p[:rootNonce], r.encode()[:], []byte{byte(r.slot())})
 	return p, nil
 }
