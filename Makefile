@@ -9,7 +9,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor.
 PORTABLE = ./board/... ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 
-.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts peer deps clean help FORCE
+.PHONY: all run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-store peer deps clean help FORCE
 
 all: build/controller.elf ## build the firmware
 
@@ -23,7 +23,7 @@ run: deps all ## boot the firmware in the emulated rack, and say how to reach it
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short ./...
-	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE)
+	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) ./boot/store
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts
 	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
@@ -40,8 +40,8 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 
-bench: bench-board bench-xts ## measure everything, and write build/bench.json
-	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ']'; } > build/bench.json
+bench: bench-board bench-xts bench-store ## measure everything, and write build/bench.json
+	@{ echo '['; sed '1d;$$d' build/bench-board.json; echo ','; sed '1d;$$d' build/bench-xts.json; echo ','; sed '1d;$$d' build/bench-store.json; echo ']'; } > build/bench.json
 
 bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
@@ -52,6 +52,9 @@ bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
 	@internal/deps/install.sh gcc-arm-linux-gnueabihf libc6-dev-armhf-cross
 	$(GO) run ./internal/benchxts
+
+bench-store: deps ## measure the encrypted store: instructions, sectors, steps of the counter
+	$(GO) run ./internal/benchstore
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two

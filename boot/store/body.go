@@ -1,10 +1,8 @@
 package store
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 )
 
 // The body is the index as it is written at a checkpoint (docs/store.md, "Body"). Sizes
@@ -37,12 +35,11 @@ type record struct {
 	entry
 }
 
-// encode makes the body. Records are in the order of their hashes, so that a state has
-// one body.
+// encode makes the body. Records come in any order.
 func (b *body) encode() []byte {
 	le := binary.LittleEndian
 	number := map[epochID]int{}
-	var p []byte
+	p := make([]byte, 0, b.size())
 	for _, n := range []int{len(b.epochs), len(b.logs), len(b.bad), len(b.records)} {
 		p = le.AppendUint32(p, uint32(n))
 	}
@@ -58,11 +55,21 @@ func (b *body) encode() []byte {
 	for _, n := range b.bad {
 		p = le.AppendUint16(p, uint16(n))
 	}
-	slices.SortFunc(b.records, func(x, y record) int { return bytes.Compare(x.hash[:], y.hash[:]) })
 	for i := range b.records {
 		p = b.records[i].append(p, number)
 	}
 	return p
+}
+
+// size is how long it is.
+func (b *body) size() int {
+	n := bodyHeader + len(b.epochs)*epochSize + len(b.logs)*logSize + 2*len(b.bad) + len(b.records)*recordSize
+	for i := range b.records {
+		if l := b.records[i].large; l != nil {
+			n += largeSize + 2*len(l.segments)
+		}
+	}
+	return n
 }
 
 func (r *record) append(p []byte, number map[epochID]int) []byte {
@@ -150,6 +157,7 @@ func (s *Store) state() body {
 			b.bad = append(b.bad, n)
 		}
 	}
+	b.records = make([]record, 0, len(s.index))
 	for h, e := range s.index {
 		if e.large != nil {
 			epoch(e.large.epoch)

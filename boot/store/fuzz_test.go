@@ -116,6 +116,9 @@ func TestEncodings(t *testing.T) {
 	if len(b) != bodyHeader+epochSize+logSize+2+2*recordSize+largeSize+4 {
 		t.Errorf("a body of %d bytes", len(b))
 	}
+	if n := lively().size(); n != len(b) {
+		t.Errorf("size tells %d", n)
+	}
 	if d, err := decodeBody(b, minSegments, 256); err != nil || !bytes.Equal(d.encode(), b) {
 		t.Error(err)
 	}
