@@ -13,7 +13,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 SOCKETS  = ./net/https
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify peer deps clean help FORCE
+.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -68,6 +68,9 @@ bench-xts bench-sha256: bench-%: ## measure AES-256-XTS, or SHA-256, OpenSSL for
 
 bench-verify: deps ## measure what verifying the boot chain takes
 	$(GO) run ./internal/benchverify
+
+bench-store: deps ## measure the encrypted store: instructions, sectors, steps of the counter
+	$(GO) run ./internal/benchstore
 
 verify: ## build the firmware twice, in two folders and from nothing, and compare
 	@rm -rf build/verify && mkdir -p build/verify/one build/verify/elsewhere/two
