@@ -11,6 +11,6 @@ package sha256
 //go:noescape
 func compress(state *uint32, p *byte, blocks int, k *uint32)
 
-// batch is the most that one call of compress is given, in bytes. It takes about 52
+// batch is the most that one call of compress is given, in bytes. It takes about 50
 // microseconds at 528 MHz (docs/sha256.md estimates the cycles).
 const batch = 16 * BlockSize

@@ -13,7 +13,7 @@ func x(j int) neon.Q { return window[j%8] }
 
 const (
 	qSums  = neon.Q(8)  // and the next three: K of a group, then W + K
-	qLater = neon.Q(12) // sigma0(W[t]) + W[t+8], which is for W[t+15]+1
+	qLater = neon.Q(12) // sigma0(W[t]) + W[t+8], which W[t+15] takes
 	qTurn  = neon.Q(13) // scratch of sigma0
 	qSigma = neon.Q(14) // sigma1
 	qTurn1 = neon.Q(15) // scratch of sigma1
@@ -39,7 +39,7 @@ type entry struct {
 }
 
 // spread is the number of rounds over which the schedule goes: as many as leave the
-// last group in memory in time, and ahead of rSums.
+// last group in memory before round 56 comes, which needs it.
 const spread = 53
 
 // input loads two blocks and makes the first two groups. Of an odd number of blocks
@@ -153,6 +153,9 @@ func (s *schedule) beat(k *kernel) {
 // between stores a group that is full and loads K of the next, before an even round,
 // where rWord is free to be their address.
 func (k *kernel) between(round int) {
+	if round/8 >= k.next {
+		k.Fail("group %d is not stored before round %d", round/8, round)
+	}
 	if k.full {
 		at := k.next*groupSize + sumsAt - ahead - round/8*groupSize
 		k.ADD(rWord, rSums, neon.Imm(at))
@@ -161,8 +164,5 @@ func (k *kernel) between(round int) {
 			k.VLDM(rWord, false, qSums.Lo(), 8)
 		}
 		k.next, k.full = k.next+1, false
-	}
-	if round/8 >= k.next {
-		k.Fail("group %d is not stored before round %d", round/8, round)
 	}
 }
