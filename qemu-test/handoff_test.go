@@ -200,6 +200,22 @@ func TestHangAfterHandOff(t *testing.T) {
 	}
 }
 
+// TestControllerFromCard: the bootloader starts the firmware itself, with all of its
+// memory and its devices.
+func TestControllerFromCard(t *testing.T) {
+	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
+	var err error
+	c.payload, err = metal.ReadPayload(controller(t))
+	c.must(err)
+	c.write()
+	c.powerOn(rack.Config{Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{443: 0}}, {Cable: rack.User}}})
+	c.say(`bootloader: slot A: \d+ bytes`)
+	c.say(`controller: ready`)
+	if got := get(t, c.Rack, "/healthz"); got["status"] != "ready" {
+		t.Errorf("/healthz answers %v", got)
+	}
+}
+
 // TestBadSlot: what is no image is not started.
 func TestBadSlot(t *testing.T) {
 	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
