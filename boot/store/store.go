@@ -154,8 +154,8 @@ type Store struct {
 // A headSegment is the log segment that is being written.
 type headSegment struct {
 	number int
-	next   int // sector
-	closed bool
+	next   int  // sector
+	closed bool // nothing is written to it any more
 }
 
 // A view is a reader or snapshot that needs released segments to stay as they are.
