@@ -8,10 +8,10 @@ IMAGE    = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -bu
 LOADER   = $(subst -T 0x80010000,-T 0x98010000,$(IMAGE)) -tags bootloader
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
-# Packages whose tests need nothing but a processor; and those that need the sockets of
-# an operating system too.
-PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./net/stack ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
-SOCKETS  = ./net/https
+# Packages whose tests need nothing but a processor; and those that need more than the board
+# has: sockets of an operating system, or (net/stack) a faster machine than the emulated one.
+PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+HOSTED   = ./net/https ./net/stack
 
 .PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
@@ -34,7 +34,7 @@ run: deps all ## boot the firmware in the emulated rack, and say how to reach it
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
 	$(GO) test -short -count=1 ./qemu-test/...
-	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(SOCKETS)
+	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(HOSTED)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts ./attest/sha256
 	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
 	$(METAL) -short -std
