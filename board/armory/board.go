@@ -37,12 +37,15 @@ const lineWhite = 21
 
 // How the board's pads are set, as its device trees have them.
 const (
-	i2cControl = iomuxc.Hysteresis | iomuxc.PullUp100k | iomuxc.OpenDrain | iomuxc.Speed100 | iomuxc.Drive43 // 0x1b8b0
-	phyControl = iomuxc.PullUp100k | iomuxc.Drive260                                                         // 0xb008
-	ledControl = iomuxc.Hysteresis | iomuxc.PullUp22k | iomuxc.Drive65                                       // 0x1f020
+	phyControl = iomuxc.PullUp100k | iomuxc.Drive260                   // 0xb008
+	ledControl = iomuxc.Hysteresis | iomuxc.PullUp22k | iomuxc.Drive65 // 0x1f020
 )
 
-const altI2C1 = 0 // of GPIO1_IO02 and GPIO1_IO03 (IMX6ULLRM 32.6)
+// I2C1's clock and data (IMX6ULLRM 32.6).
+var (
+	i2c1Clock = imx6ul.I2CPad{Pad: iomuxc.GPIO1_IO02, Line: 2, Mode: 0, Daisy: 0x5a4, Select: 0}
+	i2c1Data  = imx6ul.I2CPad{Pad: iomuxc.GPIO1_IO03, Line: 3, Mode: 0, Daisy: 0x5a8, Select: 1}
+)
 
 // Open maps the blocks, switches their clocks on, and gives I2C1 its pads. A program
 // does it once.
@@ -52,37 +55,16 @@ func Open() (*Board, error) {
 		return nil, fmt.Errorf("armory: %w", err)
 	}
 	b := &Board{SoC: soc}
-	b.Clocks.On(ccm.I2C1, ccm.GPIO4)
-	r, err := mmio.Map(imx6ul.I2C1, i2c.Size)
-	if err == nil {
-		b.I2C1, err = b.i2c1(r)
+	b.Clocks.On(ccm.GPIO4)
+	if b.I2C1, err = b.OpenI2C1(i2c1Clock, i2c1Data); err != nil {
+		return nil, fmt.Errorf("armory: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("armory: I2C1: %w", err)
-	}
-	r, err = mmio.Map(imx6ul.GPIO4, gpio.Size)
+	r, err := mmio.Map(imx6ul.GPIO4, gpio.Size)
 	if err != nil {
 		return nil, fmt.Errorf("armory: GPIO4: %w", err)
 	}
 	b.white = lamp{gpio.New(r).Line(lineWhite, "white led", b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.CSI_DATA00, Mode: imx6ul.ALTGPIO, Control: ledControl}))}
 	return b, nil
-}
-
-// i2c1 is on GPIO1_IO02 and GPIO1_IO03, which free the bus as GPIO when a device hangs.
-func (b *Board) i2c1(r mmio.Registers) (*i2c.Bus, error) {
-	line := func(n int, name string, p iomuxc.Pad) *gpio.Line {
-		return b.GPIO1.Line(n, name, b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: imx6ul.ALTGPIO, Input: true, Control: i2cControl}))
-	}
-	pads := &i2c.Pads{
-		Clock: line(2, "i2c1 scl", iomuxc.GPIO1_IO02),
-		Data:  line(3, "i2c1 sda", iomuxc.GPIO1_IO03),
-		Function: []gpio.Pad{
-			b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.GPIO1_IO02, Mode: altI2C1, Input: true, Control: i2cControl, Daisy: 0x5a4, Select: 0}),
-			b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.GPIO1_IO03, Mode: altI2C1, Input: true, Control: i2cControl, Daisy: 0x5a8, Select: 1}),
-		},
-	}
-	pads.Give()
-	return i2c.New(r, i2c.Config{Clock: imx6ul.PERCLK, Speed: 100000, Pins: pads})
 }
 
 // Name is the board's.

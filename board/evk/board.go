@@ -7,11 +7,9 @@ import (
 	"nitro/board"
 	"nitro/board/hold"
 	"nitro/board/imx6ul"
-	"nitro/board/imx6ul/ccm"
 	"nitro/board/imx6ul/gpio"
 	"nitro/board/imx6ul/i2c"
 	"nitro/board/imx6ul/iomuxc"
-	"nitro/board/imx6ul/mmio"
 	"nitro/board/imx6ul/pca9552"
 )
 
@@ -54,11 +52,11 @@ const (
 	expanderPlatform = 0 // holds the platform reset when it is high
 )
 
-// i2cControl: open drain with 100 kOhm up, which holds the lines where the base
-// board's 4.7 kOhm are not fitted; hysteresis, since edges are slow.
-const i2cControl = iomuxc.Hysteresis | iomuxc.PullUp100k | iomuxc.OpenDrain | iomuxc.Speed100 | iomuxc.Drive43
-
-const altI2C1 = 2 // ALT number of I2C1 on UART4's pads (IMX6ULLRM 32.6)
+// I2C1's clock and data (IMX6ULLRM 32.6).
+var (
+	i2c1Clock = imx6ul.I2CPad{Pad: iomuxc.UART4_TX_DATA, Line: 28, Mode: 2, Daisy: 0x5a4, Select: 1}
+	i2c1Data  = imx6ul.I2CPad{Pad: iomuxc.UART4_RX_DATA, Line: 29, Mode: 2, Daisy: 0x5a8, Select: 2}
+)
 
 // Open maps the blocks, switches their clocks on, gives I2C1 its pads, and takes over
 // the reset lines as the kernel left them: held. A program does it once.
@@ -68,13 +66,8 @@ func Open() (*Board, error) {
 		return nil, fmt.Errorf("evk: %w", err)
 	}
 	b := &Board{SoC: soc}
-	r, err := mmio.Map(imx6ul.I2C1, i2c.Size)
-	if err == nil {
-		b.Clocks.On(ccm.I2C1)
-		b.I2C1, err = b.i2c1(r)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("evk: I2C1: %w", err)
+	if b.I2C1, err = b.OpenI2C1(i2c1Clock, i2c1Data); err != nil {
+		return nil, fmt.Errorf("evk: %w", err)
 	}
 	b.takeLines()
 	b.led = lamp{b.Line(lineLED, "status led")}
@@ -96,24 +89,6 @@ func (b *Board) takeLines() {
 			b.lines = append(b.lines, hold.NewExpander("platform reset", chip, expanderPlatform))
 		}
 	}
-}
-
-// i2c1 is on UART4's pads: its clock is also GPIO1_IO28, its data GPIO1_IO29, which
-// free the bus when a device hangs. SION keeps the input paths on.
-func (b *Board) i2c1(r mmio.Registers) (*i2c.Bus, error) {
-	line := func(n int, name string, p iomuxc.Pad) *gpio.Line {
-		return b.GPIO1.Line(n, name, b.Pads.Assign(iomuxc.Setting{Pad: p, Mode: imx6ul.ALTGPIO, Input: true, Control: i2cControl}))
-	}
-	pads := &i2c.Pads{
-		Clock: line(28, "i2c1 scl", iomuxc.UART4_TX_DATA),
-		Data:  line(29, "i2c1 sda", iomuxc.UART4_RX_DATA),
-		Function: []gpio.Pad{
-			b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.UART4_TX_DATA, Mode: altI2C1, Input: true, Control: i2cControl, Daisy: 0x5a4, Select: 1}),
-			b.Pads.Assign(iomuxc.Setting{Pad: iomuxc.UART4_RX_DATA, Mode: altI2C1, Input: true, Control: i2cControl, Daisy: 0x5a8, Select: 2}),
-		},
-	}
-	pads.Give()
-	return i2c.New(r, i2c.Config{Clock: imx6ul.PERCLK, Speed: 100000, Pins: pads})
 }
 
 // lineControl: a 100 kOhm pull-down, so that a line holds while nobody drives it.
