@@ -92,6 +92,14 @@ const (
 	AuditUnwritable Code = 802
 )
 
+// Provisioning.
+const (
+	NotProvisioned     Code = 901
+	AlreadyProvisioned Code = 902
+	FactoryUnknown     Code = 903
+	TPMForeign         Code = 904
+)
+
 var entries = []Entry{
 	{TPMAbsent, "tpm-absent", Transient, "No TPM answers on its bus.",
 		"Check that the TPM is fitted and has power, then switch the board off and on."},
@@ -214,4 +222,13 @@ var entries = []Entry{
 		"Set the time, or let the board reach its time servers."},
 	{AuditUnwritable, "audit-unwritable", Transient, "The audit log cannot be written, so nothing that has to be recorded is allowed.",
 		"Fetch the audit records and make room, or replace the card."},
+
+	{NotProvisioned, "not-provisioned", Reprovision, "The board has never been provisioned.",
+		"Provision the board with the factory tool."},
+	{AlreadyProvisioned, "already-provisioned", Transient, "The board was asked to be provisioned and is provisioned already.",
+		"Nothing, if it is your board. To provision it anew, write its card anew with the factory tool."},
+	{FactoryUnknown, "factory-unknown", Transient, "The configuration names no factory certificate, so nobody may provision the board.",
+		"Write a signed configuration that has the factory's certificate."},
+	{TPMForeign, "tpm-foreign", Reprovision, "The TPM holds something of another board's, or authorisations that the card does not have.",
+		"Put the board's own card in, clear the TPM with its lockout authorisation, or use a new TPM."},
 }
