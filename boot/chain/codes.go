@@ -2,6 +2,7 @@ package chain
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -37,30 +38,29 @@ var tpmCodes = []mapping{
 	{tpm2.TPMRCFailure, code.TPMFailed},
 }
 
-// sealCodes are those of sealing, before the TPM's own.
-var sealCodes = append([]mapping{
+// sealCodes are those of sealing, behind the TPM's own.
+var sealCodes = append(slices.Clone(tpmCodes), []mapping{
 	{seal.ErrNotApproved, code.ApprovalMissing},
 	{seal.ErrSignature, code.ApprovalMissing},
 	{seal.ErrAuthority, code.SealedObjectMissing},
 	{seal.ErrSet, code.SealedObjectMissing},
 	{seal.ErrFloor, code.BelowFloor},
-	{tpm.ErrLost, code.TPMSessionLost},
 	{seal.ErrCapped, code.UnsealRefused},
 	{seal.ErrRefused, code.UnsealRefused},
-}, tpmCodes...)
+}...)
 
-// storeCodes are those of the store, before the TPM's own, which keeps its counter.
-var storeCodes = append([]mapping{
-	{tpm.ErrLost, code.TPMSessionLost},
-	{store.ErrNotFormatted, code.StoreDamaged},
-	{store.ErrKey, code.StoreDamaged},
-	{store.ErrVersion, code.StoreDamaged},
+// storeCodes are those of the store, behind those of the TPM, which keeps its counter.
+var storeCodes = append(slices.Clone(tpmCodes), []mapping{
+	{store.ErrNotFormatted, code.StoreMissing},
+	{store.ErrKey, code.StoreKey},
+	{store.ErrVersion, code.StoreTooNew},
+	{store.ErrCounter, code.StoreCounter},
 	{store.ErrDamaged, code.StoreDamaged},
 	{store.ErrRolledBack, code.StoreRolledBack},
 	{store.ErrWorn, code.StoreWorn},
 	{store.ErrFull, code.StoreFull},
 	{store.ErrUnreadable, code.StoreUnreadable},
-}, tpmCodes...)
+}...)
 
 // coded gives an error the code that it has among some, or else another one. An error
 // that has a code keeps it.

@@ -53,9 +53,9 @@ type Loader struct {
 	block   *[medium.AnchorSize]byte
 	self    image.Header
 
-	log      *eventlog.Log
-	tpm      *tpm.TPM
-	session  *tpm.Session // bound to the attestation key; nil on a board that is not provisioned
+	log     *eventlog.Log
+	tpm     *tpm.TPM
+	session *tpm.Session // bound to the attestation key; nil on a board that is not provisioned
 
 	floor       uint32
 	epoch       uint64

@@ -10,6 +10,7 @@ import (
 
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
+	"nitro/attest/identity"
 	"nitro/attest/nv"
 	"nitro/attest/seal"
 	"nitro/attest/tpm"
@@ -233,11 +234,14 @@ func (c *Controller) compareKnownGood() error {
 	if err := c.readBoardPart(); err != nil {
 		return err
 	}
-	if err := c.readRelease(); err != nil {
+	var err error
+	c.Release, err = readRelease(c.Card, c.Handover.Slot, image.Want{
+		Product: c.Product, Development: c.Anchors.Development, Authorities: c.Config.Authorities(c.Anchors),
+	})
+	if err != nil {
 		return err
 	}
-	err := golden.Compare(c.Log, c.Release, c.Board)
-	if err == nil {
+	if err = golden.Compare(c.Log, c.Release, c.Board); err == nil {
 		return nil
 	}
 	otherwise := code.PCRMismatch
@@ -273,7 +277,7 @@ func (c *Controller) boardKey(name []byte) (*ecdsa.PublicKey, error) {
 	public, err := c.T.ReadPublic(tpm.BoardKeyHandle)
 	if err == nil {
 		var key *ecdsa.PublicKey
-		if key, err = publicKey(public, name); err == nil {
+		if key, err = identity.PublicKey(public, name); err == nil {
 			return key, nil
 		}
 	}
@@ -281,34 +285,6 @@ func (c *Controller) boardKey(name []byte) (*ecdsa.PublicKey, error) {
 		return nil, tpmCoded(err)
 	}
 	return nil, code.TPMKeyMissing.Errorf("unlock: board key: %w", err)
-}
-
-// readRelease verifies the release part of the slot that runs.
-func (c *Controller) readRelease() error {
-	where := "known-good set of slot " + c.Handover.Slot.String()
-	r, err := medium.NewReader(c.Card, medium.KnownGoodOf[c.Handover.Slot])
-	if err != nil {
-		return code.KnownGoodMissing.Errorf("unlock: %s: %w", where, err)
-	}
-	i, err := image.Open(r, image.Want{
-		Where: where, Component: image.KnownGood, Product: c.Product, Development: c.Anchors.Development,
-		Authorities: c.Config.Authorities(c.Anchors),
-	})
-	if err != nil {
-		otherwise := code.KnownGoodBad
-		if code.Of(err) == code.ImageMalformed {
-			otherwise = code.KnownGoodMissing
-		}
-		return otherwise.Errorf("unlock: %w", err)
-	}
-	payload := make([]byte, i.Length)
-	if err := i.Load(payload); err != nil {
-		return code.KnownGoodBad.Errorf("unlock: %w", err)
-	}
-	if c.Release, err = golden.DecodeRelease(payload); err != nil {
-		return code.KnownGoodBad.Errorf("unlock: %s: %w", where, err)
-	}
-	return nil
 }
 
 // Door is the way to the sealed secrets.
@@ -329,7 +305,7 @@ func Authorities(c *config.Config) (a seal.Authorities) {
 
 // openStore unseals, caps, and opens the store.
 func (c *Controller) openStore() error {
-	content, _, err := medium.SealedObjects.Read(c.Card, seal.Rank)
+	content, _, err := medium.Pair(medium.SealedObjects).Read(c.Card, seal.Rank)
 	if err == nil {
 		c.set, err = seal.Decode(content)
 	}

@@ -75,6 +75,10 @@ const (
 	StoreFull       Code = 603
 	StoreWorn       Code = 604
 	StoreUnreadable Code = 605
+	StoreMissing    Code = 606
+	StoreKey        Code = 607
+	StoreTooNew     Code = 608
+	StoreCounter    Code = 609
 )
 
 // The host.
@@ -206,6 +210,14 @@ var entries = []Entry{
 		"Replace the card and provision the board again."},
 	{StoreUnreadable, "store-unreadable", Transient, "The store could not be read from the medium.",
 		"Switch the board off and on. If the code returns, replace the card."},
+	{StoreMissing, "store-missing", Reprovision, "There is no store on the medium.",
+		"Provision the board again; what a store held is lost."},
+	{StoreKey, "store-key", Reprovision, "The store has another key: it was made by another board, or by this one before it was provisioned again.",
+		"Put the board's own card back, or provision again; what the store held is lost."},
+	{StoreTooNew, "store-too-new", Transient, "The format of the store is newer than this firmware.",
+		"Run the firmware that wrote the store, or newer."},
+	{StoreCounter, "store-counter", Latched, "The TPM's freshness counter is not the one that the store was written with, or it does not count.",
+		"Inspect the TPM, then have the owner sign a ticket that accepts the loss, or provision again."},
 
 	{HostLinesFighting, "host-lines-fighting", Latched, "A reset line of the host is driven to held and its net is not at the held level: something else drives it.",
 		"Inspect the host's reset lines, then have the owner sign a ticket."},

@@ -64,7 +64,7 @@ func TestTicket(t *testing.T) {
 
 // TestCard: a card has a ticket or none.
 func TestCard(t *testing.T) {
-	owner, d := newOwner(t), mediumtest.New(medium.MinSize / mediumtest.SectorSize)
+	owner, d := newOwner(t), mediumtest.New(medium.MinSize/mediumtest.SectorSize)
 	if _, err := ticket.Read(d, &owner.PublicKey); !errors.Is(err, ticket.ErrNone) {
 		t.Errorf("an empty card: %v", err)
 	}
