@@ -65,7 +65,7 @@ func CheckKey(public []byte) (key *ecdsa.PublicKey, name []byte, err error) {
 		return nil, nil, fmt.Errorf("akcert: attestation key: not a restricted P-256 key of the template: %w", ErrKey)
 	}
 	point := public[len(fixed):]
-	const n = 32
+	const n = 32 // coordinates are padded to the curve's size (part 1, C.8)
 	if len(point) != 2*(2+n) || !bytes.Equal(point[:2], []byte{0, n}) || !bytes.Equal(point[2+n:4+n], []byte{0, n}) {
 		return nil, nil, fmt.Errorf("akcert: attestation key: a point of %d bytes, not twice %d: %w", len(point), n, ErrKey)
 	}
