@@ -41,17 +41,29 @@ func describe(e eventlog.Event) string {
 	return strings.TrimSuffix(fmt.Sprintf("event %x (%s)", d[:8], values), " ()")
 }
 
-// Compare compares a log with both parts of the known-good set: PCR 0, 2 and 7 with the
-// release's, PCR 1 with the board's. In PCR 7 the cap may be there, last. The error joins
-// every [Mismatch]; it is nil where there is none. That the log is the TPM's own, which
-// its replay shows, is for the caller to check: without that a log proves nothing.
+// Compare compares a log with both parts of the known-good set. The error joins every
+// [Mismatch]; it is nil where there is none. That the log is the TPM's own, which its
+// replay shows, is for the caller to check: without that a log proves nothing.
 func Compare(log *eventlog.Log, r *Release, b *Board) error {
-	var problems []error
+	return errors.Join(append(r.mismatches(log), b.mismatches(log)...)...)
+}
+
+// Compare compares PCR 0, 2 and 7 of a log with the release, as the function does, for who
+// has no board part. In PCR 7 the cap may be there, last.
+func (r *Release) Compare(log *eventlog.Log) error { return errors.Join(r.mismatches(log)...) }
+
+// Compare compares PCR 1 of a log with the board part.
+func (b *Board) Compare(log *eventlog.Log) error { return errors.Join(b.mismatches(log)...) }
+
+func (r *Release) mismatches(log *eventlog.Log) (problems []error) {
 	for _, pcr := range ReleasePCRs {
 		problems = append(problems, compare(pcr, log, groups(r.events, pcr))...)
 	}
-	problems = append(problems, compare(1, log, groups(b.Events, 1))...)
-	return errors.Join(problems...)
+	return problems
+}
+
+func (b *Board) mismatches(log *eventlog.Log) []error {
+	return compare(1, log, groups(b.Events, 1))
 }
 
 // groups gives the events of a PCR, alternatives together.
