@@ -31,6 +31,8 @@ func (c *Controller) Slots() (*Slots, error) {
 	}
 	s := &Slots{c: c, journal: j, state: decide.State{Phase: decide.Running, Journal: j.State(), Slot: c.Handover.Slot}}
 	if c.NV != nil {
+		c.Bus.Lock()
+		defer c.Bus.Unlock()
 		if s.state.Floor, err = c.NV.SecurityVersion(); err != nil {
 			return nil, tpmCoded(fmt.Errorf("slots: %w", err))
 		}
@@ -68,6 +70,8 @@ func (s *Slots) step(e decide.Event) (decide.Action, error) {
 
 // raise raises the TPM's floor, and gives what it is then.
 func (s *Slots) raise(floor uint32) uint32 {
+	s.c.Bus.Lock()
+	defer s.c.Bus.Unlock()
 	if err := s.c.NV.RaiseFloor(floor); err != nil {
 		s.c.report("the rollback floor stays at %d: %v", s.state.Floor, err)
 		return s.state.Floor
@@ -209,6 +213,8 @@ func (s *Slots) Rollback() error {
 // CheckSeal proves that the next boot of what runs will unseal: the canary opens, and the
 // TPM takes both secrets' objects and approvals.
 func (c *Controller) CheckSeal() error {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
 	err := c.Door().Check(c.set, Authorities(c.Config.Config), c.uncapped)
 	return coded(err, sealCodes, code.UnsealRefused)
 }
@@ -216,6 +222,8 @@ func (c *Controller) CheckSeal() error {
 // BindIdentity measures the hashes of this boot's TLS and key-wrapping public keys, so
 // that any quote of this boot binds them.
 func (c *Controller) BindIdentity(tls, wrap [sha256.Size]byte) error {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
 	if err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Identity(tls, wrap)); err != nil {
 		return tpmCoded(fmt.Errorf("identity: %w", err))
 	}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
@@ -25,7 +26,8 @@ import (
 )
 
 // A Controller is what the controller unlocks the board with, and then what it has
-// learnt: fields are set as far as Unlock came.
+// learnt: fields are set as far as Unlock came. Parts of the board that are missing are
+// nil.
 type Controller struct {
 	Machine
 	Handover *handover.Handover
@@ -45,6 +47,9 @@ type Controller struct {
 	Board   *golden.Board
 	Release *golden.Release
 
+	// Bus is held by who speaks to the TPM once Unlock is through: the store does, for
+	// its counter, whenever it likes.
+	Bus     sync.Mutex
 	T       *tpm.TPM
 	Session *tpm.Session // bound to the attestation key
 	AK      tpm.Entity
@@ -66,18 +71,37 @@ type Controller struct {
 // evidence and status. Unlock has zeroed all secrets by then, and latched the code in the
 // TPM if it is of that class.
 func (c *Controller) Unlock() error {
-	err := c.unlock()
-	if err != nil {
-		if capErr := c.capUnsealing(); capErr != nil {
-			err = errors.Join(err, capErr)
-		}
-		c.latch(code.Of(err))
+	if err := c.unlock(); err != nil {
+		return c.rest(err)
 	}
-	return err
+	return nil
+}
+
+// Hold goes as far as evidence needs, and no further, where something else has put the
+// board into quarantine already. It gives that reason back.
+func (c *Controller) Hold(why error) error {
+	if err := c.begin(); err != nil {
+		c.report("%v", err)
+	}
+	return c.rest(why)
+}
+
+// rest makes sure that nothing of this boot unseals, and latches what is to be latched.
+func (c *Controller) rest(why error) error {
+	c.latch(code.Of(why))
+	if err := c.capUnsealing(); err != nil {
+		why = errors.Join(why, err)
+	}
+	return why
+}
+
+// begin is what a board in quarantine can do as well.
+func (c *Controller) begin() error {
+	return inOrder(c.attach, c.readAnchors, c.openSession, c.compareLog, c.readLatch, c.readConfiguration)
 }
 
 func (c *Controller) unlock() error {
-	if err := inOrder(c.attach, c.readAnchors, c.openSession, c.compareLog, c.readLatch, c.readConfiguration); err != nil || !c.Provisioned {
+	if err := c.begin(); err != nil || !c.Provisioned {
 		return err
 	}
 	return inOrder(c.leaveQuarantine, c.compareKnownGood, c.openStore, c.accept)
@@ -101,6 +125,14 @@ func (c *Controller) report(format string, args ...any) {
 
 // attach takes over log and TPM.
 func (c *Controller) attach() (err error) {
+	switch {
+	case c.Handover == nil:
+		return code.HandoverDamaged.Errorf("unlock: there is no hand-over: this image was not started by the bootloader")
+	case c.TPM == nil:
+		return code.TPMAbsent.Errorf("unlock: there is no TPM")
+	case c.Card == nil:
+		return code.ImageUnreadable.Errorf("unlock: there is no card")
+	}
 	if c.Log, err = eventlog.Parse(c.Handover.Log); err != nil {
 		return code.HandoverDamaged.Errorf("unlock: event log of the bootloader: %w", err)
 	}
@@ -317,7 +349,7 @@ func (c *Controller) openStore() error {
 		return err
 	}
 	c.Store, err = store.Open(store.Config{
-		Device: c.Card, Place: medium.Store, Key: key, Counter: Freshness{c.NV}, AcceptLoss: c.loss,
+		Device: c.Card, Place: medium.Store, Key: key, Counter: Freshness{c.NV, &c.Bus}, AcceptLoss: c.loss,
 	})
 	if err != nil {
 		return coded(fmt.Errorf("unlock: %w", err), storeCodes, code.StoreDamaged)
@@ -368,13 +400,24 @@ func (c *Controller) removable() ([]byte, error) {
 }
 
 // Freshness is the TPM's counter as the store wants it.
-type Freshness struct{ NV *nv.NV }
+type Freshness struct {
+	NV  *nv.NV
+	Bus sync.Locker // to the TPM
+}
 
 // Read implements store.Counter.
-func (f Freshness) Read() (uint64, error) { return f.NV.Freshness() }
+func (f Freshness) Read() (uint64, error) {
+	f.Bus.Lock()
+	defer f.Bus.Unlock()
+	return f.NV.Freshness()
+}
 
 // Increment implements store.Counter.
-func (f Freshness) Increment() (uint64, error) { return f.NV.Step() }
+func (f Freshness) Increment() (uint64, error) {
+	f.Bus.Lock()
+	defer f.Bus.Unlock()
+	return f.NV.Step()
+}
 
 // accept notes that the configuration is accepted, and that the quarantine is left: last,
 // when nothing can go wrong any more.
