@@ -220,34 +220,30 @@ func development(yes bool) string {
 	return ""
 }
 
-// verified reads an image whose header and payload may lie apart, and verifies it.
-func (i *inspector) verified(name string, c image.Component, authorities []image.Authority, header, payload medium.Place) (*image.Image, []byte, error) {
-	b := make([]byte, image.HeaderSize)
-	if err := medium.ReadPlace(i.d, header, b); err != nil {
-		return nil, nil, code.ImageUnreadable.Errorf("%w", err)
+// verified reads an image, which may lie in more than one place, and verifies it.
+func (i *inspector) verified(name string, c image.Component, authorities []image.Authority, places ...medium.Place) (*image.Image, []byte, error) {
+	var all []io.Reader
+	for _, p := range places {
+		r, err := medium.NewReader(i.d, p)
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, r)
 	}
-	if blank(b) {
+	r := io.MultiReader(all...)
+	var b [image.HeaderSize]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return nil, nil, code.ImageUnreadable.Errorf("header: %w", err)
+	}
+	if blank(b[:]) {
 		return nil, nil, code.SlotEmpty.Errorf("there is no image")
 	}
 	if i.want.Product == "" { // of the bootloader, which comes first
-		h, err := image.Parse((*[image.HeaderSize]byte)(b))
-		if err != nil {
-			return nil, nil, code.ImageMalformed.Errorf("%w", err)
-		}
-		i.want.Product = h.Product
-	}
-	r, err := medium.NewReader(i.d, payload)
-	if err != nil {
-		return nil, nil, err
-	}
-	var from io.Reader = r
-	if header == payload {
-		if _, err := io.ReadFull(r, make([]byte, image.HeaderSize)); err != nil {
-			return nil, nil, code.ImageUnreadable.Errorf("%w", err)
+		if h, err := image.Parse(&b); err == nil {
+			i.want.Product = h.Product
 		}
 	}
-	from = io.MultiReader(bytes.NewReader(b), from)
-	v, err := image.Open(from, image.Want{Where: name, Component: c, Product: i.want.Product, Floor: i.floor(c),
+	v, err := image.Open(io.MultiReader(bytes.NewReader(b[:]), r), image.Want{Where: name, Component: c, Product: i.want.Product, Floor: i.floor(c),
 		Development: i.Anchors != nil && i.Anchors.Development, Authorities: authorities})
 	if err != nil {
 		return nil, nil, err
@@ -365,11 +361,14 @@ func (i *inspector) slotsAndSets() {
 	for n := range medium.Slots {
 		s := journal.Slot(n)
 		name := fmt.Sprintf("slot %v", s)
-		v, _, err := i.verified(name, image.Controller, i.known(), medium.Slots[n], medium.Slots[n])
-		i.slotPart(name, medium.Slots[n], v, err, &i.Slots[n])
+		v, _, err := i.verified(name, image.Controller, i.known(), medium.Slots[n])
+		if err == nil {
+			i.Slots[n] = v
+		}
+		i.slotPart(name, medium.Slots[n], s, v, err)
 
 		name = fmt.Sprintf("known-good set of slot %v", s)
-		g, payload, err := i.verified(name, image.KnownGood, i.known(), medium.KnownGoodOf[n], medium.KnownGoodOf[n])
+		g, payload, err := i.verified(name, image.KnownGood, i.known(), medium.KnownGoodOf[n])
 		if err == nil {
 			if i.KnownGood[n], err = golden.DecodeRelease(payload); err != nil {
 				err = code.KnownGoodBad.Errorf("%w", err)
@@ -380,26 +379,18 @@ func (i *inspector) slotsAndSets() {
 				err = code.KnownGoodBad.Errorf("%w", err)
 			}
 		}
-		i.slotPart(name, medium.KnownGoodOf[n], g, err, nil)
+		i.slotPart(name, medium.KnownGoodOf[n], s, g, err)
 	}
 }
 
-// slotPart adds a part that may be empty if the slot is.
-func (i *inspector) slotPart(name string, p medium.Place, v *image.Image, err error, to **image.Image) {
-	n := 0
-	if p == medium.Slots[1] || p == medium.KnownGoodOf[1] {
-		n = 1
-	}
-	status := i.Journal.Slots[n].Status
+// slotPart adds a part that may be empty if the journal has the slot so.
+func (i *inspector) slotPart(name string, p medium.Place, s journal.Slot, v *image.Image, err error) {
 	switch {
-	case code.Of(err) == code.SlotEmpty && status == journal.Empty:
+	case code.Of(err) == code.SlotEmpty && i.Journal.Slots[s].Status == journal.Empty:
 		i.add(name, p, Empty, "nothing")
 	case err != nil:
 		i.bad(name, p, err)
 	default:
-		if to != nil {
-			*to = v
-		}
 		i.add(name, p, OK, "%s", describe(v))
 	}
 }
@@ -429,36 +420,38 @@ func (i *inspector) boardParts() {
 // sealed reads both copies, and verifies the approvals of the one that counts for what is
 // in the slots.
 func (i *inspector) sealed() {
+	var sets [medium.Copies]*seal.Set
 	var bad [medium.Copies]error
 	for n, p := range medium.SealedObjects {
 		b := make([]byte, p.Size)
 		if bad[n] = medium.ReadPlace(i.d, p, b); bad[n] != nil {
 			continue
 		}
-		s, err := seal.Decode(b)
-		if err != nil {
-			bad[n] = code.SealedObjectMissing.Errorf("%w", err)
-		} else if i.Set == nil || s.Revision > i.Set.Revision {
-			i.Set = s
+		if sets[n], bad[n] = seal.Decode(b); bad[n] != nil {
+			bad[n] = code.SealedObjectMissing.Errorf("%w", bad[n])
+		} else if i.Set == nil || sets[n].Revision > i.Set.Revision {
+			i.Set = sets[n]
 		}
 	}
 	for n, p := range medium.SealedObjects {
-		name := copyName("sealed objects", n)
-		err := bad[n]
-		if err == nil {
-			err = i.approved()
+		name, s, err := copyName("sealed objects", n), sets[n], bad[n]
+		if err == nil && s.Revision == i.Set.Revision { // an older copy does not count
+			err = i.approved(s)
 		}
 		if err != nil {
 			i.bad(name, p, err)
 			continue
 		}
-		i.add(name, p, OK, "revision %d, %d objects%s, %d approvals", i.Set.Revision, len(i.Set.Objects),
-			map[bool]string{true: " (not provisioned)"}[len(i.Set.Objects) == 0], len(i.Set.Approvals))
+		objects := fmt.Sprintf("%d objects", len(s.Objects))
+		if len(s.Objects) == 0 {
+			objects = "no objects: not provisioned"
+		}
+		i.add(name, p, OK, "revision %d, %d approvals, %s", s.Revision, len(s.Approvals), objects)
 	}
 }
 
-// approved tells whether the set has all approvals of what the slots will measure.
-func (i *inspector) approved() error {
+// approved tells whether a set has all approvals of what the slots will measure.
+func (i *inspector) approved(set *seal.Set) error {
 	if i.Configuration == nil {
 		return code.ConfigurationMissing.Errorf("there is no configuration to verify the approvals with")
 	}
@@ -471,7 +464,7 @@ func (i *inspector) approved() error {
 			return code.ApprovalMissing.Errorf("slot %v: %w", journal.Slot(n), err)
 		}
 		for _, k := range release.Kinds() {
-			if err := release.Approved(i.Set.Approvals, release.SealingAuthorities(i.Configuration.Config), k, values); err != nil {
+			if err := release.Approved(set.Approvals, release.SealingAuthorities(i.Configuration.Config), k, values); err != nil {
 				return code.ApprovalMissing.Errorf("slot %v: %w", journal.Slot(n), err)
 			}
 		}
