@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/boot/release"
 	"nitro/internal/metal"
 	"nitro/qemu-test/emulator"
 	"nitro/qemu-test/images/second/pattern"
@@ -26,7 +27,7 @@ type chain struct {
 	*rack.Rack
 	t       *testing.T
 	loader  string // ELF file
-	payload metal.Payload
+	payload release.Payload
 	card    string
 }
 
@@ -40,7 +41,7 @@ func newChain(t *testing.T, loader string, how metal.Build) *chain {
 	how.Bootloader = true
 	c.must(how.Image(t.Context(), loader, c.loader))
 	var err error
-	c.payload, err = metal.ReadPayload(second)
+	c.payload, err = release.ReadPayload(second)
 	c.must(err, rack.NewCard(c.card, 64<<20))
 	c.write()
 	return c
@@ -61,7 +62,7 @@ func must(t *testing.T, errs ...error) {
 }
 
 // header is an image header without signatures (docs/medium.md, Image).
-func header(p metal.Payload) []byte {
+func header(p release.Payload) []byte {
 	h := make([]byte, 4096)
 	copy(h, "NCIMAGE1")
 	word := binary.LittleEndian.PutUint32
@@ -188,7 +189,7 @@ func TestManyHandOffs(t *testing.T) {
 func TestHangAfterHandOff(t *testing.T) {
 	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
 	const forever = 0xeafffffe // B to itself
-	c.payload = metal.Payload{Load: 0x8000f000, Entry: 0x80010000, Bytes: make([]byte, 0x2000)}
+	c.payload = release.Payload{Load: 0x8000f000, Entry: 0x80010000, Bytes: make([]byte, 0x2000)}
 	binary.LittleEndian.PutUint32(c.payload.Bytes[0x1000:], forever)
 	c.write()
 	c.powerOn(rack.Config{Args: emulator.Hurried})
@@ -205,7 +206,7 @@ func TestHangAfterHandOff(t *testing.T) {
 func TestControllerFromCard(t *testing.T) {
 	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
 	var err error
-	c.payload, err = metal.ReadPayload(controller(t))
+	c.payload, err = release.ReadPayload(controller(t))
 	c.must(err)
 	c.write()
 	c.powerOn(rack.Config{Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{443: 0}}, {Cable: rack.User}}})

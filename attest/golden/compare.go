@@ -41,28 +41,48 @@ func describe(e eventlog.Event) string {
 	return strings.TrimSuffix(fmt.Sprintf("event %x (%s)", d[:8], values), " ()")
 }
 
+// A Step is one place in the comparison of one PCR: what was measured there, and what had
+// to be. OK tells whether that is the same.
+type Step struct {
+	Mismatch
+	OK bool
+}
+
 // Compare compares a log with both parts of the known-good set. The error joins every
 // [Mismatch]; it is nil where there is none. That the log is the TPM's own, which its
 // replay shows, is for the caller to check: without that a log proves nothing.
 func Compare(log *eventlog.Log, r *Release, b *Board) error {
-	return errors.Join(append(r.mismatches(log), b.mismatches(log)...)...)
+	return mismatches(append(Steps(log, r), BoardSteps(log, b)...))
 }
 
 // Compare compares PCR 0, 2 and 7 of a log with the release, as the function does, for who
 // has no board part. In PCR 7 the cap may be there, last.
-func (r *Release) Compare(log *eventlog.Log) error { return errors.Join(r.mismatches(log)...) }
+func (r *Release) Compare(log *eventlog.Log) error { return mismatches(Steps(log, r)) }
 
 // Compare compares PCR 1 of a log with the board part.
-func (b *Board) Compare(log *eventlog.Log) error { return errors.Join(b.mismatches(log)...) }
+func (b *Board) Compare(log *eventlog.Log) error { return mismatches(BoardSteps(log, b)) }
 
-func (r *Release) mismatches(log *eventlog.Log) (problems []error) {
-	for _, pcr := range ReleasePCRs {
-		problems = append(problems, compare(pcr, log, groups(r.events, pcr))...)
+func mismatches(steps []Step) error {
+	var problems []error
+	for _, s := range steps {
+		if !s.OK {
+			problems = append(problems, &s.Mismatch)
+		}
 	}
-	return problems
+	return errors.Join(problems...)
 }
 
-func (b *Board) mismatches(log *eventlog.Log) []error {
+// Steps compares a log with the release part alone, and says what is right as well: for
+// tools that show a comparison. PCR 1 is not looked at.
+func Steps(log *eventlog.Log, r *Release) (steps []Step) {
+	for _, pcr := range ReleasePCRs {
+		steps = append(steps, compare(pcr, log, groups(r.events, pcr))...)
+	}
+	return steps
+}
+
+// BoardSteps compares PCR 1 with the board part.
+func BoardSteps(log *eventlog.Log, b *Board) []Step {
 	return compare(1, log, groups(b.Events, 1))
 }
 
@@ -82,7 +102,7 @@ func groups(events []eventlog.Event, pcr int) (all [][]eventlog.Event) {
 }
 
 // compare goes through one PCR's events.
-func compare(pcr int, log *eventlog.Log, expected [][]eventlog.Event) (problems []error) {
+func compare(pcr int, log *eventlog.Log, expected [][]eventlog.Event) (steps []Step) {
 	var actual []eventlog.Event
 	for _, e := range log.Events() {
 		if e.PCR == pcr && e.Type != eventlog.NoAction {
@@ -93,20 +113,18 @@ func compare(pcr int, log *eventlog.Log, expected [][]eventlog.Event) (problems 
 		actual = actual[:n]
 	}
 	for i := range max(len(expected), len(actual)) {
-		m := &Mismatch{PCR: pcr}
+		m := Step{Mismatch: Mismatch{PCR: pcr}}
 		if i < len(expected) {
 			m.Name, m.Expected = expected[i][0].Name(), expected[i]
 		}
 		if i < len(actual) {
 			m.Actual = &actual[i]
-			if slices.Contains(m.Expected, actual[i]) {
-				continue
-			}
+			m.OK = slices.Contains(m.Expected, actual[i])
 			if m.Name == "" {
 				m.Name = actual[i].Name()
 			}
 		}
-		problems = append(problems, m)
+		steps = append(steps, m)
 	}
-	return problems
+	return steps
 }
