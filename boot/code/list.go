@@ -102,6 +102,7 @@ const (
 	AlreadyProvisioned Code = 902
 	FactoryUnknown     Code = 903
 	TPMForeign         Code = 904
+	ProvisioningFailed Code = 905
 )
 
 var entries = []Entry{
@@ -243,4 +244,6 @@ var entries = []Entry{
 		"Write a signed configuration that has the factory's certificate."},
 	{TPMForeign, "tpm-foreign", Reprovision, "The TPM holds something of another board's, or authorisations that the card does not have.",
 		"Put the board's own card in, clear the TPM with its lockout authorisation, or use a new TPM."},
+	{ProvisioningFailed, "provisioning-failed", Transient, "A step of provisioning failed. The message says which one and why.",
+		"Restart the board if the message says so, and run provisioning again: it goes on where it was cut."},
 }
