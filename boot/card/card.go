@@ -131,7 +131,7 @@ func (w *writer) check() error {
 			continue
 		}
 		if err := fits(r, a, c.Config); err != nil {
-			return fmt.Errorf("card: slot %v: %w", journal.Slot(slot), err)
+			return fmt.Errorf("card: %v: %w", journal.Slot(slot), err)
 		}
 	}
 	return nil
@@ -228,7 +228,7 @@ func rankSet(b []byte) (uint64, error) {
 func (w *writer) slots() error {
 	for slot, r := range w.c.Slots {
 		if r != nil {
-			if err := w.put(medium.Slots[slot], fmt.Sprintf("slot %v", journal.Slot(slot)), r.Controller.Bytes); err != nil {
+			if err := w.put(medium.Slots[slot], journal.Slot(slot).String(), r.Controller.Bytes); err != nil {
 				return err
 			}
 		}
