@@ -180,7 +180,8 @@ func (w *writer) erase() error {
 	return nil
 }
 
-func blank(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
+// blank tells whether all is zero: whether the first byte is, and each is like the next.
+func blank(b []byte) bool { return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) }
 
 // advance reports progress: erasing is taken for all of it, what is written comes on top.
 func (w *writer) advance(n int64) {

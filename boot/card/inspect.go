@@ -59,7 +59,7 @@ type Want struct {
 
 // A Report is what is on a card. What could not be verified is nil.
 type Report struct {
-	Size  int64 // bytes
+	Size  int64  // bytes
 	Parts []Part // in the order of their places
 
 	Anchors       *medium.Anchors

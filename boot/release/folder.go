@@ -273,7 +273,7 @@ func (r *Release) readApprovals(dir string) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(m, files[len(files)-1].data) {
+	if last := len(files) - 1; !bytes.Equal(m, files[last].data) || !bytes.Equal(b, files[last-1].data) {
 		return fmt.Errorf("release: %s does not agree with the other files: the folder was changed, or a release is half written: build it again", filepath.Join(dir, ManifestFile))
 	}
 	return nil
