@@ -1,9 +1,11 @@
 package verify
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -50,9 +52,9 @@ var steps = []step{
 	{"event log", nil, hasEvidence, (*verification).eventLog},
 	{"replay", nil, hasLog, (*verification).replay},
 	{"claims", nil, hasLog, (*verification).claims},
-	{"key certificate", func(p *Policy) bool { return p.Issuers != nil }, hasAll, (*verification).keyCertificate},
+	{"key certificate", func(p *Policy) bool { return p.Issuers != nil }, hasKeyLog, (*verification).keyCertificate},
 	{"board part", func(p *Policy) bool { return p.Board != nil }, hasAll, (*verification).boardPart},
-	{"endorsement", func(p *Policy) bool { return p.Makers != nil }, hasKey, (*verification).endorsement},
+	{"endorsement", func(p *Policy) bool { return p.Makers != nil }, hasTie, (*verification).endorsement},
 	{"release", nil, hasLog, (*verification).releases},
 	{"cap", nil, hasLog, (*verification).capped},
 	{"security version", nil, hasLog, (*verification).securityVersion},
@@ -76,13 +78,13 @@ func hasKey(v *verification) string      { return need(v.key == nil, "attestatio
 func hasQuote(v *verification) string    { return need(v.attest == nil, "quote") }
 func hasLog(v *verification) string      { return need(v.log == nil, "event log") }
 
-func hasAll(v *verification) string {
-	for _, has := range []func(*verification) string{hasKey, hasQuote, hasLog} {
-		if missing := has(v); missing != "" {
-			return missing
-		}
-	}
-	return ""
+func hasKeyLog(v *verification) string { return cmp.Or(hasKey(v), hasLog(v)) }
+func hasAll(v *verification) string    { return cmp.Or(hasKeyLog(v), hasQuote(v)) }
+
+// hasTie: without one of the two the endorsement key is any.
+func hasTie(v *verification) string {
+	tied := v.certificate != nil || v.named
+	return cmp.Or(need(!tied && v.policy.Issuers != nil, "key certificate"), need(!tied, "board part"))
 }
 
 // make makes a check.
@@ -124,7 +126,7 @@ func differ(why string, expected, actual any) error {
 // printable leaves nothing in a text that a terminal would act on. What went wrong may
 // quote the evidence.
 func printable(s string) string {
-	b := []byte(s)
+	b := []byte(strings.ReplaceAll(s, "\n", ": "))
 	for i, c := range b {
 		if c < ' ' || c > '~' {
 			b[i] = ' '

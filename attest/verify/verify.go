@@ -57,7 +57,8 @@ type Policy struct {
 	Names   [][]byte
 	Board   *golden.Board
 
-	// Makers are the roots of TPM makers, if their certificate is wanted as well.
+	// Makers are the roots of TPM makers, if their certificate is wanted as well. Issuers
+	// or a board part must say whose endorsement key it is.
 	Makers *x509.CertPool
 
 	// At is when certificates must be valid; the zero time is now.
@@ -88,6 +89,8 @@ func (p *Policy) check() error {
 		return missing(fmt.Sprintf("a nonce of %d bytes: give %d to %d random ones", len(p.Nonce), evidence.MinNonce, evidence.MaxNonce))
 	case p.Issuers == nil && len(p.Names) == 0 && p.Board == nil:
 		return missing("nothing tells whose attestation key is good: give issuers, names or a board part")
+	case p.Makers != nil && p.Issuers == nil && p.Board == nil:
+		return missing("nothing ties an endorsement key to the attestation key: give issuers or a board part with the makers")
 	case len(p.Releases) == 0:
 		return missing("no known-good release")
 	}

@@ -131,7 +131,7 @@ func (w *writer) check() error {
 			continue
 		}
 		if err := fits(r, a, c.Config); err != nil {
-			return fmt.Errorf("card: slot %v: %w", journal.Slot(slot), err)
+			return fmt.Errorf("card: %v: %w", journal.Slot(slot), err)
 		}
 	}
 	return nil
@@ -180,7 +180,8 @@ func (w *writer) erase() error {
 	return nil
 }
 
-func blank(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
+// blank tells whether all is zero: whether the first byte is, and each is like the next.
+func blank(b []byte) bool { return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1]) }
 
 // advance reports progress: erasing is taken for all of it, what is written comes on top.
 func (w *writer) advance(n int64) {
@@ -228,7 +229,7 @@ func rankSet(b []byte) (uint64, error) {
 func (w *writer) slots() error {
 	for slot, r := range w.c.Slots {
 		if r != nil {
-			if err := w.put(medium.Slots[slot], fmt.Sprintf("slot %v", journal.Slot(slot)), r.Controller.Bytes); err != nil {
+			if err := w.put(medium.Slots[slot], journal.Slot(slot).String(), r.Controller.Bytes); err != nil {
 				return err
 			}
 		}

@@ -2,11 +2,13 @@ package card
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"nitro/attest/golden"
 	"nitro/attest/seal"
@@ -57,8 +59,8 @@ type Want struct {
 
 // A Report is what is on a card. What could not be verified is nil.
 type Report struct {
-	Size  int64 // bytes
-	Parts []Part
+	Size  int64  // bytes
+	Parts []Part // in the order of their places
 
 	Anchors       *medium.Anchors
 	AnchorsDigest [32]byte
@@ -118,6 +120,7 @@ func Inspect(d medium.Device, w Want, progress Progress) *Report {
 			progress(int64(n+1), int64(len(steps)))
 		}
 	}
+	slices.SortFunc(i.Parts, func(a, b Part) int { return cmp.Compare(a.Place.Offset, b.Place.Offset) })
 	return i.Report
 }
 
@@ -301,7 +304,7 @@ func (i *inspector) journal() {
 	i.Journal = j.State()
 	if j.Revision() > 0 {
 		s := i.Journal
-		i.add(name, medium.Journal, OK, "revision %d, slot %v preferred; A %s; B %s", j.Revision(), s.Preferred, slot(s.Slots[0]), slot(s.Slots[1]))
+		i.add(name, medium.Journal, OK, "revision %d, %v preferred; A: %s; B: %s", j.Revision(), s.Preferred, slot(s.Slots[0]), slot(s.Slots[1]))
 		return
 	}
 	b, ok := i.read(name, medium.Journal, medium.Journal.Size)
@@ -360,14 +363,14 @@ func copyName(what string, n int) string { return fmt.Sprintf("%s, copy %d", wha
 func (i *inspector) slotsAndSets() {
 	for n := range medium.Slots {
 		s := journal.Slot(n)
-		name := fmt.Sprintf("slot %v", s)
+		name := s.String()
 		v, _, err := i.verified(name, image.Controller, i.known(), medium.Slots[n])
 		if err == nil {
 			i.Slots[n] = v
 		}
 		i.slotPart(name, medium.Slots[n], s, v, err)
 
-		name = fmt.Sprintf("known-good set of slot %v", s)
+		name = fmt.Sprintf("known-good set of %v", s)
 		g, payload, err := i.verified(name, image.KnownGood, i.known(), medium.KnownGoodOf[n])
 		if err == nil {
 			if i.KnownGood[n], err = golden.DecodeRelease(payload); err != nil {
@@ -461,11 +464,11 @@ func (i *inspector) approved(set *seal.Set) error {
 		}
 		values, err := i.Values(journal.Slot(n))
 		if err != nil {
-			return code.ApprovalMissing.Errorf("slot %v: %w", journal.Slot(n), err)
+			return code.ApprovalMissing.Errorf("%v: %w", journal.Slot(n), err)
 		}
 		for _, k := range release.Kinds() {
 			if err := release.Approved(set.Approvals, release.SealingAuthorities(i.Configuration.Config), k, values); err != nil {
-				return code.ApprovalMissing.Errorf("slot %v: %w", journal.Slot(n), err)
+				return code.ApprovalMissing.Errorf("%v: %w", journal.Slot(n), err)
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"nitro/attest/golden"
 	"nitro/attest/seal"
 	"nitro/boot/config"
 	"nitro/boot/image"
@@ -102,16 +103,9 @@ func (r *Release) Manifest() (*Manifest, error) {
 		Bootloader: r.Bootloader.code(), Controller: c.code(),
 		Authority:    KeyDigests{hex.EncodeToString(c.Ed25519Key[:]), hex.EncodeToString(c.MLDSA65Key[:])},
 		MissingKinds: []string{}}
-	all, err := Predictions(r.Golden)
-	if err != nil {
+	var err error
+	if m.Predictions, err = DescribePredictions(r.Golden); err != nil {
 		return nil, err
-	}
-	for _, p := range all {
-		w, err := p.wire()
-		if err != nil {
-			return nil, err
-		}
-		m.Predictions = append(m.Predictions, w)
 	}
 	missing, err := r.Missing()
 	if err != nil {
@@ -133,6 +127,22 @@ func (r *Release) Manifest() (*Manifest, error) {
 
 func (i *Image) code() Code {
 	return Code{hex.EncodeToString(i.Digest[:]), i.Length, i.Load, i.Entry, i.Version, i.SecurityVersion}
+}
+
+// DescribePredictions gives the predictions of a known-good set as the manifest has them.
+func DescribePredictions(g *golden.Release) (w []ManifestPrediction, err error) {
+	all, err := Predictions(g)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		one, err := p.wire()
+		if err != nil {
+			return nil, err
+		}
+		w = append(w, one)
+	}
+	return w, nil
 }
 
 func (p *Prediction) wire() (ManifestPrediction, error) {
@@ -263,7 +273,7 @@ func (r *Release) readApprovals(dir string) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(m, files[len(files)-1].data) {
+	if last := len(files) - 1; !bytes.Equal(m, files[last].data) || !bytes.Equal(b, files[last-1].data) {
 		return fmt.Errorf("release: %s does not agree with the other files: the folder was changed, or a release is half written: build it again", filepath.Join(dir, ManifestFile))
 	}
 	return nil
