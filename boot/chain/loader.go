@@ -395,7 +395,7 @@ func (l *Loader) load(slot journal.Slot) decide.Verdict {
 		l.failed = code.Of(err)
 		return decide.Verdict{Code: l.failed}
 	}
-	l.report("slot %v: version %s, %d bytes", slot, i.Version, i.Length)
+	l.report("%v: version %s, %d bytes", slot, i.Version, i.Length)
 	l.header, l.by = i.Header, l.authorities[i.Authority]
 	return decide.Verdict{SecurityVersion: i.SecurityVersion, Digest: i.Digest}
 }
@@ -418,7 +418,7 @@ func (l *Loader) want() image.Want {
 // openSlot verifies the header of a slot's image. An empty slot is told from a damaged
 // one: nobody has written to it.
 func openSlot(d medium.Device, slot journal.Slot, want image.Want) (*image.Image, error) {
-	want.Where = "slot " + slot.String()
+	want.Where = slot.String()
 	r, err := medium.NewReader(d, medium.Slots[slot])
 	if err != nil {
 		return nil, code.ImageUnreadable.Errorf("boot: %s: %w", want.Where, err)

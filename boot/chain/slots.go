@@ -61,7 +61,7 @@ func (s *Slots) step(e decide.Event) (decide.Action, error) {
 		case decide.Raise:
 			e = decide.Raised{Floor: s.raise(a.Floor)}
 		case decide.Refuse:
-			return a, a.Code.Errorf("slots: refused in slot %v", s.state.Slot)
+			return a, a.Code.Errorf("slots: refused in %v", s.state.Slot)
 		default:
 			return a, nil
 		}
@@ -84,9 +84,6 @@ func (s *Slots) raise(floor uint32) uint32 {
 // and preferred, and the floor rises as far as both slots satisfy. The other slot is
 // verified for that, which takes as long as a boot does.
 func (s *Slots) Healthy() error {
-	if !s.c.Provisioned {
-		return nil // there is no floor to raise, and provisioning ends in another boot
-	}
 	var e decide.Healthy
 	for slot := range e.Slots {
 		e.Slots[slot] = s.verdict(journal.Slot(slot))
@@ -142,7 +139,7 @@ func (s *Slots) candidate() decide.Candidate {
 		return c
 	}
 	if err := s.unseals(other); err != nil {
-		s.c.report("slot %v: the store would not open under it: %v", other, err)
+		s.c.report("%v: the store would not open under it: %v", other, err)
 		return c
 	}
 	c.Unseals = true
@@ -210,6 +207,19 @@ func (s *Slots) Rollback() error {
 	return err
 }
 
+// LowestSecurityVersion is that of the images on the card which may run: what the rollback
+// floor of a new board can be.
+func (c *Controller) LowestSecurityVersion() uint32 {
+	s := &Slots{c: c}
+	lowest := uint32(image.MaxSecurityVersion)
+	for slot := range medium.Slots {
+		if v := s.verdict(journal.Slot(slot)); v.Code == code.None {
+			lowest = min(lowest, v.SecurityVersion)
+		}
+	}
+	return lowest
+}
+
 // CheckSeal proves that the next boot of what runs will unseal: the canary opens, and the
 // TPM takes both secrets' objects and approvals.
 func (c *Controller) CheckSeal() error {
@@ -232,7 +242,7 @@ func (c *Controller) BindIdentity(tls, wrap [sha256.Size]byte) error {
 
 // readRelease verifies the release part of a slot's known-good set.
 func readRelease(d medium.Device, slot journal.Slot, want image.Want) (*golden.Release, error) {
-	want.Where, want.Component = "known-good set of slot "+slot.String(), image.KnownGood
+	want.Where, want.Component = "known-good set of "+slot.String(), image.KnownGood
 	r, err := medium.NewReader(d, medium.KnownGoodOf[slot])
 	if err != nil {
 		return nil, code.KnownGoodMissing.Errorf("unlock: %s: %w", want.Where, err)

@@ -18,6 +18,7 @@ import (
 	"nitro/boot/handover"
 	"nitro/boot/securitykey"
 	"nitro/boot/ticket"
+	"nitro/net/provisioning"
 	"nitro/net/standing"
 )
 
@@ -72,6 +73,10 @@ func (f *firmware) unlock() error {
 		log.Print("this board is not provisioned: it serves provisioning, and nothing else")
 	default:
 		log.Printf("the store is open: %d records, configuration of epoch %d", c.Store.Stats().Records, c.Config.Epoch)
+		var err error
+		if f.akCertificate, err = c.Store.Get(provisioning.AKCertRecord); err != nil {
+			log.Printf("evidence goes without a certificate of the attestation key: %v", err)
+		}
 	}
 	return nil
 }
@@ -164,6 +169,9 @@ func (f *firmware) Status() standing.Status {
 // Evidence implements standing.Board.
 func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	c := &f.chain
+	if !c.Provisioned {
+		return nil, standing.ErrUnavailable
+	}
 	c.Bus.Lock()
 	defer c.Bus.Unlock()
 	if c.Session == nil || c.T.Lost() != nil {
@@ -236,20 +244,23 @@ func (f *firmware) reportStanding() {
 		log.Printf("slots: %v", err)
 		return
 	}
-	if f.why == nil {
+	k := code.Of(f.why)
+	switch {
+	case f.why != nil:
+	case !f.chain.Provisioned:
+		k = code.NotProvisioned
+	default:
 		if err := s.Healthy(); err != nil {
 			log.Printf("%v", err)
 			return
 		}
-		if f.chain.Provisioned {
-			log.Printf("slot %v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
-		}
+		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
 		return
 	}
-	if err := s.Held(code.Of(f.why)); err != nil {
+	if err := s.Held(k); err != nil {
 		log.Printf("%v", err)
 	}
-	if code.Of(f.why).Class() == code.Transient && s.Again() {
+	if k.Class() == code.Transient && s.Again() {
 		f.restartAfter(retryDelay, "another attempt may do better")
 	}
 }

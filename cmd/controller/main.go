@@ -59,6 +59,9 @@ func run() error {
 	announceReady()
 	go f.reportAddress()
 	go f.reportStanding()
+	if f.why == nil && !f.chain.Provisioned {
+		go f.provision()
+	}
 	go blink(f.board.StatusLED())
 	return watch()
 }

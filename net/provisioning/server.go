@@ -28,6 +28,9 @@ import (
 	"nitro/boot/store"
 )
 
+// Port is where an unprovisioned board listens, as a net.Listen address.
+const Port = ":4430"
+
 // A Board is what provisioning needs of the board in this boot, which has measured itself
 // and not capped PCR 7.
 type Board struct {
