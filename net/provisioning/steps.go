@@ -375,7 +375,7 @@ func (s *Server) reopen(approvals []seal.Approval) error {
 	}
 	set := s.carried()
 	if len(set.Objects) == 0 {
-		return foreign("no sealed objects", seal.ErrSet)
+		return foreign("sealed objects", errors.New("there are none"))
 	}
 	approve(set, approvals)
 	if err := s.covered(set); err != nil {
