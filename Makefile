@@ -13,7 +13,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./net/https ./net/stack
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory run test soak test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -49,6 +49,9 @@ vet: ## check the sources: gofmt, go vet for all that is built
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
+
+test-powercut: deps ## cut the power at every write and TPM command of provisioning (four minutes)
+	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -run 'TestCut' -v ./net/provisioning
 
 soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
