@@ -13,7 +13,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./net/https ./net/stack
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -25,6 +25,9 @@ build/bootloader.elf: FORCE
 
 armory: FORCE ## build the firmware for the USB armory Mk II LAN
 	$(IMAGE) -tags armory -o build/controller-armory.elf ./cmd/controller
+
+nitroctl: ## build the factory's and operator's tool (docs/nitroctl.md)
+	$(GO) build -trimpath -o build/bin/nitroctl ./cmd/nitroctl
 
 # RACK are arguments for the rack: make run RACK='-count -v'
 run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
