@@ -15,8 +15,6 @@ import (
 	"nitro/attest/seal"
 	"nitro/boot/card"
 	"nitro/boot/code"
-	"nitro/boot/config"
-	"nitro/boot/image"
 	"nitro/boot/journal"
 	"nitro/boot/medium"
 	"nitro/boot/medium/mediumtest"
@@ -44,9 +42,7 @@ func configuration(t *testing.T, k *release.Keys, product string, epoch uint64) 
 	t.Helper()
 	c, err := k.Config(product, epoch)
 	must(t, err)
-	s, err := k.ImageSigner(image.Configure)
-	must(t, err)
-	b, err := config.Sign(c, releasetest.Built, s)
+	b, err := k.SignConfig(c, releasetest.Built)
 	must(t, err)
 	return b
 }

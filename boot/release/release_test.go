@@ -47,7 +47,7 @@ func build(t *testing.T, k *release.Keys, o release.Options) *release.Release {
 
 func TestPayload(t *testing.T) {
 	const at = 0x8000f000
-	two := releasetest.ELF(at+4, releasetest.Segment{at, []byte("text")}, releasetest.Segment{at + 0x10, []byte("data")})
+	two := releasetest.ELF(at+4, releasetest.Segment{Addr: at, Data: []byte("text")}, releasetest.Segment{Addr: at + 0x10, Data: []byte("data")})
 	p, err := release.ParsePayload(bytes.NewReader(two))
 	must(t, err)
 	if want := "text\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00data"; string(p.Bytes) != want || p.Load != at || p.Entry != at+4 {
@@ -65,9 +65,9 @@ func TestPayload(t *testing.T) {
 		{"no ELF file", "no ELF file", []byte("NCIMAGE1")},
 		{"an ELF file of another machine", "ARM", changed(func(b []byte) { b[18] = 3 })},
 		{"a big endian one", "", changed(func(b []byte) { b[5] = 2 })},
-		{"segments that fall", "must rise", releasetest.ELF(at, releasetest.Segment{at + 0x10, []byte("data")}, releasetest.Segment{at, []byte("text")})},
-		{"segments that overlap", "must rise", releasetest.ELF(at, releasetest.Segment{at, []byte("text")}, releasetest.Segment{at + 3, []byte("data")})},
-		{"a gap that no medium holds", "hold all", releasetest.ELF(at, releasetest.Segment{at, []byte("text")}, releasetest.Segment{at + 32<<20, []byte("data")})},
+		{"segments that fall", "must rise", releasetest.ELF(at, releasetest.Segment{Addr: at + 0x10, Data: []byte("data")}, releasetest.Segment{Addr: at, Data: []byte("text")})},
+		{"segments that overlap", "must rise", releasetest.ELF(at, releasetest.Segment{Addr: at, Data: []byte("text")}, releasetest.Segment{Addr: at + 3, Data: []byte("data")})},
+		{"a gap that no medium holds", "hold all", releasetest.ELF(at, releasetest.Segment{Addr: at, Data: []byte("text")}, releasetest.Segment{Addr: at + 32<<20, Data: []byte("data")})},
 		{"a segment that is cut off", "of 4 bytes", two[:len(two)-2]},
 		{"no segment", "without a segment", releasetest.ELF(at)},
 	} {
@@ -383,9 +383,7 @@ func TestCustody(t *testing.T) {
 
 	c, err := load().Config(releasetest.Product, 1)
 	must(t, err)
-	s, err := load("configuration-ed25519").ImageSigner(image.Configure)
-	must(t, err)
-	b, err := config.Sign(c, releasetest.Built, s)
+	b, err := load("configuration-ed25519").SignConfig(c, releasetest.Built)
 	must(t, err)
 	_, err = config.Verify(b, config.Want{Product: releasetest.Product, Anchors: r.Anchors})
 	must(t, err)

@@ -2,6 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -15,7 +19,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"nitro/attest/eventlog"
+	"nitro/attest/golden"
+	"nitro/boot/card"
 	"nitro/boot/code"
 	"nitro/boot/image"
 	"nitro/boot/medium"
@@ -524,6 +532,77 @@ func TestGoldenCheck(t *testing.T) {
 		if exit, _, err := b.run("golden check -known-good @release @" + name); exit != exitRefused || !strings.Contains(err, want) {
 			t.Errorf("%s: exit code %d, %s", name, exit, err)
 		}
+	}
+}
+
+// boardPart makes a board part of the known-good set, and the file of the key that signed
+// it, as the board's TPM does.
+func boardPart(t *testing.T, b *bench) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	log := eventlog.New()
+	must(t, log.Append(board(7)))
+	name := bytes.Repeat([]byte{0, 11}, 17)
+	d, err := golden.NewDraft(&golden.Board{Board: releasetest.Product, StorageName: name, AKName: name, EKName: name, UniqueID: 7,
+		PCR1: log.Replay()[1], Events: log.Events()}, 1)
+	must(t, err)
+	digest := d.Digest()
+	r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+	must(t, err)
+	part, err := d.Envelope(tpm2.Marshal(tpm2.TPMTSignature{SigAlg: tpm2.TPMAlgECDSA, Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
+		Hash: tpm2.TPMAlgSHA256, SignatureR: tpm2.TPM2BECCParameter{Buffer: r.Bytes()}, SignatureS: tpm2.TPM2BECCParameter{Buffer: s.Bytes()}})}))
+	must(t, err)
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	must(t, err)
+	must(t, os.WriteFile(b.path("board.pub.pem"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644))
+	must(t, os.WriteFile(b.path("board.part"), part, 0o644))
+	return part
+}
+
+// TestBoardPart: with the board key PCR 1 is compared as well, and a card's board part is
+// verified.
+func TestBoardPart(t *testing.T) {
+	b := newBench(t)
+	b.card()
+	part := boardPart(t, b)
+	r, err := release.Read(b.path("release"))
+	must(t, err)
+	must(t, os.WriteFile(b.path("good.log"), logOf(t, r, board(7)).Bytes(), 0o644))
+	must(t, os.WriteFile(b.path("other.log"), logOf(t, r, board(8)).Bytes(), 0o644))
+	const check = "golden check -known-good @release -anchors @release/anchors.bin -board-part @board.part -board-key @board.pub.pem "
+	var c checkInfo
+	b.json(check+"@good.log", exitOK, &c)
+	if len(c.Steps) != 6 || len(c.NotChecked) != 2 {
+		t.Errorf("%+v", c)
+	}
+	if p := b.json(check+"@other.log", exitRefused, &c); p.Code != code.PCRMismatch || c.Steps[5].OK {
+		t.Errorf("another board: %+v", c)
+	}
+	f, err := card.Open(b.path("card.img"), true)
+	must(t, err)
+	for i, p := range medium.BoardParts {
+		part[len(part)-1] ^= byte(i) // the second copy is bad
+		must(t, medium.WritePlace(f, p, part))
+	}
+	must(t, f.Close())
+	var d cardInfo
+	for line, want := range map[string][2]string{"": {"unverified", "unverified"}, "-board-key @board.pub.pem ": {"ok", "bad"}} {
+		exit := exitOK
+		if want[1] == "bad" {
+			exit = exitRefused
+		}
+		b.json("card inspect "+line+"@card.img", exit, &d)
+		for i, state := range want {
+			name := fmt.Sprintf("known-good set, board part, copy %d", i+1)
+			if n := slices.IndexFunc(d.Parts, func(p partInfo) bool { return p.Name == name }); d.Parts[n].State != state {
+				t.Errorf("%q: %s is %+v", line, name, d.Parts[n])
+			}
+		}
+	}
+	// seal check takes PCR 1 from it: the card has no objects yet, so it gets as far as that.
+	if p := b.json("seal check -card @card.img -board-key @board.pub.pem", exitRefused, nil); p.Code != code.SealedObjectMissing {
+		t.Errorf("seal check: %+v", p)
 	}
 }
 
