@@ -21,6 +21,7 @@ import (
 	"nitro/attest/golden"
 	"nitro/attest/verify"
 	"nitro/boot/release"
+	"nitro/boot/ticket"
 	"nitro/internal/metal"
 	"nitro/net/provisioning"
 	"nitro/qemu-test/factory"
@@ -71,16 +72,70 @@ func newBoard(t *testing.T) *trustedBoard {
 	return b
 }
 
+// provisionedParts are a board's card and TPM as they leave the factory.
+type provisionedParts struct {
+	board  *trustedBoard
+	record *provisioning.Record
+}
+
+var (
+	provisionOnce sync.Once
+	provisionedAs provisionedParts
+)
+
+// newProvisioned makes a board that has been provisioned: a copy of one that all tests of a
+// run share.
+func newProvisioned(t *testing.T) *trustedBoard {
+	t.Helper()
+	provisionOnce.Do(func() {
+		b := newBoard(t)
+		folder, err := os.MkdirTemp("", "nitro-board-")
+		must(t, err)
+		b.on(nil)
+		record := b.provision()
+		b.says(`controller: slot A is proven; .*`)
+		b.off()
+		kept := *b
+		kept.card, kept.tpm = filepath.Join(folder, "card.img"), filepath.Join(folder, "tpm")
+		must(t, rack.CopyCard(kept.card, b.card), os.CopyFS(kept.tpm, os.DirFS(b.tpm)))
+		provisionedAs = provisionedParts{&kept, record}
+	})
+	if provisionedAs.board == nil {
+		t.Fatal("the board that all tests share could not be provisioned")
+	}
+	folder, b := t.TempDir(), *provisionedAs.board
+	b.t, b.card, b.tpm = t, filepath.Join(folder, "card.img"), filepath.Join(folder, "tpm")
+	must(t, rack.CopyCard(b.card, provisionedAs.board.card), os.CopyFS(b.tpm, os.DirFS(provisionedAs.board.tpm)))
+	return &b
+}
+
+// leave lets a board out of a latched quarantine, as its owner.
+func (b *trustedBoard) leave(code int, incident uint32, acceptLoss bool) {
+	b.t.Helper()
+	owner, err := b.factory.Keys.Signer(release.Owner)
+	must(b.t, err)
+	word := ticket.Ticket{Board: ticket.BoardOf(provisionedAs.record.AKName), Code: uint32(code), Incident: incident, AcceptLoss: acceptLoss}
+	signed, err := word.Sign(owner)
+	must(b.t, err)
+	if code, text := b.ask("POST", "/v1/ticket", string(signed)); code != http.StatusAccepted {
+		b.t.Fatalf("the ticket: %d %s", code, text)
+	}
+}
+
 // ports are those of the board that the tests reach.
 var ports = map[int]int{443: 0, 4430: 0}
 
-// on switches the board on.
-func (b *trustedBoard) on() {
+// on switches the board on, in a rack that change may change.
+func (b *trustedBoard) on(change func(*rack.Config)) {
 	b.t.Helper()
-	r, err := rack.Start(rack.Config{
+	c := rack.Config{
 		Image: b.loader, TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.ResetWires(),
 		Nets: []rack.Net{{Cable: rack.User, Forward: ports}, {Cable: rack.User}},
-	})
+	}
+	if change != nil {
+		change(&c)
+	}
+	r, err := rack.Start(c)
 	must(b.t, err)
 	b.t.Cleanup(r.Close)
 	b.Rack = r
@@ -167,7 +222,7 @@ func (b *trustedBoard) evidence() (*verify.Result, error) {
 // open, proves itself, and keeps all of that over a reset and a power cut.
 func TestChain(t *testing.T) {
 	b := newBoard(t)
-	b.on()
+	b.on(nil)
 	record := b.provision()
 	if !record.Complete || len(record.Lockout) != 32 || hex.EncodeToString(record.AKName) == "" {
 		t.Errorf("the factory's record is %+v", record)
@@ -187,6 +242,6 @@ func TestChain(t *testing.T) {
 	must(t, b.Reset())
 	b.says(`controller: slot A is proven; the rollback floor is 1`)
 	b.off()
-	b.on()
+	b.on(nil)
 	b.says(`controller: slot A is proven; the rollback floor is 1`)
 }

@@ -137,7 +137,7 @@ type Verified struct {
 }
 
 // Verify verifies that an issuer vouches for this attestation key, by its public key and
-// by its TPM name, at a time.
+// by its TPM name, at a time; the zero time is now.
 func Verify(der []byte, key *ecdsa.PublicKey, name []byte, issuers *x509.CertPool, at time.Time) (v Verified, err error) {
 	fail := func(err error) (Verified, error) {
 		return Verified{}, fmt.Errorf("akcert: %w", errors.Join(ErrCertificate, err))

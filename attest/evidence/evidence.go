@@ -36,7 +36,7 @@ const (
 	MaxSize         = 256 << 10
 	MinNonce        = 8
 	MaxNonce        = identity.MaxNonce
-	MaxQuote        = 1024             // a TPMS_ATTEST of a quote has 145 with the longest nonce and a SHA-256 name
+	MaxQuote        = 1024             // a TPMS_ATTEST of a quote with the longest nonce has 177
 	MaxSignature    = 2 + 2 + 2*(2+32) // TPMT_SIGNATURE of ECDSA P-256 (part 2, 11.3.4)
 	MaxPublic       = 512              // TPMT_PUBLIC; that of a P-256 key has 88
 	MaxCertificate  = 4096             // DER

@@ -40,6 +40,7 @@ type soft struct {
 	owner          *ecdsa.PrivateKey
 	ownerCA        *x509.Certificate
 	makerCA, subCA *x509.Certificate
+	subKey         *ecdsa.PrivateKey
 }
 
 const (
@@ -97,14 +98,20 @@ func newSoft(t testing.TB) *soft {
 
 	maker, makerKey := ca(t, "a maker of TPMs", nil, nil)
 	sub, subKey := ca(t, "one of its factories", maker, makerKey)
-	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Unix(1, 0), NotAfter: akcert.Forever, KeyUsage: x509.KeyUsageKeyEncipherment}
-	b.ekChain = [][]byte{must(x509.CreateCertificate(rand.Reader, leaf, sub, b.ek.Public(), subKey))(t), sub.Raw}
-	b.makers, b.makerCA, b.subCA = pool(maker), maker, sub
+	b.makers, b.makerCA, b.subCA, b.subKey = pool(maker), maker, sub, subKey
+	b.ekChain = b.endorse(t, akcert.Forever)
 
 	b.ownerCA, b.owner = ca(t, "the owner", nil, nil)
 	b.issuers = pool(b.ownerCA)
 	b.certificate = must(akcert.New(b.request(), b.ownerCA, b.owner))(t)
 	return b
+}
+
+// endorse has the maker certify the endorsement key.
+func (b *soft) endorse(t testing.TB, until time.Time) [][]byte {
+	t.Helper()
+	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), NotBefore: time.Unix(1, 0), NotAfter: until, KeyUsage: x509.KeyUsageKeyEncipherment}
+	return [][]byte{must(x509.CreateCertificate(rand.Reader, leaf, b.subCA, b.ek.Public(), b.subKey))(t), b.subCA.Raw}
 }
 
 func (b *soft) request() akcert.Request {

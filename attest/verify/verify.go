@@ -180,6 +180,9 @@ func Evidence(text []byte, p Policy) (*Result, error) {
 	if err := p.check(); err != nil {
 		return r, err
 	}
+	if p.At.IsZero() {
+		p.At = time.Now()
+	}
 	v := &verification{policy: &p, text: text}
 	var problems []error
 	for _, step := range steps {

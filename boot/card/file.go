@@ -34,11 +34,12 @@ func Create(path string, size int64) (*File, error) {
 	return &File{f, size}, nil
 }
 
-// Open opens a file, or a card's device file, to be read; or to be written as well.
+// Open opens a file, or a card's device file, to be read; or to be written as well. A
+// device that is mounted is not opened to be written.
 func Open(path string, write bool) (*File, error) {
 	flags := os.O_RDONLY
 	if write {
-		flags = os.O_RDWR
+		flags = os.O_RDWR | os.O_EXCL // of a block device: EBUSY where the system uses it (open(2))
 	}
 	f, err := os.OpenFile(path, flags, 0)
 	if err != nil {

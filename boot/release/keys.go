@@ -344,3 +344,15 @@ func (k *Keys) Config(product string, epoch uint64) (*config.Config, error) {
 		Release: []image.Authority{r}, P384: []*ecdsa.PublicKey{p}, RSA3072: []*rsa.PublicKey{q},
 		Owner: o, Factory: k.certificate}, nil
 }
+
+// SignConfig signs a configuration: the image that a card holds.
+func (k *Keys) SignConfig(c *config.Config, built uint64) ([]byte, error) {
+	s, err := k.ImageSigner(image.Configure)
+	if err != nil {
+		return nil, err
+	}
+	if k.development && !c.Development {
+		return nil, errors.New("release: development keys sign only a configuration that says development: true")
+	}
+	return config.Sign(c, built, s)
+}

@@ -286,7 +286,7 @@ func (f *factory) answer(step Step, answer any) error {
 	case m.Step != step:
 		return fmt.Errorf("an answer to %q: %w", printable(string(m.Step)), errMessage)
 	case m.Code != code.None || m.Error != "":
-		return m.Code.Errorf("the board refuses: %v: %s", m.Code, printable(m.Error))
+		return m.Code.Errorf("the board refuses: %s", printable(m.Error))
 	case m.Body == nil:
 		m.Body = json.RawMessage("{}")
 	}

@@ -86,7 +86,6 @@ type rig struct {
 	development bool
 	strength    handover.Strength
 	options     func(*Options) // what is different in a test
-	noCap       bool
 }
 
 // power is what card and TPM hang on: it goes after a number of events, of which each
@@ -96,7 +95,15 @@ type power struct {
 	mu     sync.Mutex
 	events int
 	cutAt  int // 0 is never
+	tear   int // of a write that is cut, in mediumtest.Tears; len of them is a whole write
+	writes []write
 	off    bool
+}
+
+// write is an event that is one, and its first block.
+type write struct {
+	event int
+	first uint64
 }
 
 func (p *power) Send(command []byte) ([]byte, error) {
@@ -131,7 +138,7 @@ func (p *power) ReadBlocks(first uint64, b []byte) error {
 	return p.card.ReadBlocks(first, b)
 }
 
-// WriteBlocks is cut in the middle, torn in another way each time.
+// WriteBlocks is cut in the middle, torn, or behind its end.
 func (p *power) WriteBlocks(first uint64, b []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,20 +146,24 @@ func (p *power) WriteBlocks(first uint64, b []byte) error {
 		return mediumtest.ErrPowerCut
 	}
 	p.events++
-	if p.events == p.cutAt {
-		p.card.CutAfter(len(b)/mediumtest.SectorSize/2, mediumtest.Tears[p.events%len(mediumtest.Tears)])
-		defer p.cut()
+	p.writes = append(p.writes, write{p.events, first})
+	if p.events != p.cutAt {
+		return p.card.WriteBlocks(first, b)
 	}
-	return p.card.WriteBlocks(first, b)
+	defer p.cut()
+	if p.tear < len(mediumtest.Tears) {
+		p.card.CutAfter(len(b)/mediumtest.SectorSize/2, mediumtest.Tears[p.tear])
+	}
+	return errors.Join(p.card.WriteBlocks(first, b), mediumtest.ErrPowerCut)
 }
 
-// on gives the power back; after n more events it goes again.
-func (p *power) on(n int) {
+// on gives the power back; at the n-th event it goes again, tearing a write in some way.
+func (p *power) on(n, tear int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.card.PowerOn()
 	p.chip.Cycle()
-	p.events, p.cutAt, p.off = 0, n, false
+	p.events, p.cutAt, p.tear, p.writes, p.off = 0, n, tear, nil, false
 }
 
 func newRig(tb testing.TB) *rig {

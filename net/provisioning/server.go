@@ -253,7 +253,12 @@ func (s *Server) serve(ctx context.Context, raw net.Conn) error {
 
 // refusal is the answer that says why not.
 func refusal(s Step, err error) message {
-	return message{Step: s, Code: codeOf(err), Error: printable(err.Error())}
+	m := message{Step: s, Code: codeOf(err)}
+	if coded := (*code.Error)(nil); errors.As(err, &coded) {
+		err = coded.Err // or the other end would name the code twice
+	}
+	m.Error = printable(err.Error())
+	return m
 }
 
 // fatal gives an error after which this boot cannot provision the board.
@@ -322,6 +327,7 @@ var codes = []struct {
 	err  error
 	code code.Code
 }{
+	{errMessage, code.ProvisioningFailed},
 	{tpm.ErrLost, code.TPMSessionLost},
 	{provision.ErrLockedOut, code.TPMLockedOut},
 	{provision.ErrForeign, code.TPMForeign},

@@ -148,12 +148,20 @@ func (t *talk) prove(q proveQuestion) (a proveAnswer, err error) {
 	if len(q.Nonce) != nonceSize {
 		return a, fmt.Errorf("provisioning: a nonce of %d bytes, not %d: %w", len(q.Nonce), nonceSize, errMessage)
 	}
-	ek := tpm.Entity{Handle: tpm.EKHandle, Name: tpm2.TPM2BName{Buffer: t.made.EKName}}
-	storage := tpm.Entity{Handle: tpm.StorageHandle, Name: t.TPM.StorageName()}
-	if a.StorageAnswer, err = identity.Activate(t.TPM, storage, ek, t.auths.endorsement, identity.Challenge{Blob: q.StorageBlob, Secret: q.StorageSecret}); err != nil {
+	set, err := t.TPM.AuthsSet()
+	if err != nil {
 		return a, err
 	}
-	if a.AKAnswer, err = identity.Activate(t.TPM, t.ak, ek, t.auths.endorsement, identity.Challenge{Blob: q.AKBlob, Secret: q.AKSecret}); err != nil {
+	var endorsement []byte // as the TPM has it now, not as close will set it
+	if set.Endorsement {
+		endorsement = t.auths.endorsement
+	}
+	ek := tpm.Entity{Handle: tpm.EKHandle, Name: tpm2.TPM2BName{Buffer: t.made.EKName}}
+	storage := tpm.Entity{Handle: tpm.StorageHandle, Name: t.TPM.StorageName()}
+	if a.StorageAnswer, err = identity.Activate(t.TPM, storage, ek, endorsement, identity.Challenge{Blob: q.StorageBlob, Secret: q.StorageSecret}); err != nil {
+		return a, err
+	}
+	if a.AKAnswer, err = identity.Activate(t.TPM, t.ak, ek, endorsement, identity.Challenge{Blob: q.AKBlob, Secret: q.AKSecret}); err != nil {
 		return a, err
 	}
 	quote, err := identity.NewQuote(t.TPM, t.s, t.ak, q.Nonce, quoted...)
@@ -367,7 +375,7 @@ func (s *Server) reopen(approvals []seal.Approval) error {
 	}
 	set := s.carried()
 	if len(set.Objects) == 0 {
-		return foreign("no sealed objects", seal.ErrSet)
+		return foreign("sealed objects", errors.New("there are none"))
 	}
 	approve(set, approvals)
 	if err := s.covered(set); err != nil {
