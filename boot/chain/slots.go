@@ -29,14 +29,7 @@ func (c *Controller) Slots() (*Slots, error) {
 	if err != nil {
 		return nil, coded(fmt.Errorf("slots: %w", err), nil, code.JournalUnwritable)
 	}
-	s := &Slots{c: c, journal: j, state: decide.State{Phase: decide.Running, Journal: j.State(), Slot: c.Handover.Slot}}
-	if c.NV != nil {
-		c.Bus.Lock()
-		defer c.Bus.Unlock()
-		if s.state.Floor, err = c.NV.SecurityVersion(); err != nil {
-			return nil, tpmCoded(fmt.Errorf("slots: %w", err))
-		}
-	}
+	s := &Slots{c: c, journal: j, state: decide.State{Phase: decide.Running, Journal: j.State(), Slot: c.Handover.Slot, Floor: c.Floor}}
 	return s, nil
 }
 

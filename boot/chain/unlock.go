@@ -56,7 +56,9 @@ type Controller struct {
 	NV      *nv.NV
 	Store   *store.Store
 
-	// Latched is the quarantine that the TPM keeps, with the number of the incident.
+	// Floor is the rollback floor, and Latched the quarantine that the TPM keeps, with the
+	// number of the incident.
+	Floor   uint32
 	Latched nv.Quarantine
 
 	set      *seal.Set
@@ -97,7 +99,7 @@ func (c *Controller) rest(why error) error {
 
 // begin is what a board in quarantine can do as well.
 func (c *Controller) begin() error {
-	return inOrder(c.attach, c.readAnchors, c.openSession, c.compareLog, c.readLatch, c.readConfiguration)
+	return inOrder(c.attach, c.readAnchors, c.openSession, c.compareLog, c.readKept, c.readConfiguration)
 }
 
 func (c *Controller) unlock() error {
@@ -213,12 +215,16 @@ const (
 	capPCR       = 7
 )
 
-// readLatch looks whether the TPM keeps the board in quarantine.
-func (c *Controller) readLatch() (err error) {
+// readKept reads the floor, and whether the TPM keeps the board in quarantine.
+func (c *Controller) readKept() (err error) {
 	if !c.Provisioned {
 		return nil
 	}
-	if c.Latched, err = c.NV.Latched(); err != nil {
+	c.Floor, err = c.NV.SecurityVersion()
+	if err == nil {
+		c.Latched, err = c.NV.Latched()
+	}
+	if err != nil {
 		return tpmCoded(fmt.Errorf("unlock: %w", err))
 	}
 	return nil

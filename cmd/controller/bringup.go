@@ -28,7 +28,7 @@ func (f *firmware) checkHeld() error {
 		}
 		switch {
 		case err != nil:
-			f.why = code.HostLinesFighting.Errorf("%s: %w", l.Name(), err)
+			f.why = code.HostLinesFighting.Errorf("%w", err)
 		case !held:
 			f.why = code.HostLinesFighting.Errorf("%s: the line does not hold: check its wiring and keep the host out of service", l.Name())
 		default:
