@@ -5,7 +5,8 @@
 // The TPM stands on an open bus. Who sits there can read, change, drop, replay and
 // forge commands and answers, and can reset the TPM alone. The rules that answer this
 // stand beside the code that keeps them:
-//   - [Start] and [Attach]: a TPM that is not as a boot must find it.
+//   - [Start] and [Attach]: a TPM that is not as a boot must find it. ([Attend] is for who
+//     has to note that it was not.)
 //   - [TPM.Pin]: a salt key that is not the board's.
 //   - [Session]: answers that the TPM did not give, secrets on the bus.
 //   - [TPM.Send], [TPM.CheckReset]: a TPM that was reset meanwhile.
@@ -75,20 +76,8 @@ const firstPCRs = 9
 // its PCRs 0 to 8 must be zero. Objects and sessions that lie in it are flushed.
 func Start(bus transport.TPM) (*TPM, error) {
 	t := &TPM{bus: bus}
-	// Not through Send, to which TPM_RC_INITIALIZE means a reset.
-	answer, err := bus.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0}) // TPM2_Startup(TPM_SU_CLEAR)
-	if err == nil {
-		switch rc, e := responseCode(answer); {
-		case e != nil:
-			err = e
-		case rc == tpm2.TPMRCInitialize:
-			err = ErrNotFresh
-		case rc != tpm2.TPMRCSuccess:
-			err = rc
-		}
-	}
-	if err != nil {
-		return nil, failed("TPM2_Startup", err)
+	if err := t.startup(); err != nil {
+		return nil, err
 	}
 	if err := t.Flush(); err != nil {
 		return nil, err
@@ -114,6 +103,40 @@ func Start(bus transport.TPM) (*TPM, error) {
 		return nil, failed(fmt.Sprintf("restart %d after reset %d", clock.RestartCount, clock.ResetCount), ErrStartupType)
 	}
 	t.resets = clock.ResetCount
+	return t, nil
+}
+
+// startup says TPM2_Startup(TPM_SU_CLEAR).
+func (t *TPM) startup() error {
+	// Not through Send, to which TPM_RC_INITIALIZE means a reset.
+	answer, err := t.bus.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0})
+	if err == nil {
+		switch rc, e := responseCode(answer); {
+		case e != nil:
+			err = e
+		case rc == tpm2.TPMRCInitialize:
+			err = ErrNotFresh
+		case rc != tpm2.TPMRCSuccess:
+			err = rc
+		}
+	}
+	if err != nil {
+		return failed("TPM2_Startup", err)
+	}
+	return nil
+}
+
+// Attend speaks to a TPM whatever has been done to it: one that somebody else has started
+// or reset. It is for noting that in the TPM's NV memory, in a session, which shows that
+// the TPM is the board's own though its PCRs say nothing. A boot does not go on with it.
+func Attend(bus transport.TPM) (*TPM, error) {
+	t := &TPM{bus: bus}
+	if err := t.startup(); err != nil && !errors.Is(err, ErrNotFresh) {
+		return nil, err
+	}
+	if err := t.Flush(); err != nil {
+		return nil, err
+	}
 	return t, nil
 }
 

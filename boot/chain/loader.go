@@ -54,6 +54,7 @@ type Loader struct {
 	self    image.Header
 
 	log     *eventlog.Log
+	bus     transport.TPM
 	tpm     *tpm.TPM
 	session *tpm.Session // bound to the attestation key; nil on a board that is not provisioned
 
@@ -73,9 +74,9 @@ type Phase struct {
 	Do   func() error
 }
 
-// Phases are the bootloader's work in order. An error has a code: the board then rests in
-// quarantine, holding all, until its power is switched off. After the last one Result
-// says what to start.
+// Phases are the bootloader's work in order. An error has a code: Rest is to be called, and
+// the board then rests in quarantine, holding all, until its power is switched off. After
+// the last one Result says what to start.
 func (l *Loader) Phases() []Phase {
 	return []Phase{
 		{"anchors", l.readAnchors},
@@ -109,6 +110,25 @@ func (l *Loader) Result() (image.Header, *handover.Handover, error) {
 	}
 	clear(l.Secret[:])
 	return l.header, h, nil
+}
+
+// Rest is for a board that goes into quarantine instead of starting a controller. A code of
+// the latched class is latched, as far as the TPM can be reached: the next boot's
+// controller then serves the quarantine, and asks for the owner's ticket. Secrets are
+// zeroed.
+func (l *Loader) Rest(why error) {
+	defer clear(l.Secret[:])
+	k := code.Of(why)
+	if k.Class() != code.Latched || l.card == nil {
+		return
+	}
+	err := l.openTPM()
+	if err == nil {
+		_, err = latchAnew(l.bus, l.card, l.Secret[:], k)
+	}
+	if err != nil {
+		l.report("the code cannot be latched: %v", err)
+	}
 }
 
 func (l *Loader) report(format string, args ...any) {
@@ -227,14 +247,25 @@ func constantSegments(payload []byte, load uint32) (all []segment, err error) {
 	return all, nil
 }
 
-// startTPM begins the boot with the TPM.
-func (l *Loader) startTPM() error {
-	bus, err := l.OpenTPM()
-	if err != nil {
+// openTPM opens the way to the TPM, if that has not been done.
+func (l *Loader) openTPM() (err error) {
+	if l.bus != nil {
+		return nil
+	}
+	if l.bus, err = l.OpenTPM(); err != nil {
 		return coded(fmt.Errorf("boot: TPM: %w", err), tpmCodes, code.TPMAbsent)
 	}
+	return nil
+}
+
+// startTPM begins the boot with the TPM.
+func (l *Loader) startTPM() error {
+	if err := l.openTPM(); err != nil {
+		return err
+	}
 	l.log = eventlog.New()
-	if l.tpm, err = tpm.Start(bus); err != nil {
+	var err error
+	if l.tpm, err = tpm.Start(l.bus); err != nil {
 		return tpmCoded(fmt.Errorf("boot: %w", err))
 	}
 	return nil

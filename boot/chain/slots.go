@@ -131,7 +131,11 @@ func (s *Slots) candidate() decide.Candidate {
 	if c.Code != code.None {
 		return c
 	}
-	if err := s.unseals(other); err != nil {
+	err := s.c.readSet() // an update brings its approvals
+	if err == nil {
+		err = s.unseals(other)
+	}
+	if err != nil {
 		s.c.report("%v: the store would not open under it: %v", other, err)
 		return c
 	}
@@ -257,4 +261,27 @@ func readRelease(d medium.Device, slot journal.Slot, want image.Want) (*golden.R
 		return nil, code.KnownGoodBad.Errorf("unlock: %s: %w", want.Where, err)
 	}
 	return release, nil
+}
+
+// Stand has the journal know how this boot went, once the controller serves: why is what
+// Unlock said, or what has put the board into quarantine since. It tells whether the
+// controller is to restart by itself, since another attempt may do better. Without an
+// error in Unlock's way the slots come back for what is asked later.
+func (c *Controller) Stand(why error) (s *Slots, again bool, err error) {
+	if c.Card == nil || c.Handover == nil || c.Anchors == nil || c.Config == nil {
+		return nil, false, nil // what slots may hold is not known
+	}
+	if s, err = c.Slots(); err != nil {
+		return nil, false, err
+	}
+	k := code.Of(why)
+	switch {
+	case why != nil:
+	case !c.Provisioned:
+		k = code.NotProvisioned
+	default:
+		return s, false, s.Healthy()
+	}
+	err = s.Held(k)
+	return s, err == nil && k.Class() == code.Transient && s.Again(), err
 }

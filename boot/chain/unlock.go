@@ -74,7 +74,7 @@ type Controller struct {
 // TPM if it is of that class.
 func (c *Controller) Unlock() error {
 	if err := c.unlock(); err != nil {
-		return c.rest(err)
+		return c.Rest(err)
 	}
 	return nil
 }
@@ -85,13 +85,25 @@ func (c *Controller) Hold(why error) error {
 	if err := c.begin(); err != nil {
 		c.report("%v", err)
 	}
-	return c.rest(why)
+	return c.Rest(why)
 }
 
-// rest makes sure that nothing of this boot unseals, and latches what is to be latched.
-func (c *Controller) rest(why error) error {
+// Rest puts the board into quarantine, whatever it was in before, and gives the reason
+// back: a code of the latched class is latched, nothing of this boot unseals any more, the
+// store is closed and the secrets are zero.
+func (c *Controller) Rest(why error) error {
+	c.Bus.Lock()
 	c.latch(code.Of(why))
-	if err := c.capUnsealing(); err != nil {
+	err := c.capUnsealing()
+	c.Bus.Unlock()
+	if c.Store != nil {
+		err = errors.Join(err, c.Store.Close()) // takes the bus for its counter
+		c.Store = nil
+	}
+	if c.Handover != nil {
+		c.Handover.Zero()
+	}
+	if err != nil {
 		why = errors.Join(why, err)
 	}
 	return why
@@ -343,12 +355,8 @@ func Authorities(c *config.Config) (a seal.Authorities) {
 
 // openStore unseals, caps, and opens the store.
 func (c *Controller) openStore() error {
-	content, _, err := medium.Pair(medium.SealedObjects).Read(c.Card, seal.Rank)
-	if err == nil {
-		c.set, err = seal.Decode(content)
-	}
-	if err != nil {
-		return code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	if err := c.readSet(); err != nil {
+		return err
 	}
 	key, err := c.storeKey()
 	if err != nil {
@@ -359,6 +367,18 @@ func (c *Controller) openStore() error {
 	})
 	if err != nil {
 		return coded(fmt.Errorf("unlock: %w", err), storeCodes, code.StoreDamaged)
+	}
+	return nil
+}
+
+// readSet reads sealed objects and approvals from the card.
+func (c *Controller) readSet() error {
+	content, _, err := medium.Pair(medium.SealedObjects).Read(c.Card, seal.Rank)
+	if err == nil {
+		c.set, err = seal.Decode(content)
+	}
+	if err != nil {
+		return code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
 	}
 	return nil
 }
@@ -453,15 +473,20 @@ func (c *Controller) capUnsealing() error {
 	return nil
 }
 
-// latch keeps a code of the latched class in the TPM, with a new number: switching the
-// power off and on must not hide what does not happen by itself. It cannot be kept where
-// the TPM is not there to keep it.
+// latch keeps a code of the latched class in the TPM: switching the power off and on must
+// not hide what does not happen by itself.
 func (c *Controller) latch(k code.Code) {
-	if k == code.None || k.Class() != code.Latched || c.NV == nil || c.T.Lost() != nil || c.Latched.Code != 0 {
+	if k == code.None || k.Class() != code.Latched || c.Handover == nil || c.TPM == nil || c.Card == nil {
 		return
 	}
-	q := nv.Quarantine{Code: uint32(k), Incident: c.Latched.Incident + 1}
-	if err := c.NV.SetLatch(q); err != nil {
+	var q nv.Quarantine
+	var err error
+	if c.NV != nil && c.T.Lost() == nil {
+		q, err = latch(c.NV, k)
+	} else { // without a session, or with one that is lost
+		q, err = latchAnew(c.TPM, c.Card, c.Handover.Secret[:], k)
+	}
+	if err != nil {
 		c.report("the code cannot be latched: %v", err)
 		return
 	}

@@ -37,8 +37,11 @@ func main() {
 	phase.ReportReset()
 	m := machine{}
 	err := m.start()
+	if m.dog == nil {
+		log.Fatalf("%v", err) // the kernel resets the board: nothing would watch over it
+	}
 	if code.Of(err) == code.None {
-		log.Fatalf("%v", err) // the kernel resets the board
+		err = code.BoardUnusable.Errorf("%w", err) // and not a reset: that would be one after the other for ever
 	}
 	m.rest(err)
 }
@@ -64,20 +67,27 @@ func (m *machine) start() (err error) {
 	if err != nil {
 		return err
 	}
-	for _, p := range l.Phases() {
-		if err := phase.Run(&m.instructionTime, m.guarded(p.Name, p.Do)); err != nil {
-			return err
-		}
-	}
-	header, h, err := l.Result()
+	header, err := m.load(l)
 	if err != nil {
-		return err
-	}
-	if err := m.handOver(h); err != nil {
+		l.Rest(err)
 		return err
 	}
 	log.Printf("starting the controller, version %s, at %#x", header.Version, header.Entry)
 	return m.window.Start(header.Load, uint32(header.Length), header.Entry)
+}
+
+// load loads a controller and leaves it what it needs.
+func (m *machine) load(l *chain.Loader) (header image.Header, err error) {
+	for _, p := range l.Phases() {
+		if err := phase.Run(&m.instructionTime, m.guarded(p.Name, p.Do)); err != nil {
+			return header, err
+		}
+	}
+	header, h, err := l.Result()
+	if err != nil {
+		return header, err
+	}
+	return header, m.handOver(h)
 }
 
 // guarded gives a phase the watchdog's full time, and no more.
