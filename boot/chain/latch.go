@@ -28,8 +28,7 @@ func latch(n *nv.NV, k code.Code) (nv.Quarantine, error) {
 
 // latchAnew does so in a TPM with which the boot cannot go on, since it was started or
 // reset by somebody else: the session, which only the board's own TPM can open, shows that
-// it is still there to keep the code. Nothing unseals in it afterwards. What cannot be kept
-// is that another TPM answers (106): the one that should keep it is not there.
+// it is still there to keep the code. What cannot be kept is that another TPM answers (106): the one that should keep it is not there.
 func latchAnew(bus transport.TPM, card medium.Device, soc []byte, k code.Code) (q nv.Quarantine, err error) {
 	p, _, err := pin.Read(card, soc)
 	if err != nil {
@@ -43,11 +42,21 @@ func latchAnew(bus transport.TPM, card medium.Device, soc []byte, k code.Code) (
 	if err != nil {
 		return q, err
 	}
-	if err := eventlog.New().Measure(extender{t, s}, eventlog.Cap()); err != nil {
-		return q, err
-	}
 	if q, err = latch(nv.New(t, s, soc), k); err != nil {
 		return q, err
 	}
 	return q, s.Close()
+}
+
+// capAnew caps PCR 7 of such a TPM, or of one of which nothing is known: nothing unseals in it
+// any more until it is reset.
+func capAnew(bus transport.TPM) error {
+	t, err := tpm.Attend(bus)
+	if err == nil {
+		err = eventlog.New().Measure(extender{t, nil}, eventlog.Cap())
+	}
+	if err != nil {
+		return tpmCoded(fmt.Errorf("cap: %w", err))
+	}
+	return nil
 }

@@ -114,20 +114,20 @@ func (l *Loader) Result() (image.Header, *handover.Handover, error) {
 
 // Rest is for a board that goes into quarantine instead of starting a controller. A code of
 // the latched class is latched, as far as the TPM can be reached: the next boot's
-// controller then serves the quarantine, and asks for the owner's ticket. Secrets are
-// zeroed.
+// controller then serves the quarantine, and asks for the owner's ticket. Nothing unseals
+// any more, and secrets are zeroed.
 func (l *Loader) Rest(why error) {
 	defer clear(l.Secret[:])
-	k := code.Of(why)
-	if k.Class() != code.Latched || l.card == nil {
+	if l.card == nil || l.openTPM() != nil {
 		return
 	}
-	err := l.openTPM()
-	if err == nil {
-		_, err = latchAnew(l.bus, l.card, l.Secret[:], k)
+	if k := code.Of(why); k.Class() == code.Latched {
+		if _, err := latchAnew(l.bus, l.card, l.Secret[:], k); err != nil {
+			l.report("the code cannot be latched: %v", err)
+		}
 	}
-	if err != nil {
-		l.report("the code cannot be latched: %v", err)
+	if err := capAnew(l.bus); err != nil {
+		l.report("%v", err)
 	}
 }
 

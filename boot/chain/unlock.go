@@ -463,7 +463,13 @@ func (c *Controller) accept() error {
 // capUnsealing extends the cap if that has not been done, so that a board in quarantine unseals
 // nothing.
 func (c *Controller) capUnsealing() error {
-	if c.capped || c.T == nil || c.T.Lost() != nil {
+	if c.T == nil || c.T.Lost() != nil {
+		if c.TPM == nil {
+			return nil
+		}
+		return capAnew(c.TPM)
+	}
+	if c.capped {
 		return nil
 	}
 	c.capped = true
