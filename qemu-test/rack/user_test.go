@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -110,6 +112,7 @@ func TestUser(t *testing.T) {
 	for _, n := range []int{0, 1, 1700, 1 << 20} {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", u.forward[80]))
 		must(t, err)
+		c.SetDeadline(time.Now().Add(bootLimit))
 		sent := make([]byte, n)
 		rand.Read(sent)
 		go func() {
@@ -118,15 +121,18 @@ func TestUser(t *testing.T) {
 		}()
 		got, err := io.ReadAll(c)
 		if err != nil || !bytes.Equal(got, sent) {
-			t.Errorf("%d bytes of %d came back, %v", len(got), n, err)
+			t.Fatalf("%d bytes of %d came back, %v", len(got), n, err)
 		}
 		c.Close()
 	}
 	// Nobody listens there: the board refuses, and the client hears of it.
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", u.forward[81]))
 	must(t, err)
+	c.SetDeadline(time.Now().Add(bootLimit))
 	if n, err := io.Copy(io.Discard, c); n != 0 {
 		t.Errorf("%d bytes of a port that is closed, %v", n, err)
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("nobody tells the client that the port is closed")
 	}
 	c.Close()
 	board.Close()
