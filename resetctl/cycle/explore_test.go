@@ -20,7 +20,9 @@ func fresh() (start []world) {
 			for _, flash := range []bool{true, false} {
 				for _, golden := range []bool{true, false} {
 					for _, goal := range []Goal{StayHeld, Run} {
-						w := world{keeps: keeps, has: has, flash: flash, golden: golden, goal: goal, s: State{}}
+						w := world{keeps: keeps, has: has, flash: flash, golden: golden, goal: goal, rooms: rooms}
+						start = append(start, w.cut())
+						w.rooms = endless
 						start = append(start, w.cut())
 					}
 				}
@@ -188,9 +190,9 @@ func show(path []world) (s string) {
 
 // few is a model and boards that are enough for most mistakes.
 func few(step stepper) (*model, []world) {
-	latched := world{keeps: true, has: All, flash: true, golden: true, goal: Run}
+	latched := world{keeps: true, has: All, flash: true, golden: true, goal: Run, rooms: endless}
 	bare := latched
-	bare.keeps, bare.flash = false, false
+	bare.keeps, bare.flash, bare.rooms = false, false, rooms
 	return &model{step: step, faults: []fault{fightsHost, stuckBMC, disagree, unreadable, unprotected}}, []world{latched.cut(), bare.cut()}
 }
 

@@ -35,8 +35,12 @@ const (
 // there would be no end of worlds.
 const base = 10
 
-// rooms is how many cycles the log of one boot has room for.
-const rooms = 2
+// rooms is how many cycles a short log has room for, and endless is that of one without end:
+// what ends by itself must not need a full log for that.
+const (
+	rooms   = 2
+	endless = 255
+)
 
 // A world is a board and its host at one moment. What it remembers beyond that is what
 // the properties speak of.
@@ -54,9 +58,10 @@ type world struct {
 	guarded   bool // the chip's block protection is set
 	goal      Goal // in the store
 	ticket    ticket
-	nonce     bool // the latch has the ticket's nonce
-	room      uint8
-	nv        bool // a latched code is in the TPM
+	nonce     bool  // the latch has the ticket's nonce
+	room      uint8 // cycles that the log of this boot has room for
+	rooms     uint8 // and that an empty one has
+	nv        bool  // a latched code is in the TPM
 	tpm       bool
 	opened    bool  // this cycle's event was measured
 	verified  bool  // the flash was hashed in this cycle, and nothing wrote since
@@ -177,6 +182,7 @@ func (w *world) judgeAction() {
 	case Own, Recover, ProtectFlash, ReadBack, Hash:
 		w.says(w.opened, "the cycle's event comes first, and once")
 		w.says(w.cmd.Has(w.has&Resets), "the flash is the controller's only while all is held")
+		w.says(a.Do == Own || w.nets().Has(Mux) || w.fault == fightsMux, "the flash is the controller's while it is verified")
 	case Measure:
 		w.says(w.opened && w.verified && w.measured == 0, "what was verified last is extended, once a cycle")
 	case Arm:
@@ -213,7 +219,7 @@ func (w *world) hold(l Lines) {
 
 // restart is one of the controller alone.
 func (w world) restart() world {
-	w.s, w.a, w.room, w.tpm, w.opened, w.mustAdopt = State{}, Action{}, rooms, true, false, false
+	w.s, w.a, w.room, w.tpm, w.opened, w.mustAdopt = State{}, Action{}, w.rooms, true, false, false
 	if !w.keeps {
 		w.hold(All)
 	}
@@ -318,7 +324,9 @@ func (m *model) ends(w world) (all []end) {
 			add(w, Failed{code.LogFull})
 			return all
 		}
-		done.room--
+		if w.room != endless {
+			done.room--
+		}
 		done.opened = true
 		measure(done)
 	case Own:
@@ -424,19 +432,14 @@ func (m *model) next(w world) (inside, outside []world) {
 	if w.a.Do == Restart {
 		return nil, append(outside, w.restart())
 	}
+	// The caller tells how an action has ended before it tells anything else; only the power
+	// and a restart come between.
 	for _, end := range m.ends(w) {
-		if n := m.do(end.w, end.e); n != w {
+		if n := m.do(end.w, end.e); n != w || w.a.Do != Watch && w.a.Do != Press {
 			inside = append(inside, n)
 		}
 		out(end.w.cut())
 		out(end.w.restart())
-		m.happens(end.w, func(n world) {
-			// Else the action would go on, and be done twice. A number that was counted and
-			// not used is counted again.
-			if n.a != w.a && w.a.Do != Count {
-				out(n)
-			}
-		})
 	}
 	m.happens(w, out)
 	return inside, outside
