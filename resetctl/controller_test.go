@@ -132,6 +132,9 @@ func TestNotAdopted(t *testing.T) {
 			if s.State.Adopted || s.State.Cycle != was+1 || r.names() != good {
 				t.Errorf("%+v, measured %s", s, r.names())
 			}
+			if !slices.Contains(r.whys, c.why) {
+				t.Errorf("says %v, not %v", r.whys, c.why)
+			}
 			if len(r.changes) == 0 || !slices.Contains(r.changes, "host reset held") {
 				t.Errorf("was not held: %v", r.changes)
 			}

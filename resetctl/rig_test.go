@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -217,6 +216,7 @@ type rig struct {
 
 	fw fakeFirmware
 
+	whys        []code.Code // that the machine gave for what it did
 	quarantined []code.Code
 	restarts    int
 }
@@ -498,10 +498,8 @@ func (r *rig) start(held code.Code) runner {
 	r.t.Helper()
 	c, err := New(Config{Lines: r.lines(), Firmware: &r.fw, Measurer: r, Store: r, Clock: &r.clock, Random: bytes.NewReader(bytes.Repeat([]byte{7, 8, 9}, 1000)),
 		Key: testKey, Held: held, Limits: Limits{Flash: 20 * time.Second, Recover: time.Minute, Hash: time.Minute, Grace: 50 * time.Millisecond, Stop: time.Minute, Watch: 10 * time.Millisecond},
-		Observe: func(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
-			if testing.Verbose() {
-				fmt.Printf("%T%+v: %v why %v do %d: %v\n", e, e, s.Phase, s.Why, a.Do, cause)
-			}
+		Observe: func(_ cycle.Event, s cycle.State, _ cycle.Action, _ error) {
+			r.does(func() { r.whys = append(r.whys, s.Why) })
 		},
 		Quarantine: func(c code.Code) { r.does(func() { r.quarantined = append(r.quarantined, c) }) },
 		Restart:    func(code.Code) { r.does(func() { r.restarts++ }) },
