@@ -112,6 +112,7 @@ type Lines struct {
 const (
 	Samples = 3
 	Sample  = time.Millisecond
+	Poll    = 10 * time.Millisecond // between two looks while a net is awaited
 	Settle  = 500 * time.Millisecond
 )
 
@@ -243,7 +244,7 @@ func (l *Lines) steady(ctx context.Context, c Clock) (v cycle.View, err error) {
 func (l *Lines) await(ctx context.Context, c Clock, limit time.Duration, wanted func(cycle.View) bool) (v cycle.View, err error) {
 	for end := c.Now() + limit; ; {
 		v, err = l.steady(ctx, c)
-		if err == nil && wanted(v) || c.Now() >= end || c.Sleep(ctx, Sample) != nil {
+		if err == nil && wanted(v) || c.Now() >= end || c.Sleep(ctx, Poll) != nil {
 			return v, err
 		}
 	}

@@ -134,6 +134,9 @@ func TestParse(t *testing.T) {
 	}
 	b := bytes.Clone(l.Bytes())
 	for n := range len(b) * 8 {
+		if testing.Short() && n%8 != n/8%8 {
+			continue // a bit of each byte
+		}
 		b[n/8] ^= 1 << (n % 8)
 		if _, err := Parse(b); err == nil && !bytes.Contains(b[max(0, n/8-60):n/8+1], []byte("nitro slot")) {
 			t.Errorf("byte %d, bit %d flipped: parses", n/8, n%8)

@@ -44,6 +44,9 @@ func TestTicket(t *testing.T) {
 		t.Errorf("not as docs/host.md has it: % x", b[:32])
 	}
 	for n := range len(b) * 8 {
+		if testing.Short() && n%8 != n/8%8 {
+			continue // a bit of each byte
+		}
 		b[n/8] ^= 1 << (n % 8)
 		if _, err := Open(b, &key); code.Of(err) != code.HostNotAdopted {
 			t.Fatalf("byte %d, bit %d flipped: %v", n/8, n%8, err)
