@@ -47,6 +47,9 @@ func TestRelease(t *testing.T) {
 		if s.State.Cycle != 42 || s.State.Adopted || !s.View.Running() || s.View.Owner() != cycle.TheHost || r.record != (Record{42, true}) {
 			t.Errorf("%+v, record %+v", s, r.record)
 		}
+		if len(r.writes) != 1 || r.writes[0] != r.record {
+			t.Errorf("the store was told %+v", r.writes)
+		}
 		if got, want := strings.Join(r.fw.calls, ", "), "own, recover, protect, protected, measure, hand over"; got != want {
 			t.Errorf("the flash: %s; want %s", got, want)
 		}
@@ -261,6 +264,35 @@ func TestSlowNet(t *testing.T) {
 	}
 }
 
+// A bouncing input shows one level in a row of reads, and then the other.
+type bouncing struct {
+	reads int
+	row   int
+}
+
+func (b *bouncing) High() bool {
+	b.reads++
+	return b.reads/b.row%2 == 1
+}
+
+// TestDebounce: a level counts when it was there three times in a row; a net that never
+// comes to rest is one that nobody can judge.
+func TestDebounce(t *testing.T) {
+	for _, c := range []struct {
+		row   int
+		fault code.Code
+	}{{1, code.HostPinsDisagree}, {Samples - 1, code.HostPinsDisagree}, {Samples + 1, code.None}} {
+		r := newRig(t, bare)
+		l := r.lines()
+		l.BMC.Sense = Input(&bouncing{row: c.row})
+		before := r.clock.Now()
+		v, err := l.steady(t.Context(), &r.clock)
+		if v.Fault != c.fault || (err == nil) != (c.fault == code.None) || r.clock.Now()-before > Settle+Sample {
+			t.Errorf("%d in a row: %+v, %v", c.row, v, err)
+		}
+	}
+}
+
 // TestFirmware: what may be wrong with the flash.
 func TestFirmware(t *testing.T) {
 	for _, c := range []struct {
@@ -386,11 +418,14 @@ func TestAsk(t *testing.T) {
 		if s := ask(cycle.AskHold, cycle.Held); !s.View.Held(cycle.All) || !s.View.Power {
 			t.Errorf("held: %+v", s)
 		}
+		if n, _ := r.Nonce(); n != 0 {
+			t.Errorf("held, and the latch still has nonce %#x", n)
+		}
 		ask(cycle.AskOn, cycle.Running)
+		r.does(func() { r.stops = false }) // only a long press does it
 		if s := ask(cycle.AskForceOff, cycle.Held); s.View.Power {
 			t.Errorf("forced off: %+v", s)
 		}
-		r.does(func() { r.stops = false })
 		ask(cycle.AskOn, cycle.Running)
 		if s := ask(cycle.AskOff, cycle.Stopping); s.State.Goal != cycle.StayHeld {
 			t.Errorf("%+v", s)

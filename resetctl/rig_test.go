@@ -211,6 +211,7 @@ type rig struct {
 	pcrs   [eventlog.PCRs][32]byte
 	tpmErr error
 	record Record
+	writes []Record
 	ticket []byte
 	store  error
 
@@ -402,7 +403,7 @@ func (r *rig) Record() (Record, error) {
 func (r *rig) SetRecord(n Record) error {
 	defer r.lock()()
 	if r.store == nil {
-		r.record = n
+		r.record, r.writes = n, append(r.writes, n)
 	}
 	return r.store
 }
