@@ -88,6 +88,9 @@ const (
 	HostFirmware      Code = 703
 	HostFlash         Code = 704
 	HostLinesMissing  Code = 705
+
+	HostFlashWorn        Code = 710
+	HostFlashUnprotected Code = 711
 )
 
 // Time and audit.
@@ -230,6 +233,10 @@ var entries = []Entry{
 		"Check the flash and its multiplexer, then try again."},
 	{HostLinesMissing, "host-lines-missing", Reprovision, "The board has no reset line to its host and was provisioned to guard one.",
 		"Use a board that has the lines, or provision this one without a host."},
+	{HostFlashWorn, "host-flash-worn", Transient, "A block of the host's flash does not read as it was written.",
+		"Replace the flash."},
+	{HostFlashUnprotected, "host-flash-unprotected", Transient, "The host's flash does not protect what it must, or protects what the host has to write.",
+		"Check the flash's write-protect pin, and that its regions lie where it can protect them."},
 
 	{ClockUnknown, "clock-unknown", Transient, "The time is not known.",
 		"Set the time, or let the board reach its time servers."},
