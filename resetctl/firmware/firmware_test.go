@@ -94,9 +94,13 @@ func TestCycle(t *testing.T) {
 	if floor, err := g.Floor(); floor != 0 || err != nil {
 		t.Errorf("floor %d before the flash was verified, %v", floor, err)
 	}
+	steps := w.value
 	r, err := g.Verify(w.chip, Options{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if w.value != steps+1 {
+		t.Errorf("%d steps of the counter: an older copy of the card could take the floor back", w.value-steps)
 	}
 	if !slices.Equal(r.Updated, []string{"boot", "main", "top"}) || r.Recovered != nil || r.Erased != nil || r.Rewritten != 20 || r.Unprotected != nil {
 		t.Errorf("%+v", r)
@@ -207,10 +211,11 @@ func TestErase(t *testing.T) {
 	}
 }
 
-// damage changes a byte in each large value of the store, behind its back.
-func (w *world) damage() {
+// damage changes a byte in each write to the card of at least so many bytes, behind the
+// store's back.
+func (w *world) damage(least int) {
 	for _, x := range w.card.Writes() {
-		if len(x.Data) >= 16<<10 {
+		if len(x.Data) >= least {
 			x.Data[100] ^= 1
 			if err := w.card.WriteBlocks(x.First, x.Data); err != nil {
 				panic(err)
@@ -223,7 +228,7 @@ func (w *world) damage() {
 // A good flash passes; a bad one is held, and is not touched.
 func TestGoldenDamaged(t *testing.T) {
 	for name, spoil := range map[string]func(*world, *Golden) error{
-		"on the card": func(w *world, _ *Golden) error { w.damage(); return nil },
+		"on the card": func(w *world, _ *Golden) error { w.damage(16 << 10); return nil },
 		"missing":     func(_ *world, g *Golden) error { return g.c.Store.Delete(g.contentsName(1, 0)) },
 		"wrong":       func(_ *world, g *Golden) error { return g.c.Store.Put(g.contentsName(1, 0), content(5, 80<<10)) },
 		"short":       func(_ *world, g *Golden) error { return g.c.Store.Put(g.contentsName(1, 0), content(1, 5000)) },
@@ -256,6 +261,22 @@ func TestGoldenDamaged(t *testing.T) {
 		if r, err := g.Verify(w.chip, Options{}); err != nil || !slices.Equal(r.Recovered, []string{"main"}) {
 			t.Errorf("%s: after a new package: %+v, %v", name, r, err)
 		}
+	}
+}
+
+// TestGoldenRecordDamaged: on the card. Until the next package the part is held.
+func TestGoldenRecordDamaged(t *testing.T) {
+	w, g, _, flash := installed(t)
+	w.damage(len(pack(t, layout("1.0", 1), flash)) - 80<<10)
+	again := New(g.c)
+	if _, err := again.Verify(w.chip, Options{}); code.Of(err) != code.StoreDamaged {
+		t.Errorf("%v", err)
+	}
+	if _, err := again.Install(bytes.NewReader(pack(t, layout("1.0", 1), flash))); err != nil {
+		t.Error(err)
+	}
+	if _, err := again.Verify(w.chip, Options{}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -379,11 +400,14 @@ func TestFlashFaults(t *testing.T) {
 		if c.bad {
 			w.chip.mem[25<<10] ^= 1
 		}
-		w.chip.reads, w.chip.statuses = 0, 0
+		w.chip.reads, w.chip.statuses, w.chip.erasures = 0, 0, 0
 		c.fault(w.chip)
 		r, err := g.Verify(w.chip, Options{})
 		if code.Of(err) != c.code || r != nil || !strings.Contains(err.Error(), c.say) {
 			t.Errorf("%s: %v; want %v and %q", c.name, err, c.code, c.say)
+		}
+		if w.chip.erasures > 5 {
+			t.Errorf("%s: %d erasures", c.name, w.chip.erasures)
 		}
 	}
 }
@@ -441,7 +465,9 @@ func TestUpdate(t *testing.T) {
 	w, g, _, flash := installed(t)
 	old := pack(t, layout("1.0", 1), flash)
 	next, m := content(2, flashLen), layout("2.0", 2)
-	next[1000] = flash[1000]
+	if err := g.c.Store.Put(g.contentsName(2, 1), []byte("what a cut has left")); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := g.Install(bytes.NewReader(pack(t, m, next))); err != nil {
 		t.Fatal(err)
 	}
@@ -585,7 +611,7 @@ func TestLargeContents(t *testing.T) {
 	if testing.Short() {
 		t.Skip("17 MiB through the store")
 	}
-	const size = 18 << 20
+	const size = 17 << 20
 	w := newWorld(t, 48<<20, newChip(size, 64<<10))
 	g := w.golden(t, BMC)
 	flash := content(3, size)
@@ -601,6 +627,14 @@ func TestLargeContents(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, w.chip, m, flash)
+	bad := pack(t, m, flash)
+	bad[len(bad)-1] ^= 1
+	if _, err := g.Install(bytes.NewReader(bad)); code.Of(err) != code.ImageDigest {
+		t.Error(err)
+	}
+	if names, err := g.c.Store.List("firmware/bmc/contents/"); err != nil || len(names) != 2 {
+		t.Errorf("a refused package left %q, %v", names, err)
+	}
 }
 
 // TestPowerCuts cuts the power at every write of an update, and of the cycle that follows

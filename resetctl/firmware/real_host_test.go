@@ -82,7 +82,7 @@ func TestReal(t *testing.T) {
 				t.Errorf("%s, %s: not what it was", r.Part, region.Name)
 			}
 		}
-		w.damage()
+		w.damage(16 << 10)
 		for _, region := range r.of(Static) {
 			w.chip.mem[region.Offset] ^= 1
 			if _, err := g.Verify(w.chip, Options{}); code.Of(err) != code.HostFirmware {
