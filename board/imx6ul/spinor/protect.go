@@ -22,10 +22,15 @@ type scheme struct {
 	area func(state uint16, size int64, fixed byte) (from, length int64, ok bool)
 }
 
-// A part is a chip by its JEDEC id.
+// A part is what the driver has to know of a chip beforehand.
 type part struct {
-	id     [3]byte
+	id     [3]byte // JEDEC
 	scheme *scheme
+
+	// How it gets into the mode of 4-byte addresses, and whether it has a flag status
+	// register: the first descriptions (JESD216, 2011) do not say.
+	enter   enterMode
+	flagged bool
 }
 
 // The data sheets' protection schemes.
@@ -93,20 +98,27 @@ var (
 
 // parts are the chips whose protection the driver knows.
 var parts = []part{
-	{[3]byte{0xef, 0x40, 0x16}, winbond}, {[3]byte{0xef, 0x40, 0x17}, winbond}, {[3]byte{0xef, 0x40, 0x18}, winbond},
-	{[3]byte{0xef, 0x70, 0x18}, winbond}, {[3]byte{0xef, 0x40, 0x19}, winbond256}, {[3]byte{0xef, 0x70, 0x19}, winbond256},
-	{[3]byte{0xc2, 0x20, 0x18}, macronix}, {[3]byte{0xc2, 0x20, 0x19}, macronix},
-	{[3]byte{0x20, 0xba, 0x18}, micron}, {[3]byte{0x20, 0xba, 0x19}, micron},
-	{[3]byte{0xbf, 0x25, 0x41}, sst},
+	{[3]byte{0xef, 0x40, 0x16}, winbond, enterNever, false}, // W25Q32
+	{[3]byte{0xef, 0x40, 0x17}, winbond, enterNever, false}, // W25Q64
+	{[3]byte{0xef, 0x40, 0x18}, winbond, enterNever, false}, // W25Q128
+	{[3]byte{0xef, 0x70, 0x18}, winbond, enterNever, false}, // W25Q128JV-M
+	{[3]byte{0xef, 0x40, 0x19}, winbond256, enterPlain, false},
+	{[3]byte{0xef, 0x70, 0x19}, winbond256, enterPlain, false},
+	{[3]byte{0xc2, 0x20, 0x18}, macronix, enterNever, false}, // MX25L128xx
+	{[3]byte{0xc2, 0x20, 0x19}, macronix, enterPlain, false}, // MX25L256xx
+	{[3]byte{0x20, 0xba, 0x18}, micron, enterNever, true},    // N25Q128, MT25QL128
+	{[3]byte{0x20, 0xba, 0x19}, micron, enterWithEnable, true},
+	{[3]byte{0xbf, 0x25, 0x41}, sst, enterNever, false},
 }
 
-func schemeOf(id [3]byte) *scheme {
+// known finds a chip in the table; the zero part is one that is not there.
+func known(id [3]byte) part {
 	for _, p := range parts {
 		if p.id == id {
-			return p.scheme
+			return p
 		}
 	}
-	return nil
+	return part{}
 }
 
 // blocks is the area of four bits n: 2^(n-1) blocks of 64 KiB, at most all.

@@ -61,7 +61,8 @@ const (
 type reader func(p []byte, at uint32) error
 
 // parseSFDP reads a chip's description (JESD216F). Nothing in it is taken without a bound.
-func parseSFDP(read reader) (*geometry, error) {
+// The part says what the description may leave out.
+func parseSFDP(read reader, p part) (*geometry, error) {
 	var h [8]byte
 	if err := read(h[:], 0); err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ func parseSFDP(read reader) (*geometry, error) {
 	if !ok {
 		return nil, errors.New("SFDP: there is no basic table")
 	}
-	return parseTables(basic, tables[table4Byte])
+	return parseTables(basic, tables[table4Byte], p)
 }
 
 // parameters reads a parameter header and the table that it names (6.3). Of vendors'
@@ -128,7 +129,7 @@ func word(t []uint32, n int) uint32 {
 // bits are bits hi to lo of a doubleword.
 func bits(w uint32, hi, lo int) uint32 { return w >> lo & (1<<(hi-lo+1) - 1) }
 
-func parseTables(basic, four []uint32) (*geometry, error) {
+func parseTables(basic, four []uint32, p part) (*geometry, error) {
 	if len(basic) < 9 {
 		return nil, fmt.Errorf("SFDP: a basic table of %d doublewords, at least 9", len(basic))
 	}
@@ -149,8 +150,8 @@ func parseTables(basic, four []uint32) (*geometry, error) {
 	if g.page < 16 || g.page > 1024 {
 		return nil, fmt.Errorf("SFDP: pages of %d bytes", g.page)
 	}
-	g.flagged = bits(word(basic, 14), 7, 2)&2 != 0 // 6.4.17: bit 7 of the flag status register
-	if err := g.addressing(basic, four, &types); err != nil {
+	g.flagged = p.flagged || bits(word(basic, 14), 7, 2)&2 != 0 // 6.4.17: bit 7 of the flag status register
+	if err := g.addressing(basic, four, p.enter, &types); err != nil {
 		return nil, err
 	}
 	return g, g.setErasers(types)
@@ -192,7 +193,7 @@ func eraseTypes(basic []uint32) (all [4]eraser) {
 
 // addressing finds how the part above 16 MiB is reached (6.4.4, 6.4.19, and 6.6 for
 // instructions of their own, which leave no mode behind and so are preferred).
-func (g *geometry) addressing(basic, four []uint32, types *[4]eraser) error {
+func (g *geometry) addressing(basic, four []uint32, enter enterMode, types *[4]eraser) error {
 	switch always := bits(word(basic, 1), 18, 17) == 2; {
 	case g.size <= 16<<20 && !always:
 		return nil
@@ -217,6 +218,8 @@ func (g *geometry) addressing(basic, four []uint32, types *[4]eraser) error {
 	case how&2 != 0:
 		g.enter = enterWithEnable
 	case how&0x40 != 0: // always
+	case len(basic) < 16 && enter != enterNever:
+		g.enter = enter
 	default:
 		return fmt.Errorf("SFDP: %d MiB, and no way known to 4-byte addresses (%#x)", g.size>>20, how)
 	}

@@ -97,7 +97,8 @@ func Open(bus Bus) (*Flash, error) {
 	if f.id == [3]byte{} || f.id == [3]byte{0xff, 0xff, 0xff} {
 		return nil, fmt.Errorf("spinor: JEDEC id %x: %w", f.id, ErrAbsent)
 	}
-	g, err := parseSFDP(f.readSFDP)
+	p := known(f.id)
+	g, err := parseSFDP(f.readSFDP, p)
 	if errors.Is(err, errNoSFDP) && f.id == [3]byte{0xbf, 0x25, 0x41} {
 		g, err = &sst25vf016b, nil
 	} else if errors.Is(err, errNoSFDP) {
@@ -106,7 +107,7 @@ func Open(bus Bus) (*Flash, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spinor: JEDEC id %x: %w", f.id, err)
 	}
-	f.g, f.scheme = *g, schemeOf(f.id)
+	f.g, f.scheme = *g, p.scheme
 	// A chip may still be busy with what somebody else began.
 	if err := f.ready(f.g.erasers[len(f.g.erasers)-1].limit); err != nil {
 		return nil, err

@@ -154,7 +154,7 @@ func TestProtection(t *testing.T) {
 func TestAreas(t *testing.T) {
 	for name, make := range models {
 		m := make()
-		s := schemeOf(m.id)
+		s := known(m.id).scheme
 		for _, config := range []byte{0, 8} {
 			m.config = config
 			for n := uint16(0); ; n = (n - s.mask) & s.mask {
@@ -312,7 +312,7 @@ func parse(b []byte) (*geometry, error) {
 			copy(p, b[at:])
 		}
 		return nil
-	})
+	}, part{})
 }
 
 func TestSFDP(t *testing.T) {
@@ -327,6 +327,11 @@ func TestSFDP(t *testing.T) {
 	old := description(basicTable(1<<27-1, 0, 0, 0)[:9], nil) // JESD216 without times
 	if g, err = parse(old); err != nil || g.page != 256 || g.program != defaultProgram || g.erasers[2].limit != defaultErase {
 		t.Errorf("%+v, %v", g, err)
+	}
+	m := n25q256() // as its first versions describe themselves
+	m.sfdp = description(basicTable(1<<28-1, 1<<17, 0, 0)[:9], nil)
+	if f := open(t, m); f.g.enter != enterWithEnable || !f.g.flagged || !m.four {
+		t.Errorf("%+v", f.g)
 	}
 	if g, err = parse(description(basicTable(1<<27-1, 2<<17, 0, 0), nil)); err != nil || !g.wide || g.enter != enterNever {
 		t.Errorf("always 4-byte addresses: %+v, %v", g, err)
