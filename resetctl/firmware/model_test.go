@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"nitro/boot/image"
@@ -27,6 +28,14 @@ type world struct {
 	tear   mediumtest.Tear
 	off    bool
 	events int
+
+	writes []write // to the card
+}
+
+// A write is where one was.
+type write struct {
+	first uint64
+	n     int // bytes
 }
 
 const (
@@ -55,6 +64,7 @@ func (w *world) copy() *world {
 		break
 	}
 	c.random = rand.NewChaCha8([32]byte{8, byte(w.events), byte(w.events >> 8)})
+	c.writes = slices.Clone(w.writes)
 	chip := *w.chip
 	chip.mem, chip.guarded = bytes.Clone(chip.mem), append([][2]int64(nil), chip.guarded...)
 	c.chip = &chip
@@ -118,6 +128,7 @@ func (w *world) WriteBlocks(first uint64, p []byte) error {
 			break
 		}
 	}
+	w.writes = append(w.writes, write{first, len(p)})
 	return w.card.WriteBlocks(first, p)
 }
 

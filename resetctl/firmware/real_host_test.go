@@ -62,7 +62,7 @@ func TestReal(t *testing.T) {
 		w.chip.w = w
 		g := w.golden(t, r.Part)
 		g.c.Host = "q35"
-		w.card.Settle()
+		w.writes = nil
 		if _, err := g.Install(bytes.NewReader(pack(t, r.Manifest, r.flash))); err != nil {
 			t.Fatal(err)
 		}

@@ -24,10 +24,12 @@ type model struct {
 	pinLow                  bool // WP#
 	flags                   byte
 	failFlag                byte // set by the next operation
+	flagsBusy               bool
 
 	four   bool
 	aai    bool
 	next   int64 // address of AAI
+	done   bool  // an operation is over once it is not busy
 	busy   int   // polls until ready; negative: for ever
 	polls  int   // that an operation takes
 	deaf   bool  // the latch does not come
@@ -60,7 +62,9 @@ func (m *model) Tx(write, read []byte) error {
 	case 0x15:
 		m.answer(read, m.config)
 	case opReadFlags:
-		m.answer(read, m.flags|flagsReady)
+		if m.answer(read, m.flags|flagsReady); m.flagsBusy {
+			m.answer(read, m.flags)
+		}
 	case opClearFlags:
 		m.flags = 0
 	case opReadID:
@@ -102,12 +106,14 @@ func (m *model) answer(read []byte, v byte) {
 }
 
 func (m *model) statusNow() byte {
-	s := m.status
 	if m.busy != 0 {
 		m.busy--
-		s |= statusWIP
+		return m.status | statusWIP
 	}
-	return s
+	if m.done { // the latch goes with the end of the operation
+		m.status, m.done = m.status&^statusWEL, false
+	}
+	return m.status
 }
 
 // address takes the address of an instruction; a chip with 3-byte ones takes 3 bytes,
@@ -171,7 +177,7 @@ func (m *model) change(write []byte) {
 			}
 		}
 	}
-	m.status &^= statusWEL
+	m.done = true
 }
 
 func (m *model) fill(at int64, p []byte, erase bool) {

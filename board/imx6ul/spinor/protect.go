@@ -238,7 +238,7 @@ func (f *Flash) state() (state uint16, fixed byte, err error) {
 }
 
 func (f *Flash) writeState(state uint16) error {
-	command := []byte{opWriteStatus, byte(state) &^ (statusWIP | statusWEL)}
+	command := []byte{opWriteStatus, byte(state)}
 	if f.scheme.two {
 		command = append(command, byte(state>>8))
 	}

@@ -7,11 +7,9 @@ import (
 	"time"
 )
 
-// Bounds of what a chip may say of itself. The standard's largest basic table has 23
-// doublewords (JESD216F).
+// Bounds of what a chip may say of itself.
 const (
-	maxHeaders = 16
-	maxTable   = 32 // doublewords
+	maxHeaders = 16 // of the 256 that there may be; the standard's own tables are below ten
 	maxSize    = 256 << 20
 	minErase   = 4 << 10
 	maxErase   = 256 << 10
@@ -104,8 +102,8 @@ func parameters(read reader, at uint32) (id uint16, words []uint32, err error) {
 	if h[2] != 1 {
 		return 0, nil, nil // a major revision that is none of the standard's
 	}
-	n := min(int(h[3]), maxTable)
-	b := make([]byte, n*4)
+	n := int(h[3])
+	b := make([]byte, n*4) // at most 1,020 bytes
 	if err := read(b, le.Uint32(h[4:])&0xffffff); err != nil {
 		return 0, nil, err
 	}
@@ -179,9 +177,7 @@ func eraseTypes(basic []uint32) (all [4]eraser) {
 	times := word(basic, 10)
 	for i := range all {
 		w := word(basic, 8+i/2) >> (16 * (i % 2))
-		if exponent := bits(w, 7, 0); exponent > 0 && exponent < 32 {
-			all[i] = eraser{byte(bits(w, 15, 8)), 1 << exponent, defaultErase}
-		}
+		all[i] = eraser{byte(bits(w, 15, 8)), 1 << bits(w, 7, 0), defaultErase}
 		if len(basic) >= 10 {
 			t := bits(times>>(4+7*i), 6, 0)
 			unit := [4]time.Duration{time.Millisecond, 16 * time.Millisecond, 128 * time.Millisecond, time.Second}[t>>5]

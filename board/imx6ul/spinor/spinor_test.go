@@ -76,11 +76,18 @@ func TestChips(t *testing.T) {
 func TestErasers(t *testing.T) {
 	m := w25q128()
 	f := open(t, m)
+	clear(m.mem)
 	if err := f.Erase(60<<10, 4<<10+64<<10+32<<10+4<<10); err != nil {
 		t.Fatal(err)
 	}
 	if m.ops[0x20] != 2 || m.ops[0x52] != 1 || m.ops[0xd8] != 1 {
 		t.Errorf("%v", m.ops)
+	}
+	if m.mem[60<<10-1] != 0 || !blank(m.mem[60<<10:164<<10]) || m.mem[164<<10] != 0 {
+		t.Error("something else was erased")
+	}
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xff}, 300), 0); err != nil || m.ops[opProgram] != 0 {
+		t.Errorf("what is to stay erased was written, %v", err)
 	}
 }
 
@@ -251,7 +258,7 @@ func TestFaults(t *testing.T) {
 		}
 		m = n25q256()
 		f := open(t, m)
-		m.busy = -1
+		m.busy, m.status = -1, m.status|statusWEL
 		if err := f.Erase(0, 4<<10); !errors.Is(err, ErrLatch) {
 			t.Errorf("busy before: %v", err)
 		}
@@ -274,6 +281,10 @@ func TestFaults(t *testing.T) {
 		}
 		if err := f.Erase(0, 4<<10); err != nil {
 			t.Errorf("and then not: %v", err)
+		}
+		m.flagsBusy = true
+		if err := f.Erase(0, 4<<10); !errors.Is(err, ErrBusy) {
+			t.Errorf("not ready by its flags: %v", err)
 		}
 		m.fault = errBus
 		if _, err := f.ReadAt(make([]byte, 1), 0); !errors.Is(err, errBus) {
@@ -328,7 +339,20 @@ func TestSFDP(t *testing.T) {
 	if g, err = parse(old); err != nil || g.page != 256 || g.program != defaultProgram || g.erasers[2].limit != defaultErase {
 		t.Errorf("%+v, %v", g, err)
 	}
-	m := n25q256() // as its first versions describe themselves
+	odd := basicTable(1<<26+8*4<<10-1, 0, 0, 0) // 8 MiB and 4 KiB
+	odd[9] = 1<<32 - 1
+	if g, err = parse(description(odd, nil)); err != nil || len(g.erasers) != 1 || g.erasers[0].limit != maxLimit {
+		t.Errorf("%+v, %v", g, err)
+	}
+	if g, err = parse(description(basicTable(1<<28-1, 1<<17, 0, 0), []uint32{0x7f | 6<<9, 0xffdc5c21})); err != nil || len(g.erasers) != 2 || g.erasers[0].opcode != 0x5c {
+		t.Errorf("no 4-byte instruction for 4 KiB: %+v, %v", g, err)
+	}
+	m := n25q256()
+	m.sfdp = description(basicTable(1<<28-1, 1<<17, 0, 0), nil)
+	if _, err := Open(m); err == nil || !strings.Contains(err.Error(), "no way known") {
+		t.Errorf("a chip that says it has no way: %v", err)
+	}
+	// As its first versions describe themselves.
 	m.sfdp = description(basicTable(1<<28-1, 1<<17, 0, 0)[:9], nil)
 	if f := open(t, m); f.g.enter != enterWithEnable || !f.g.flagged || !m.four {
 		t.Errorf("%+v", f.g)
