@@ -527,6 +527,44 @@ func TestUpdate(t *testing.T) {
 	}
 }
 
+// TestCycleDuringUpdate: a package that comes slowly does not keep a cycle waiting, and
+// does not get below a floor that the cycle has raised.
+func TestCycleDuringUpdate(t *testing.T) {
+	w, g, _, _ := installed(t)
+	three := content(3, flashLen)
+	for _, c := range []struct {
+		securityVersion uint32
+		code            code.Code
+		version         string
+	}{{2, code.BelowFloor, "3.0"}, {3, code.None, "next"}} {
+		if _, err := g.Install(bytes.NewReader(pack(t, layout("3.0", 3), three))); err != nil {
+			t.Fatal(err)
+		}
+		r, from := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			_, err := g.Install(r)
+			r.Close() // so that no write waits for ever
+			done <- err
+		}()
+		next := pack(t, layout("next", c.securityVersion), content(4, flashLen))
+		from.Write(next[:len(next)/2])
+		if r, err := g.Verify(w.chip, Options{}); err != nil || r.Manifest.Version != "3.0" {
+			t.Errorf("%+v, %v", r, err)
+		}
+		holds(t, w.chip, layout("3.0", 3), three)
+		from.Write(next[len(next)/2:])
+		from.Close()
+		if err := <-done; code.Of(err) != c.code {
+			t.Errorf("%v, not %v", err, c.code)
+		}
+		if m, err := g.Manifest(); err != nil || m.Version != c.version {
+			t.Errorf("%+v, %v", m, err)
+		}
+		g = w.golden(t, Host)
+	}
+}
+
 // TestParts: host and BMC do not mix.
 func TestParts(t *testing.T) {
 	w, g, _, flash := installed(t)

@@ -32,10 +32,11 @@ type Config struct {
 }
 
 // A Golden is the golden copy of one part's firmware. Its methods may be called by
-// several goroutines; one works at a time, so an update waits for the end of a cycle.
+// several goroutines.
 type Golden struct {
-	c  Config
-	mu sync.Mutex
+	c          Config
+	installing sync.Mutex // held while a package comes, as long as that takes
+	mu         sync.Mutex // held during a cycle, and while the golden copy is replaced
 	// now is the copy that counts, once it has been verified.
 	now *copyOf
 }

@@ -18,11 +18,12 @@ import (
 // no older one comes back (then there is a manifest too); after a power cut it is the old
 // or the new one.
 //
-// Nothing authenticates who sends a package but its signatures; whether they may is the
-// caller's to know.
+// Nothing authenticates who sends a package but its signatures; whether they may, and how
+// long they may take over it, is the caller's to know. Packages are taken one at a time. A
+// cycle does not wait for one, it has the golden copy as it was.
 func (g *Golden) Install(r io.Reader) (*Manifest, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.installing.Lock()
+	defer g.installing.Unlock()
 	c, head, err := g.openPackage(r)
 	if err != nil {
 		return nil, fmt.Errorf("firmware: package not taken: %w", err)
@@ -35,12 +36,15 @@ func (g *Golden) Install(r io.Reader) (*Manifest, error) {
 		return nil, err
 	}
 	c.sequence = old + 1
-	err = g.replace(c, head, r)
-	if g.now != c {
+	err = g.take(c, r)
+	if err == nil {
+		err = g.replace(c, head)
+	}
+	if err != nil {
 		// What cannot be deleted now is deleted before the next package.
 		return nil, errors.Join(fmt.Errorf("firmware: package not taken: %w", err), g.sweep(old))
 	}
-	return &c.Manifest, errors.Join(err, g.sweep(c.sequence))
+	return &c.Manifest, errors.Join(fromStore(g.c.Store.Checkpoint()), g.sweep(c.sequence))
 }
 
 // openPackage verifies header and manifest, and gives their bytes too.
@@ -64,9 +68,9 @@ func (g *Golden) sequence() (uint64, error) {
 	return n, err
 }
 
-// replace streams the contents into the store, and when all of them are what the manifest
-// says makes them the golden copy.
-func (g *Golden) replace(c *copyOf, head []byte, r io.Reader) error {
+// take streams the contents into the store, where nothing names them yet, and accepts them
+// when all of them are what the manifest says.
+func (g *Golden) take(c *copyOf, r io.Reader) error {
 	w := &writer{g: g, sequence: c.sequence}
 	defer w.abort()
 	for _, region := range c.of(Static) {
@@ -77,15 +81,27 @@ func (g *Golden) replace(c *copyOf, head []byte, r io.Reader) error {
 	if n, err := io.ReadFull(r, make([]byte, 1)); n != 0 || err != io.EOF {
 		return code.ImageMalformed.Errorf("firmware: something is behind the last region's content (%v)", err)
 	}
-	if err := w.commit(); err != nil {
-		return fromStore(err)
+	return fromStore(w.commit())
+}
+
+// replace makes what was taken the golden copy. A cycle may have raised the floor
+// meanwhile.
+func (g *Golden) replace(c *copyOf, head []byte) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s, err := g.state()
+	if err != nil {
+		return err
+	}
+	if c.SecurityVersion < s.floor {
+		return code.BelowFloor.Errorf("firmware: security version %d, below the floor of %d", c.SecurityVersion, s.floor)
 	}
 	record := append(le.AppendUint64(nil, c.sequence), head...)
 	if err := g.c.Store.Put(g.goldenName(), record); err != nil {
 		return fromStore(err)
 	}
-	g.now = c // from here on the new one is the golden copy
-	return fromStore(g.c.Store.Checkpoint())
+	g.now = c
+	return nil
 }
 
 // A writer writes contents to records of partSize.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/binary"
-	"fmt"
 	"io"
 	"slices"
 
@@ -63,7 +62,7 @@ type cycle struct {
 
 // Verify does one cycle's work on the flash: docs/firmware.md, "A cycle". The caller
 // holds whoever reads the flash, owns it, and lets neither go before Verify has returned
-// without error. The error has a code.
+// without error. The error has a code, but where the store has been closed.
 func (g *Golden) Verify(f Flash, o Options) (*Result, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -83,7 +82,10 @@ func (g *Golden) Verify(f Flash, o Options) (*Result, error) {
 	if err := y.run(); err != nil {
 		return nil, err
 	}
-	return y.r, g.settle(c)
+	if err := g.settle(c); err != nil {
+		return nil, err
+	}
+	return y.r, nil
 }
 
 // run is steps 2 to 7.
@@ -241,7 +243,7 @@ func chooseLooks(ranges [][2]int64, r io.Reader) ([]look, error) {
 	for range min(looks, total) {
 		var b [8]byte
 		if _, err := io.ReadFull(r, b[:]); err != nil {
-			return nil, fmt.Errorf("firmware: random places: %w", err)
+			return nil, code.TPMEntropyAbsent.Errorf("firmware: random places: %w", err)
 		}
 		n := int64(binary.LittleEndian.Uint64(b[:]) % uint64(total)) // total is below 2^14: no bias to speak of
 		for _, x := range ranges {
