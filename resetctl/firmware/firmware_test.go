@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nitro/attest/sha256"
 	"nitro/boot/code"
@@ -497,8 +498,12 @@ func TestUpdate(t *testing.T) {
 	if err := g.c.Store.Put(g.contentsName(2, 1), []byte("what a cut has left")); err != nil {
 		t.Fatal(err)
 	}
+	steps := w.value
 	if _, err := g.Install(bytes.NewReader(pack(t, m, next))); err != nil {
 		t.Fatal(err)
+	}
+	if w.value != steps+1 {
+		t.Errorf("%d steps of the counter: an older copy of the card could take the update back", w.value-steps)
 	}
 	holds(t, w.chip, m, flash) // not yet
 	if names, err := g.c.Store.List("firmware/host/"); err != nil || !slices.Equal(names, []string{"firmware/host/contents/0000000000000002/0", "firmware/host/golden", "firmware/host/state"}) {
@@ -563,6 +568,45 @@ func TestCycleDuringUpdate(t *testing.T) {
 		}
 		g = w.golden(t, Host)
 	}
+}
+
+// TestTwoUpdates: they come one after the other.
+func TestTwoUpdates(t *testing.T) {
+	w, g, _, _ := installed(t)
+	install := func(r io.ReadCloser) <-chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := g.Install(r)
+			r.Close()
+			done <- err
+		}()
+		return done
+	}
+	r, from := io.Pipe()
+	one := pack(t, layout("one", 2), content(5, flashLen))
+	two := pack(t, layout("two", 2), content(6, flashLen))
+	first := install(r)
+	from.Write(one[:len(one)/2])
+	second := install(io.NopCloser(bytes.NewReader(two)))
+	select {
+	case err := <-second:
+		t.Fatalf("the second did not wait for the first: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	from.Write(one[len(one)/2:])
+	from.Close()
+	for _, done := range []<-chan error{first, second} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if m, err := g.Manifest(); err != nil || m.Version != "two" {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if _, err := g.Verify(w.chip, Options{}); err != nil {
+		t.Error(err)
+	}
+	holds(t, w.chip, layout("two", 2), content(6, flashLen))
 }
 
 // TestParts: host and BMC do not mix.
