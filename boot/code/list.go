@@ -89,6 +89,9 @@ const (
 	HostFlash         Code = 704
 	HostLinesMissing  Code = 705
 
+	HostFlashUnprotected Code = 709
+	HostFlashWorn        Code = 710
+
 	// The host's control (resetctl).
 	HostLineStuck       Code = 711
 	HostPinsDisagree    Code = 712
@@ -239,6 +242,10 @@ var entries = []Entry{
 		"Check the flash and its multiplexer, then try again."},
 	{HostLinesMissing, "host-lines-missing", Reprovision, "The board has no reset line to its host and was provisioned to guard one.",
 		"Use a board that has the lines, or provision this one without a host."},
+	{HostFlashUnprotected, "host-flash-unprotected", Transient, "The host's flash does not protect what it must, or protects what the host has to write.",
+		"Check the flash's write-protect pin, and that its regions lie where it can protect them."},
+	{HostFlashWorn, "host-flash-worn", Transient, "A block of the host's flash does not read as it was written.",
+		"Replace the flash."},
 	{HostLineStuck, "host-line-stuck", Transient, "A line of the host was let go and its net stays at the held level: something else holds it.",
 		"Find what holds the line that the message names, then switch the board off and on."},
 	{HostPinsDisagree, "host-pins-disagree", Latched, "Two inputs that see the same line of the host say different things.",
