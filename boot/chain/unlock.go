@@ -64,6 +64,7 @@ type Controller struct {
 	set      *seal.Set
 	uncapped tpm.Digest // PCR 7 before the cap
 	capped   bool
+	left     bool // the owner's ticket lets the board out of what is latched
 	loss     bool // the owner accepts that the store is older than the TPM's counter
 }
 
@@ -262,7 +263,7 @@ func (c *Controller) leaveQuarantine() error {
 	if err != nil {
 		return latched.Errorf("unlock: the board was put into quarantine, incident %d: %w", c.Latched.Incident, err)
 	}
-	c.loss = t.AcceptLoss
+	c.left, c.loss = true, t.AcceptLoss
 	c.report("quarantine %v, incident %d: the owner lets the board out", latched, c.Latched.Incident)
 	return nil
 }
@@ -454,13 +455,24 @@ func (c *Controller) capUnsealing() error {
 }
 
 // latch keeps a code of the latched class in the TPM, with a new number: switching the
-// power off and on must not hide what does not happen by itself. It cannot be kept where
-// the TPM is not there to keep it.
+// power off and on must not hide what does not happen by itself. What the TPM keeps is read
+// here, since the boot may have ended before that: a number that comes twice would make an
+// old ticket good again. A code that is kept stays until the owner has let the board out.
+// None can be kept where the TPM is not there to keep it.
 func (c *Controller) latch(k code.Code) {
-	if k == code.None || k.Class() != code.Latched || c.NV == nil || c.T.Lost() != nil || c.Latched.Code != 0 {
+	if k == code.None || k.Class() != code.Latched || c.NV == nil || c.T.Lost() != nil {
 		return
 	}
-	q := nv.Quarantine{Code: uint32(k), Incident: c.Latched.Incident + 1}
+	kept, err := c.NV.Latched()
+	if err != nil {
+		c.report("the code cannot be latched: %v", err)
+		return
+	}
+	c.Latched = kept
+	if kept.Code == uint32(k) || kept.Code != 0 && !c.left {
+		return
+	}
+	q := nv.Quarantine{Code: uint32(k), Incident: kept.Incident + 1}
 	if err := c.NV.SetLatch(q); err != nil {
 		c.report("the code cannot be latched: %v", err)
 		return

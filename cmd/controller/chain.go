@@ -89,7 +89,7 @@ func (f *firmware) announceQuarantine() {
 		log.Printf("%s", e.Next)
 	}
 	if q := f.chain.Latched; q.Code != 0 {
-		log.Printf("incident %d is latched: leaving it takes the owner's ticket", q.Incident)
+		log.Printf("code %v, incident %d, is latched: leaving it takes the owner's ticket", code.Code(q.Code), q.Incident)
 	}
 }
 
@@ -156,7 +156,8 @@ func (f *firmware) Status() standing.Status {
 	switch {
 	case f.why != nil:
 		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(f.why)
-		if c.Latched.Code != 0 && c.Pin != nil {
+		// A ticket names the code that is latched, which need not be what is wrong now.
+		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
 			s.Quarantine.Board = fmt.Sprintf("%x", ticket.BoardOf(c.Pin.AK))
 		}

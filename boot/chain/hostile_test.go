@@ -1,0 +1,175 @@
+package chain_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"encoding/binary"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"nitro/attest/eventlog"
+	"nitro/attest/nv"
+	"nitro/attest/provision"
+	"nitro/attest/tpm"
+	"nitro/boot/card"
+	"nitro/boot/chain"
+	"nitro/boot/code"
+	"nitro/boot/handover"
+	"nitro/boot/image"
+	"nitro/boot/medium"
+	"nitro/boot/medium/mediumtest"
+	"nitro/boot/pin"
+	"nitro/boot/release"
+	"nitro/boot/release/releasetest"
+	"nitro/internal/swtpm"
+)
+
+// A target is a board as an attacker has it: card and TPM are his to change between two
+// boots, and the TPM's bus while one runs.
+type target struct {
+	*testing.T
+	chip  *swtpm.TPM
+	card  *mediumtest.Card
+	self  []byte // bootloader's payload, as it lies in memory
+	soc   [32]byte
+	roots provision.Config // what its TPM is provisioned with
+}
+
+// program is a bootloader with ELF headers in its first page, as the linker writes it.
+func program(text string) release.Payload {
+	load := image.Bootloader.Load()
+	file := releasetest.ELF(load+4096, releasetest.Segment{Addr: load, Data: make([]byte, 8192)})
+	b := make([]byte, 8192)
+	copy(b, file[:52+32])
+	copy(b[4096:], text)
+	return release.Payload{Load: load, Entry: load + 4096, Bytes: b}
+}
+
+// newTarget makes a board with a release in slot A, of which nobody has been provisioned.
+func newTarget(t *testing.T, securityVersion uint32) *target {
+	t.Helper()
+	k := releasetest.Keys()
+	o := releasetest.Options("1.0", securityVersion)
+	o.Bootloader = program("bootloader")
+	r, err := release.Build(k, o)
+	must(t, err)
+	c, err := k.Config(releasetest.Product, 2)
+	must(t, err)
+	configuration, err := k.SignConfig(c, releasetest.Built)
+	must(t, err)
+	b := &target{T: t, card: mediumtest.New(medium.MinSize / mediumtest.SectorSize), self: o.Bootloader.Bytes, soc: [32]byte{9}}
+	must(t, card.Write(b.card, card.Content{Slots: [2]*release.Release{r}, Configuration: configuration}, nil))
+	chip, roots := swtpm.Made(t)
+	b.chip = chip
+	owner := k.PublicKey(release.Owner).(*ecdsa.PublicKey)
+	fill := func(v byte) []byte { return bytes.Repeat([]byte{v}, tpm.AuthSize) }
+	b.roots = provision.Config{SoC: b.soc[:], Strength: provision.Own, Owner: fill(2), Endorsement: fill(3), Lockout: fill(4), OwnerKey: owner, Roots: roots}
+	return b
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// provision provisions the TPM, and writes a pin for it beside a board part that nobody
+// has signed: enough for what comes before the known-good set.
+func (b *target) provision() {
+	b.Helper()
+	t, err := tpm.Start(b.chip)
+	must(b.T, err)
+	made, err := provision.Run(t, b.roots)
+	must(b.T, err)
+	envelope := binary.LittleEndian.AppendUint32([]byte("NCBOARD1\x00\x00\x00\x00"), 1)
+	must(b.T, pin.Write(b.card, b.soc[:], pin.Pin{Storage: made.StorageName, AK: made.AKName, EK: made.EKName, BoardKey: made.BoardKeyName}, envelope))
+	b.chip.Cycle()
+}
+
+// load runs the bootloader.
+func (b *target) load() (*handover.Handover, error) {
+	b.Helper()
+	memory := make([]byte, image.Controller.MaxLength())
+	l := &chain.Loader{
+		Product: releasetest.Product, UniqueID: 1, LifeCycle: eventlog.Closed, Secret: b.soc, Strength: handover.OwnSecret,
+		OpenCard: func() (medium.Device, error) { return b.card, nil },
+		OpenTPM:  func() (transport.TPM, error) { return b.chip, nil },
+		Own:      func(addr, n uint32) []byte { return b.self[addr-image.Bootloader.Load():][:n] },
+		Place:    func(h image.Header) ([]byte, error) { return memory[:h.Length], nil },
+		Stir:     func([]byte) error { return nil },
+		Report:   b.Logf,
+	}
+	for _, p := range l.Phases() {
+		if err := p.Do(); err != nil {
+			return nil, err
+		}
+	}
+	_, h, err := l.Result()
+	return h, err
+}
+
+// controller is what the bootloader's hand-over begins.
+func (b *target) controller(h *handover.Handover) *chain.Controller {
+	return &chain.Controller{Handover: h, Report: b.Logf,
+		Machine: chain.Machine{Product: releasetest.Product, UniqueID: 1, LifeCycle: eventlog.Closed, Card: b.card, TPM: b.chip}}
+}
+
+// boot goes from the power switch to what the controller says, with something done on the
+// bus between its two halves.
+func (b *target) boot(between func()) (*chain.Controller, error) {
+	b.Helper()
+	// The journal is nobody's secret: without one both slots have an attempt again.
+	must(b.T, medium.WritePlace(b.card, medium.Journal, make([]byte, medium.Journal.Size)))
+	h, err := b.load()
+	must(b.T, err)
+	if between != nil {
+		between()
+	}
+	c := b.controller(h)
+	return c, c.Unlock()
+}
+
+// extend measures something that no log has, as anybody on the bus can.
+func (b *target) extend() {
+	b.Helper()
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: 6, Name: tpm2.HandleName(6), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: make([]byte, 32)}}},
+	}.Execute(b.chip)
+	must(b.T, err)
+}
+
+// TestIncidents: each incident has a number that no earlier one had, however early in the
+// boot it is found. Else an owner's ticket, which names board, code and number, would be
+// good again: who has kept one brings the same incident about once more, and leaves.
+func TestIncidents(t *testing.T) {
+	b := newTarget(t, 3)
+	b.provision()
+	for incident := uint32(1); incident <= 2; incident++ {
+		c, err := b.boot(b.extend)
+		if code.Of(err) != code.LogDoesNotReplay {
+			t.Fatal(err)
+		}
+		if want := (nv.Quarantine{Code: uint32(code.LogDoesNotReplay), Incident: incident}); c.Latched != want {
+			t.Fatalf("latched %+v, not %+v", c.Latched, want)
+		}
+		// The owner's ticket lets it out: what accept does.
+		c = b.attached()
+		must(t, c.NV.SetLatch(nv.Quarantine{Incident: incident}))
+		b.chip.Cycle()
+	}
+}
+
+// attached is a controller in a boot in which nothing is wrong, as far as its session.
+func (b *target) attached() *chain.Controller {
+	b.Helper()
+	b.chip.Cycle()
+	c, _ := b.boot(nil) // it ends at the board part, which is none
+	if c.NV == nil {
+		b.Fatal("the board does not come to its session")
+	}
+	return &chain.Controller{NV: nv.New(c.T, c.Session, b.soc[:])}
+}
