@@ -92,6 +92,8 @@ func (b *target) provision() {
 // load runs the bootloader.
 func (b *target) load() (*handover.Handover, error) {
 	b.Helper()
+	// The journal is nobody's secret: without one both slots have an attempt again.
+	must(b.T, medium.WritePlace(b.card, medium.Journal, make([]byte, medium.Journal.Size)))
 	memory := make([]byte, image.Controller.MaxLength())
 	l := &chain.Loader{
 		Product: releasetest.Product, UniqueID: 1, LifeCycle: eventlog.Closed, Secret: b.soc, Strength: handover.OwnSecret,
@@ -121,8 +123,6 @@ func (b *target) controller(h *handover.Handover) *chain.Controller {
 // bus between its two halves.
 func (b *target) boot(between func()) (*chain.Controller, error) {
 	b.Helper()
-	// The journal is nobody's secret: without one both slots have an attempt again.
-	must(b.T, medium.WritePlace(b.card, medium.Journal, make([]byte, medium.Journal.Size)))
 	h, err := b.load()
 	must(b.T, err)
 	if between != nil {
@@ -172,4 +172,68 @@ func (b *target) attached() *chain.Controller {
 		b.Fatal("the board does not come to its session")
 	}
 	return &chain.Controller{NV: nv.New(c.T, c.Session, b.soc[:])}
+}
+
+// TestCutProvisioning: the power goes while a board is provisioned, when its TPM has keys and
+// its card has no pin. The board boots, with the TPM's floor, and provisioning goes on.
+func TestCutProvisioning(t *testing.T) {
+	b := newTarget(t, 3)
+	first, err := tpm.Start(b.chip)
+	must(t, err)
+	_, err = provision.Make(first, b.roots)
+	must(t, err)
+	b.chip.Cycle()
+	c, err := b.boot(nil)
+	if err != nil || c.Provisioned {
+		t.Fatalf("provisioned is %v: %v", c.Provisioned, err)
+	}
+	_, err = provision.Run(c.T, b.roots)
+	must(t, err)
+	b.chip.Cycle()
+	// The floor rises above the card's controller; wiping the pin does not lower it.
+	b.provision()
+	must(t, b.attached().NV.RaiseFloor(4))
+	b.chip.Cycle()
+	b.wipePin()
+	if _, err := b.load(); code.Of(err) != code.BelowFloor {
+		t.Errorf("a wiped pin: %v", err)
+	}
+}
+
+// TestForeign: a TPM of another board is told from a silent one.
+func TestForeign(t *testing.T) {
+	b := newTarget(t, 3)
+	b.provision()
+	b.soc[0]++
+	b.wipePin()
+	if _, err := b.load(); code.Of(err) != code.TPMForeign {
+		t.Error(err)
+	}
+}
+
+// TestHidden: somebody who wipes the pin and hides the TPM's keys has no older controller
+// run, which he could break to learn the SoC's derived secret.
+func TestHidden(t *testing.T) {
+	b := newTarget(t, 3)
+	b.provision()
+	b.wipePin()
+	old, err := release.Build(releasetest.Keys(), releasetest.Options("0.9", 2))
+	must(t, err)
+	must(t, medium.WritePlace(b.card, medium.Slots[0], old.Controller.Bytes))
+	b.chip.Tap.Answer = func(command, answer []byte) []byte {
+		if binary.BigEndian.Uint32(command[6:]) != uint32(tpm2.TPMCCReadPublic) {
+			return answer
+		}
+		return binary.BigEndian.AppendUint32([]byte{0x80, 1, 0, 0, 0, 10}, uint32(tpm2.TPMRCHandle)+0x100)
+	}
+	if _, err := b.load(); code.Of(err) != code.BelowFloor {
+		t.Error(err)
+	}
+}
+
+func (b *target) wipePin() {
+	b.Helper()
+	for _, place := range medium.BoardParts {
+		must(b.T, medium.WritePlace(b.card, place, make([]byte, place.Size)))
+	}
 }

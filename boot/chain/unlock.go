@@ -170,7 +170,7 @@ func (c *Controller) measured(e eventlog.Event) bool {
 }
 
 func (c *Controller) openSession() error {
-	p, err := readPin(c.Card, c.Handover.Secret[:], c.T)
+	p, err := readPin(c.Card, c.Handover.Secret[:])
 	if err != nil {
 		return err
 	}
