@@ -237,3 +237,34 @@ func (b *target) wipePin() {
 		must(b.T, medium.WritePlace(b.card, place, make([]byte, place.Size)))
 	}
 }
+
+// TestFloorOfNewBoard: a card that shows no image while a board is provisioned does not set
+// the floor, which never falls again, to the highest there is.
+func TestFloorOfNewBoard(t *testing.T) {
+	b := newTarget(t, 3)
+	c, err := b.boot(nil)
+	must(t, err)
+	must(t, medium.WritePlace(b.card, medium.Slots[0], make([]byte, image.HeaderSize)))
+	if v := c.LowestSecurityVersion(); v != 3 {
+		t.Errorf("the floor would be %d", v)
+	}
+}
+
+// TestFloorOfShownImages: a card that shows a newer image in both slots once the board has
+// booted does not raise the floor above what runs.
+func TestFloorOfShownImages(t *testing.T) {
+	b := newTarget(t, 3)
+	b.provision()
+	c, _ := b.boot(nil) // it ends at the board part
+	newer, err := release.Build(releasetest.Keys(), releasetest.Options("2.0", 9))
+	must(t, err)
+	for _, slot := range medium.Slots {
+		must(t, medium.WritePlace(b.card, slot, newer.Controller.Bytes))
+	}
+	s, err := c.Slots()
+	must(t, err)
+	must(t, s.Healthy())
+	if s.Floor() != 0 {
+		t.Errorf("the floor rises to %d", s.Floor())
+	}
+}
