@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -266,5 +267,64 @@ func TestFloorOfShownImages(t *testing.T) {
 	must(t, s.Healthy())
 	if s.Floor() != 0 {
 		t.Errorf("the floor rises to %d", s.Floor())
+	}
+}
+
+// TestRests: whatever ends a boot, and however early, PCR 7 is capped behind it and the SoC's
+// secret is gone: the good measurements are in the TPM all the same.
+func TestRests(t *testing.T) {
+	other := errors.New("a reason of its own")
+	for _, c := range []struct {
+		name string
+		do   func(b *target, c *chain.Controller) error
+		code code.Code
+	}{
+		{"no hand-over", func(_ *target, c *chain.Controller) error { c.Handover = nil; return c.Unlock() }, code.HandoverDamaged},
+		{"another count of resets", func(_ *target, c *chain.Controller) error { c.Handover.Resets++; return c.Unlock() }, code.TPMSessionLost},
+		{"another board's pin", func(b *target, c *chain.Controller) error { c.Handover.Secret[0]++; return c.Unlock() }, code.BoardMismatch},
+		{"a forged answer", func(b *target, c *chain.Controller) error {
+			b.chip.Tap.Answer = func(command, answer []byte) []byte {
+				if binary.BigEndian.Uint32(command[6:]) == uint32(tpm2.TPMCCNVRead) {
+					answer[len(answer)-1] ^= 1
+				}
+				return answer
+			}
+			defer func() { b.chip.Tap.Answer = nil }()
+			return c.Unlock()
+		}, code.TPMSessionLost},
+		{"a swallowed cap", func(b *target, c *chain.Controller) error {
+			swallowed := false
+			b.chip.Tap.Command = func(command []byte) []byte {
+				if binary.BigEndian.Uint32(command[6:]) == uint32(tpm2.TPMCCPCRExtend) && !swallowed {
+					swallowed = true
+					return []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0} // what no TPM knows
+				}
+				return command
+			}
+			defer func() { b.chip.Tap.Command = nil }()
+			return c.Hold(other)
+		}, code.None},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newTarget(t, 3)
+			b.provision()
+			h, err := b.load()
+			must(t, err)
+			log, err := eventlog.Parse(h.Log)
+			must(t, err)
+			board := b.controller(h)
+			if err := c.do(b, board); code.Of(err) != c.code {
+				t.Fatal(err)
+			}
+			r, err := tpm2.PCRRead{PCRSelectionIn: tpm.PCRSelection(7)}.Execute(b.chip)
+			must(t, err)
+			want := eventlog.Extend(log.Replay()[7], eventlog.Cap().Digest())
+			if !bytes.Equal(r.PCRValues.Digests[0].Buffer, want[:]) {
+				t.Error("PCR 7 is not capped")
+			}
+			if board.Handover != nil && board.Handover.Secret != [32]byte{} {
+				t.Error("the SoC's secret is still there")
+			}
+		})
 	}
 }

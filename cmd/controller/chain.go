@@ -63,9 +63,6 @@ func (f *firmware) unlock() error {
 	} else {
 		f.why = c.Unlock()
 	}
-	if c.Handover != nil && c.Store == nil && c.Provisioned {
-		c.Handover.Zero()
-	}
 	switch {
 	case f.why != nil:
 		f.announceQuarantine()
@@ -110,7 +107,7 @@ func (f *firmware) bindIdentity() error {
 	f.tlsKey = sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	if err := f.chain.BindIdentity(f.tlsKey, sha256.Sum256(f.wrapping.PublicKey().Bytes())); err != nil {
 		if f.why == nil {
-			f.why = err
+			f.why = f.chain.Rest(err)
 			f.announceQuarantine()
 		}
 		return nil
