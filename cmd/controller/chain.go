@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"nitro/attest/eventlog"
 	"nitro/attest/evidence"
 	"nitro/attest/identity"
 	"nitro/attest/tis"
@@ -63,6 +64,7 @@ func (f *firmware) unlock() error {
 	} else {
 		f.why = c.Unlock()
 	}
+	f.version = versionOf(c.Log)
 	switch {
 	case f.why != nil:
 		f.announceQuarantine()
@@ -76,6 +78,20 @@ func (f *firmware) unlock() error {
 		}
 	}
 	return nil
+}
+
+// versionOf is the controller's, as measured. Status does not look into the log itself:
+// provisioning appends to it while anybody may ask.
+func versionOf(l *eventlog.Log) (version string) {
+	if l == nil {
+		return ""
+	}
+	for _, e := range l.Events() {
+		if e.Name() == "controller" {
+			version = e.Value("version")
+		}
+	}
+	return version
 }
 
 func (f *firmware) announceQuarantine() {
@@ -142,13 +158,7 @@ func (f *firmware) Status() standing.Status {
 	if c.Handover != nil {
 		s.Slot = c.Handover.Slot.String()
 	}
-	if c.Log != nil {
-		for _, e := range c.Log.Events() {
-			if e.Name() == "controller" {
-				s.Version = e.Value("version")
-			}
-		}
-	}
+	s.Version = f.version
 	s.Development = c.Anchors != nil && c.Anchors.Development
 	switch {
 	case f.why != nil:
