@@ -21,9 +21,12 @@
 //
 // # A board that is not provisioned
 //
-// It has neither a pin on its card nor an attestation key in its TPM. It boots as any
-// other, with floor and epoch 0, and the controller offers provisioning and nothing else.
-// Somebody who makes the TPM look empty gets no further than that: no secret unseals.
+// It has no pin on its card, whatever is in its TPM: provisioning may have been cut, and
+// goes on only on a board that boots. It boots as any other, and the controller offers
+// provisioning and nothing else. Floor and epoch are the TPM's if it has an attestation
+// key. If it has none the floor is the bootloader's own security version: somebody who
+// wipes the pin and makes the TPM look empty gets no secret unsealed, but what runs is
+// handed the SoC's derived secret, and must not be an old image with a known hole.
 package chain
 
 import (

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"nitro/attest/eventlog"
@@ -55,7 +56,7 @@ type Loader struct {
 
 	log     *eventlog.Log
 	tpm     *tpm.TPM
-	session *tpm.Session // bound to the attestation key; nil on a board that is not provisioned
+	session *tpm.Session // bound to the attestation key; nil where the TPM has none
 
 	floor       uint32
 	epoch       uint64
@@ -275,9 +276,22 @@ func (x extender) Extend(pcr int, d eventlog.Digest) error { return x.t.Extend(x
 
 // openSession finds out whose TPM it is, and reads what it keeps.
 func (l *Loader) openSession() error {
-	p, err := readPin(l.card, l.Secret[:], l.tpm)
-	if err != nil || p == nil {
+	p, err := readPin(l.card, l.Secret[:])
+	if err != nil {
 		return err
+	}
+	otherwise := code.TPMUnanswered
+	if p == nil {
+		if p, err = unpinned(l.tpm); err != nil {
+			return err
+		}
+		if p == nil {
+			// A new board, or one whose TPM somebody hides. An old controller would be
+			// handed the SoC's secret all the same, so none is older than this image.
+			l.floor = l.self.SecurityVersion
+			return nil
+		}
+		otherwise = code.TPMForeign // it does not take what the SoC's secret makes
 	}
 	s, _, err := openSession(l.tpm, p, l.Secret[:])
 	if err != nil {
@@ -292,29 +306,49 @@ func (l *Loader) openSession() error {
 		err = l.tpm.ForgetPlatform(s)
 	}
 	if err != nil {
-		return tpmCoded(fmt.Errorf("boot: %w", err))
+		return coded(fmt.Errorf("boot: %w", err), tpmCodes, otherwise)
 	}
 	l.session, l.floor = s, floor
 	return nil
 }
 
-// readPin reads the pin. It is nil, without an error, on a board that is not provisioned:
-// neither card nor TPM may know of it.
-func readPin(d medium.Device, soc []byte, t *tpm.TPM) (*pin.Pin, error) {
+// readPin reads the pin. It is nil, without an error, on a board that is not provisioned.
+func readPin(d medium.Device, soc []byte) (*pin.Pin, error) {
 	p, _, err := pin.Read(d, soc)
-	if err == nil {
+	switch code.Of(err) {
+	case code.None:
 		return &p, nil
-	}
-	if code.Of(err) != code.NotProvisioned {
-		return nil, err
-	}
-	switch _, ak := t.ReadPublic(tpm.AKHandle); {
-	case tpm.IsAbsent(ak):
+	case code.NotProvisioned:
 		return nil, nil
-	case ak != nil:
-		return nil, tpmCoded(fmt.Errorf("boot: %w", ak))
 	}
-	return nil, code.KnownGoodMissing.Errorf("boot: the TPM is provisioned, and the card has no board part: %w", err)
+	return nil, err
+}
+
+// unpinned are the keys of a TPM that provisioning has begun with, or had done with when
+// the card was still another: the card has no pin. It is nil if there are none. Nobody
+// vouches for the storage primary then, so who offers his own knows the session's salt;
+// the AK's authorisation, which comes from the SoC's secret, he does not, and without that
+// he neither feigns floor and epoch nor reads along.
+func unpinned(t *tpm.TPM) (*pin.Pin, error) {
+	p := &pin.Pin{}
+	for _, k := range []struct {
+		handle tpm2.TPMHandle
+		name   *[]byte
+	}{{tpm.AKHandle, &p.AK}, {tpm.StorageHandle, &p.Storage}} {
+		public, err := t.ReadPublic(k.handle)
+		if tpm.IsAbsent(err) && k.handle == tpm.AKHandle {
+			return nil, nil
+		}
+		var name *tpm2.TPM2BName
+		if err == nil {
+			name, err = tpm2.ObjectName(public)
+		}
+		if err != nil {
+			return nil, coded(fmt.Errorf("boot: %w", err), tpmCodes, code.TPMForeign)
+		}
+		*k.name = name.Buffer
+	}
+	return p, nil
 }
 
 // openSession pins the storage primary and starts a session that is bound to the

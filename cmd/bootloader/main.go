@@ -64,6 +64,7 @@ func (m *machine) start() (err error) {
 	if err != nil {
 		return err
 	}
+	defer clear(l.Secret[:]) // a board that rests needs it no more
 	for _, p := range l.Phases() {
 		if err := phase.Run(&m.instructionTime, m.guarded(p.Name, p.Do)); err != nil {
 			return err
@@ -119,6 +120,7 @@ func (m *machine) loader() (*chain.Loader, error) {
 	if err != nil {
 		return nil, code.SecretUnavailable.Errorf("%w", err)
 	}
+	defer clear(secret[:])
 	id, err := b.UniqueID()
 	if err != nil {
 		return nil, err
