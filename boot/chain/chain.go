@@ -6,9 +6,9 @@
 //
 // # The order, and why
 //
-// The bootloader reads the anchor block and its own image from the card, compares the
-// latter with itself in memory, and measures both and the board before it believes
-// anything else. Then it finds out whether the TPM is the one that the board was
+// The bootloader reads the anchor block from the card, finds out that it is the bootloader
+// which the release authority has signed, and measures both and the board before it
+// believes anything else. Then it finds out whether the TPM is the one that the board was
 // provisioned with (package pin), reads floor and epoch in an authenticated session,
 // measures the configuration, and has decide.Step choose a slot. What it runs it has
 // verified whole, and measured, before it jumps.

@@ -100,10 +100,12 @@ func (b *target) load() (*handover.Handover, error) {
 		Product: releasetest.Product, UniqueID: 1, LifeCycle: eventlog.Closed, Secret: b.soc, Strength: handover.OwnSecret,
 		OpenCard: func() (medium.Device, error) { return b.card, nil },
 		OpenTPM:  func() (transport.TPM, error) { return b.chip, nil },
-		Own:      func(addr, n uint32) []byte { return b.self[addr-image.Bootloader.Load():][:n] },
-		Place:    func(h image.Header) ([]byte, error) { return memory[:h.Length], nil },
-		Stir:     func([]byte) error { return nil },
-		Report:   b.Logf,
+		Constants: func() (uint32, []byte) { // all but the first block and what does not fill one
+			return image.Bootloader.Load() + 512, b.self[512 : len(b.self)&^511]
+		},
+		Place:  func(h image.Header) ([]byte, error) { return memory[:h.Length], nil },
+		Stir:   func([]byte) error { return nil },
+		Report: b.Logf,
 	}
 	for _, p := range l.Phases() {
 		if err := p.Do(); err != nil {

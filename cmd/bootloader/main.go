@@ -143,11 +143,11 @@ func (m *machine) loader() (*chain.Loader, error) {
 			}
 			return c, nil
 		},
-		OpenTPM: m.openTPM,
-		Own:     next.Own,
-		Place:   m.place,
-		Stir:    func(entropy []byte) error { return os.WriteFile("/dev/seed", entropy, 0) },
-		Report:  log.Printf,
+		OpenTPM:   m.openTPM,
+		Constants: next.Constants,
+		Place:     m.place,
+		Stir:      func(entropy []byte) error { return os.WriteFile("/dev/seed", entropy, 0) },
+		Report:    log.Printf,
 	}
 	if closed {
 		l.LifeCycle = eventlog.Closed

@@ -128,7 +128,7 @@ func (c *chain) throughFactory(ctx context.Context, f *factory.Factory, r *relea
 func (c *chain) on(further ...string) (*rack.Rack, time.Time, error) {
 	start := time.Now()
 	board, err := rack.Start(rack.Config{
-		Image: c.bootloader, TPMState: c.tpm, Cards: [2]string{c.card}, Args: further,
+		TPMState: c.tpm, Cards: [2]string{c.card}, Args: further,
 		Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{4430: 0}}, {Cable: rack.User}},
 	})
 	return board, start, err
