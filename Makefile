@@ -59,8 +59,9 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 test-powercut: deps ## cut the power at every write and TPM command of provisioning (four minutes)
 	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -run 'TestCut' -v ./net/provisioning
 
-soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
+soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
+	NITRO_QUOTES=100000 $(GO) test -count=1 -timeout 60m -run TestQuotes -v ./attest/tpm
 
 bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify store; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json
