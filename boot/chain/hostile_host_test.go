@@ -1,3 +1,5 @@
+//go:build !arm
+
 package chain_test
 
 import (
