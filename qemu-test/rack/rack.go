@@ -90,7 +90,7 @@ func (r *Rack) start(c Config) (err error) {
 	if r.Pins, err = newPins(r.Board, r.QMP, c.Wires, c.Expander); err != nil {
 		return err
 	}
-	if err := r.connectNets(); err != nil {
+	if err := r.connectNets(&c); err != nil {
 		return err
 	}
 	r.over.Go(r.followResets)
