@@ -54,6 +54,7 @@ type Loader struct {
 	self    image.Header
 
 	log     *eventlog.Log
+	bus     transport.TPM
 	tpm     *tpm.TPM
 	session *tpm.Session // bound to the attestation key; nil where the TPM has none
 
@@ -74,7 +75,7 @@ type Phase struct {
 }
 
 // Phases are the bootloader's work in order. An error has a code: the board then rests in
-// quarantine, holding all, until its power is switched off. After the last one Result
+// quarantine (Rest), holding all, until its power is switched off. After the last one Result
 // says what to start.
 func (l *Loader) Phases() []Phase {
 	return []Phase{
@@ -180,12 +181,12 @@ func (l *Loader) ownImage() (io.Reader, error) {
 
 // startTPM begins the boot with the TPM.
 func (l *Loader) startTPM() error {
-	bus, err := l.OpenTPM()
-	if err != nil {
+	var err error
+	if l.bus, err = l.OpenTPM(); err != nil {
 		return coded(fmt.Errorf("boot: TPM: %w", err), tpmCodes, code.TPMAbsent)
 	}
 	l.log = eventlog.New()
-	if l.tpm, err = tpm.Start(bus); err != nil {
+	if l.tpm, err = tpm.Start(l.bus); err != nil {
 		return tpmCoded(fmt.Errorf("boot: %w", err))
 	}
 	return nil

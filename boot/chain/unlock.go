@@ -476,29 +476,3 @@ func (c *Controller) capUnsealing() {
 		c.report("the cap: %v", err)
 	}
 }
-
-// latch keeps a code of the latched class in the TPM, with a new number: switching the
-// power off and on must not hide what does not happen by itself. What the TPM keeps is read
-// here, since the boot may have ended before that: a number that comes twice would make an
-// old ticket good again. A code that is kept stays until the owner has let the board out.
-// None can be kept where the TPM is not there to keep it.
-func (c *Controller) latch(k code.Code) {
-	if k == code.None || k.Class() != code.Latched || c.NV == nil || c.T.Lost() != nil {
-		return
-	}
-	kept, err := c.NV.Latched()
-	if err != nil {
-		c.report("the code cannot be latched: %v", err)
-		return
-	}
-	c.Latched = kept
-	if kept.Code == uint32(k) || kept.Code != 0 && !c.left {
-		return
-	}
-	q := nv.Quarantine{Code: uint32(k), Incident: kept.Incident + 1}
-	if err := c.NV.SetLatch(q); err != nil {
-		c.report("the code cannot be latched: %v", err)
-		return
-	}
-	c.Latched = q
-}

@@ -48,6 +48,7 @@ type machine struct {
 	board  board.Board
 	dog    *os.File
 	window *next.Window
+	chain  *chain.Loader // nil until the board is open
 
 	instructionTime uint64 // ns, if an emulator counts instructions
 }
@@ -64,7 +65,7 @@ func (m *machine) start() (err error) {
 	if err != nil {
 		return err
 	}
-	defer clear(l.Secret[:]) // a board that rests needs it no more
+	m.chain = l
 	for _, p := range l.Phases() {
 		if err := phase.Run(&m.instructionTime, m.guarded(p.Name, p.Do)); err != nil {
 			return err
@@ -200,6 +201,9 @@ const (
 func (m *machine) rest(why error) {
 	c := code.Of(why)
 	log.Printf("%v", why)
+	if err := m.service(); err == nil && m.chain != nil {
+		m.chain.Rest(why)
+	}
 	log.Printf("quarantine: code %v", c)
 	if e, ok := code.Lookup(c); ok {
 		log.Printf("%s", e.Next)
