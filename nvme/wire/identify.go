@@ -96,6 +96,7 @@ func (c *Controller) Encode(b *[IdentifySize]byte) {
 	le.PutUint32(b[1792:], c.IOCCSZ)
 	le.PutUint32(b[1796:], CompletionSize/16) // IORCSZ
 	b[1803] = 1                               // MSDBD: one SGL descriptor
+	b[1804] = 1                               // OFCS: Disconnect
 }
 
 // DecodeController reads the fields that an initiator needs.
@@ -198,4 +199,16 @@ func PutNamespaces(b *[IdentifySize]byte, ids []uint32, above uint32) int {
 		}
 	}
 	return n
+}
+
+// Namespaces reads a namespace list.
+func Namespaces(b *[IdentifySize]byte) (ids []uint32) {
+	for at := 0; at < IdentifySize; at += 4 {
+		id := le.Uint32(b[at:])
+		if id == 0 {
+			break
+		}
+		ids = append(ids, id)
+	}
+	return ids
 }

@@ -108,7 +108,8 @@ type Framing struct {
 	HeaderDigest, DataDigest bool
 	Alignment                uint32 // of the data of what the reader gets, bytes: (xPDA+1)*4
 	Target                   bool   // the reader is the controller
-	MaxData                  uint32 // most bytes of data in one PDU to the reader
+	MaxCapsule               uint32 // most bytes of data in a command capsule to the reader
+	MaxData                  uint32 // most bytes of data in a data PDU to the reader
 }
 
 // headerLength gives the length of the header that a PDU of this type must have, if the
@@ -188,7 +189,11 @@ func (f *Framing) checkData(h Header, start uint32) (uint32, uint32, *Fatal) {
 		return 0, 0, &Fatal{FatalHeaderField, 4, "PLEN leaves no data"}
 	}
 	length := h.PLEN - pdo - tail
-	if length > f.MaxData {
+	limit := f.MaxData
+	if h.Type == TypeCapsuleCmd {
+		limit = f.MaxCapsule
+	}
+	if length > limit {
 		return 0, 0, &Fatal{FatalDataLimit, 4, "more data than may be sent"}
 	}
 	return pdo, length, nil
