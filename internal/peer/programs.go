@@ -161,15 +161,16 @@ func (k *kernel) addLibraries(c *cpio, program string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.addFrom(loader, file, 0o755); err != nil {
-		return err
+	if !c.has(loader) {
+		if err := c.addFrom(loader, file, 0o755); err != nil {
+			return err
+		}
 	}
-	for added := map[string]bool{path.Base(loader): true}; len(needs) > 0; needs = needs[1:] {
+	for ; len(needs) > 0; needs = needs[1:] {
 		name := needs[0]
-		if added[name] {
+		if name == path.Base(loader) || c.has(libraryFolder+"/"+name) {
 			continue
 		}
-		added[name] = true
 		file, err := p.library(name)
 		if err != nil {
 			return fmt.Errorf("peer: %s: %w", program, err)

@@ -1,0 +1,224 @@
+// Package nvme tests the NVMe/TCP target against the host that it is for: Linux's own
+// initiator, driven by nvme-cli, on the emulated board. The target runs in the test; the
+// guest reaches it through the emulator's own network.
+package nvme
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nitro/internal/peer"
+	"nitro/nvme/dhchap"
+	"nitro/nvme/target"
+	"nitro/nvme/volume"
+	"nitro/nvme/xts"
+)
+
+// soak is how many MiB each run of TestLinux writes and verifies.
+var soak = flag.Int("soak", 4, "MiB that Linux writes and verifies in each way")
+
+const (
+	subsystem = "nqn.2026-01.test:ctl"
+	host      = "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
+)
+
+// program builds the guest's.
+func program(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "guest")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", file, "./testdata/guest")
+	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0", "GOFLAGS=")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	return file
+}
+
+// debian finds programs of Debian's.
+func debian(t *testing.T, names ...string) (files []string) {
+	t.Helper()
+	for _, name := range names {
+		file, err := peer.Program(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	return files
+}
+
+// A rig is a target on a port of this machine.
+type rig struct {
+	*target.Target
+	port             int
+	secret, opposite dhchap.Secret
+	medium           *volume.RAM
+}
+
+func newRig(t *testing.T, cfg target.Config) *rig {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{port: l.Addr().(*net.TCPAddr).Port}
+	cfg.SubsystemNQN, cfg.Serial, cfg.Model, cfg.Firmware = subsystem, "0001", "Nitro", "1.0"
+	cfg.Advertise = netip.AddrPortFrom(netip.MustParseAddr("10.0.2.2"), uint16(r.port))
+	cfg.Kelvin = func() uint16 { return 300 }
+	cfg.Notify = func(e target.Event) { t.Logf("%s from %s, %q: %v", e.Kind, e.Remote, e.HostNQN, e.Err) }
+	if r.Target, err = target.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- r.Serve(l) }()
+	t.Cleanup(func() {
+		r.Close()
+		if err := <-served; err != target.ErrTargetClosed {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	if err := r.secret.Generate(dhchap.SHA384); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.opposite.Generate(dhchap.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.AddHost(host, &r.secret, &r.opposite); err != nil {
+		t.Fatal(err)
+	}
+	r.attach(t)
+	return r
+}
+
+// attach gives the host an encrypted volume of 64 MiB.
+func (r *rig) attach(t *testing.T) {
+	t.Helper()
+	var err error
+	if r.medium, err = volume.NewRAM(512, 64<<20/512); err != nil {
+		t.Fatal(err)
+	}
+	key := new(xts.Key)
+	raw := make([]byte, xts.KeySize256)
+	raw[0] = 1
+	if err := key.Init(raw); err != nil {
+		t.Fatal(err)
+	}
+	v, err := volume.NewEncrypted(r.medium, key, 4, 128<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Attach(host, target.Namespace{ID: 1, Volume: v, UUID: [16]byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve does what the guest asks for.
+func (r *rig) serve(t *testing.T, said string) {
+	switch said {
+	case "please attach 2":
+		v, err := volume.NewRAM(4096, 16)
+		if err == nil {
+			err = v.WriteAt(context.Background(), 0, append([]byte("second"), make([]byte, 4090)...))
+		}
+		if err == nil {
+			err = r.Attach(host, target.Namespace{ID: 2, Volume: v, UUID: [16]byte{2}})
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	case "please detach 2":
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := r.Detach(ctx, host, 2); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// lines calls a function for each line that is written to it.
+type lines struct {
+	rest []byte
+	each func(line string)
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		l.rest = rest
+		l.each(string(line))
+	}
+}
+
+// linux runs the guest against the target.
+func (r *rig) linux(t *testing.T, args ...string) peer.Result {
+	t.Helper()
+	var wrong dhchap.Secret
+	if err := wrong.Generate(dhchap.SHA256); err != nil {
+		t.Fatal(err)
+	}
+	ask := make(chan string, 16) // what takes long must not hold the guest's console up
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for said := range ask {
+			r.serve(t, said)
+		}
+	}()
+	res, err := peer.Run(t.Context(), peer.Job{
+		Program: program(t),
+		Others:  debian(t, "nvme", "mke2fs", "e2fsck"),
+		Args: append([]string{"-port", fmt.Sprint(r.port), "-subsystem", subsystem, "-host", host, "-secret", r.secret.Reveal(),
+			"-opposite", r.opposite.Reveal(), "-wrong", wrong.Reveal(), "-mebibytes", fmt.Sprint(*soak)}, args...),
+		Modules: []string{"crc32c_generic", "nvme-tcp", "ext4"},
+		Network: true,
+		Limit:   time.Duration(*soak/4+15) * time.Minute,
+		Live: &lines{each: func(line string) {
+			if strings.HasPrefix(line, "please ") {
+				ask <- strings.TrimSpace(line)
+			}
+		}},
+	})
+	close(ask)
+	<-done
+	t.Logf("%v; the guest began after %v\n%s", res.Took, res.Began, res.Output)
+	if err != nil || res.ExitCode != 0 {
+		t.Errorf("exit code %d, %v", res.ExitCode, err)
+	}
+	return res
+}
+
+// TestLinux has Linux do all that a host does.
+func TestLinux(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, target.Config{})
+	r.linux(t, "-full", "-options", "--hdr-digest --data-digest")
+	medium := make([]byte, 64<<20)
+	if err := r.medium.ReadAt(t.Context(), 0, medium); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(medium, []byte("what the file system keeps")) {
+		t.Error("plaintext is on the medium")
+	}
+}
+
+// TestLinuxAsksForData has Linux send data only when it is asked for, without digests.
+func TestLinuxAsksForData(t *testing.T) {
+	t.Parallel()
+	newRig(t, target.Config{InCapsule: 8192, Groups: []dhchap.Group{dhchap.FFDHE3072}, Hashes: []dhchap.Hash{dhchap.SHA512}}).linux(t)
+}
