@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -268,5 +267,3 @@ func TestReadWrite(t *testing.T) {
 		})
 	}
 }
-
-var _ = fmt.Sprint

@@ -223,8 +223,6 @@ func show() error {
 		{[]string{"cmdset-ind-id-ns", "/dev/nvme0", "-n", "1"}, nil},
 		{[]string{"error-log", "/dev/nvme0"}, nil},
 		{[]string{"fw-log", "/dev/nvme0"}, nil},
-		{[]string{"effects-log", "/dev/nvme0"}, nil},
-		{[]string{"supported-log-pages", "/dev/nvme0"}, nil},
 		{[]string{"fid-support-effects-log", "/dev/nvme0"}, nil},
 		{[]string{"sanitize-log", "/dev/nvme0"}, nil},
 		{[]string{"changed-ns-list-log", "/dev/nvme0"}, nil},
@@ -248,8 +246,9 @@ func show() error {
 		}
 	}
 	for _, args := range [][]string{{"get-feature", "/dev/nvme0", "-f", "7"}, {"get-feature", "/dev/nvme0", "-f", "6"},
-		{"get-feature", "/dev/nvme0", "-f", "0xb"}, {"get-feature", "/dev/nvme0", "-f", "0xf"}, {"show-regs", "/dev/nvme0"},
-		{"flush", "/dev/nvme0", "-n", "1"}, {"list"}, {"list-subsys"}, {"effects-log", "/dev/nvme0"}, {"effects-log", "/dev/nvme0", "-c", "0"}, {"get-property", "/dev/nvme0", "-O", "0"}} {
+		{"get-feature", "/dev/nvme0", "-f", "0xb"}, {"get-feature", "/dev/nvme0", "-f", "0xf"}, {"get-property", "/dev/nvme0", "-o", "0"},
+		{"get-property", "/dev/nvme0", "-o", "0x1c"}, {"supported-log-pages", "/dev/nvme0"}, {"effects-log", "/dev/nvme0"},
+		{"flush", "/dev/nvme0", "-n", "1"}, {"list"}, {"list-subsys"}} {
 		if _, err := nvme(args...); err != nil {
 			errs = append(errs, err)
 		}
