@@ -62,17 +62,17 @@ func (n *Namespace) command(op uint8, lba, blocks uint64) wire.Command {
 
 // ReadAt implements volume.Volume.
 func (n *Namespace) ReadAt(ctx context.Context, lba uint64, p []byte) error {
-	return n.each(lba, p, func(cmd *wire.Command, part []byte) (uint64, error) { return n.c.IO(ctx, cmd, nil, part) }, wire.IORead)
+	return n.transfer(ctx, wire.IORead, lba, p)
 }
 
 // WriteAt implements volume.Volume.
 func (n *Namespace) WriteAt(ctx context.Context, lba uint64, p []byte) error {
-	return n.each(lba, p, func(cmd *wire.Command, part []byte) (uint64, error) { return n.c.IO(ctx, cmd, part, nil) }, wire.IOWrite)
+	return n.transfer(ctx, wire.IOWrite, lba, p)
 }
 
 // Compare reports whether blocks hold p.
 func (n *Namespace) Compare(ctx context.Context, lba uint64, p []byte) (bool, error) {
-	err := n.each(lba, p, func(cmd *wire.Command, part []byte) (uint64, error) { return n.c.IO(ctx, cmd, part, nil) }, wire.IOCompare)
+	err := n.transfer(ctx, wire.IOCompare, lba, p)
 	var status wire.Status
 	if errors.As(err, &status) && status.Code() == wire.CompareFailure {
 		return false, nil
@@ -80,16 +80,20 @@ func (n *Namespace) Compare(ctx context.Context, lba uint64, p []byte) (bool, er
 	return err == nil, err
 }
 
-// each does a command for as much data at a time as the controller takes.
-func (n *Namespace) each(lba uint64, p []byte, do func(cmd *wire.Command, part []byte) (uint64, error), op uint8) error {
+// transfer does a command for as much data at a time as the controller takes.
+func (n *Namespace) transfer(ctx context.Context, op uint8, lba uint64, p []byte) error {
 	if err := volume.CheckData(n, lba, p); err != nil {
 		return err
 	}
 	for len(p) > 0 {
 		part := p[:min(len(p), n.most)]
 		blocks := uint64(len(part) >> n.shift)
+		out, in := part, []byte(nil)
+		if op == wire.IORead {
+			out, in = nil, part
+		}
 		cmd := n.command(op, lba, blocks)
-		if _, err := do(&cmd, part); err != nil {
+		if _, err := n.c.IO(ctx, &cmd, out, in); err != nil {
 			return failure(err)
 		}
 		p, lba = p[len(part):], lba+blocks

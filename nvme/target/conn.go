@@ -562,11 +562,12 @@ func (c *conn) terminate(f *wire.Fatal, quote []byte) error {
 	return f
 }
 
-// linger lets the host read what was sent last: closing a socket that holds unread data
-// resets it.
+// linger lets the host read what was sent last: closing a TCP socket that holds unread
+// data resets it, so it is closed for writing first.
 func (c *conn) linger() {
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		half.CloseWrite()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
 	}
 	c.nc.SetReadDeadline(time.Now().Add(drainLimit))
 	var rest [512]byte

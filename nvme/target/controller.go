@@ -156,9 +156,10 @@ func (k *controller) configure(v uint32) wire.Status {
 	up := enable && v&wire.ConfigShutdown == 0
 	k.enabled.Store(enable)
 	if !up {
-		for _, c := range k.queues {
+		for i, c := range k.queues {
 			if c != nil {
 				c.end(errDone)
+				k.queues[i] = nil // the host may use its identifier at once
 			}
 		}
 	}

@@ -269,6 +269,7 @@ func TestConnectRefused(t *testing.T) {
 			t.Errorf("%s: a command afterwards: %v", c.name, e.Status)
 		}
 		q.nc.Close()
+		r.eventually("the connection is gone", func() bool { _, pending, _, _ := r.Counts(); return pending == 0 })
 	}
 }
 
