@@ -117,7 +117,7 @@ func secret(t *testing.T) *dhchap.Secret {
 	return s
 }
 
-func ramVolume(t *testing.T, block, size int) *volume.RAM {
+func ramVolume(t testing.TB, block, size int) *volume.RAM {
 	t.Helper()
 	v, err := volume.NewRAM(block, uint64(size/block))
 	if err != nil {
