@@ -380,21 +380,31 @@ const closeLimit = 2 * time.Second
 func (c *Controller) Close() error {
 	c.once.Do(func() {
 		close(c.stop)
-		if c.admin != nil && c.identity.CNTLID != 0 {
-			ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
-			c.Admin(ctx, &wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertySet, CDW11: wire.PropertyCC,
-				CDW12: wire.ConfigEnable | 1<<14 | 6<<wire.ConfigSQES | 4<<wire.ConfigCQES}, nil, nil) // a normal shutdown, if it can be said
-			cancel()
+		for _, q := range c.io {
+			q.fail(volume.ErrClosed)
+			<-q.gone
 		}
-		for _, q := range append(c.io, c.admin) {
-			if q != nil {
-				q.fail(volume.ErrClosed)
-				<-q.gone
-			}
+		if c.admin != nil {
+			c.shutDown()
+			c.admin.fail(volume.ErrClosed)
+			<-c.admin.gone
 		}
 		c.running.Wait()
 		c.secret.Zero()
 		c.opposite.Zero()
 	})
 	return nil
+}
+
+// shutDown says that the association ends (Base 2.0, section 3.6.2), if it got so far as
+// to have one.
+func (c *Controller) shutDown() {
+	if c.identity.CNTLID == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	const config = wire.ConfigEnable | 1<<14 | 6<<wire.ConfigSQES | 4<<wire.ConfigCQES
+	// Whether it is heard makes no difference: the connection ends.
+	c.Admin(ctx, &wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertySet, CDW11: wire.PropertyCC, CDW12: config}, nil, nil)
 }
