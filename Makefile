@@ -10,7 +10,7 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need more than the board
 # has: sockets of an operating system, or (net/stack) a faster machine than the emulated one.
-PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
+PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/dhchap ./nvme/initiator ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./net/https ./net/stack
 
 .PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE

@@ -14,6 +14,9 @@ import (
 // NewFast makes a target whose seconds last less.
 func NewFast(cfg Config, second time.Duration) (*Target, error) { return newTarget(cfg, second) }
 
+// Sweep lets a second pass.
+func (t *Target) Sweep() { t.sweep() }
+
 // Counts gives how many connections, pending ones, controllers and unused buffers there
 // are.
 func (t *Target) Counts() (conns, pending, controllers, free int) {

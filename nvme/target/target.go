@@ -324,7 +324,7 @@ func (t *Target) Close() error {
 	return nil
 }
 
-// watch counts seconds, and ends connections and controllers that are late.
+// watch counts seconds.
 func (t *Target) watch() {
 	ticker := time.NewTicker(t.second)
 	defer ticker.Stop()
@@ -333,20 +333,25 @@ func (t *Target) watch() {
 		case <-t.done:
 			return
 		case <-ticker.C:
+			t.sweep()
 		}
-		now := t.tick.Add(1)
-		t.mu.Lock()
-		for c := range t.conns {
-			if why := c.late(now); why != nil {
-				c.end(why)
-			}
+	}
+}
+
+// sweep begins another second, and ends connections and controllers that are late.
+func (t *Target) sweep() {
+	now := t.tick.Add(1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.conns {
+		if why := c.late(now); why != nil {
+			c.end(why)
 		}
-		for _, k := range t.controllers {
-			if k.expired(now) {
-				k.end(errKeepAlive)
-			}
+	}
+	for _, k := range t.controllers {
+		if k.expired(now) {
+			k.end(errKeepAlive)
 		}
-		t.mu.Unlock()
 	}
 }
 
