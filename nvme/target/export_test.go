@@ -35,7 +35,7 @@ type Proven struct {
 
 // NewProven makes one with a host, a namespace, and a controller with its admin queue.
 func NewProven(tb testing.TB, subsystem, nqn string, v volume.Volume) *Proven {
-	t, err := New(Config{SubsystemNQN: subsystem, MaxTransfer: 8192, Connections: 1024, Pending: 1024, Controllers: 64})
+	t, err := New(Config{SubsystemNQN: subsystem, Connections: 1024, Pending: 1024, Controllers: 64})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -67,6 +67,11 @@ func (p *Proven) Queue() net.Conn {
 // closed when it has ended.
 func (p *Proven) Connect(admin bool) (net.Conn, <-chan struct{}) {
 	here, there := net.Pipe()
+	return here, p.Serve(there, admin)
+}
+
+// Serve does the same with a connection that is there.
+func (p *Proven) Serve(there net.Conn, admin bool) <-chan struct{} {
 	c := newConn(p.Target, there)
 	c.framing = wire.Framing{Alignment: 4, Target: true, MaxCapsule: wire.MaxInCapsule}
 	c.align, c.depth, c.flow = 4, 8, true
@@ -93,5 +98,5 @@ func (p *Proven) Connect(admin bool) (net.Conn, <-chan struct{}) {
 		c.lanes.Wait()
 		c.release(l)
 	})
-	return here, ended
+	return ended
 }
