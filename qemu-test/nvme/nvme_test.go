@@ -6,6 +6,7 @@ package nvme
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ import (
 
 	"nitro/internal/peer"
 	"nitro/nvme/dhchap"
+	"nitro/nvme/initiator"
 	"nitro/nvme/target"
 	"nitro/nvme/volume"
 	"nitro/nvme/xts"
@@ -221,4 +223,119 @@ func TestLinux(t *testing.T) {
 func TestLinuxAsksForData(t *testing.T) {
 	t.Parallel()
 	newRig(t, target.Config{InCapsule: 8192, Groups: []dhchap.Group{dhchap.FFDHE3072}, Hashes: []dhchap.Hash{dhchap.SHA512}}).linux(t)
+}
+
+// TestLinuxServes has the board's initiator use Linux's own target, with an encrypted
+// volume on top: the way that a remote volume takes.
+func TestLinuxServes(t *testing.T) {
+	t.Parallel()
+	var secret, opposite dhchap.Secret
+	if err := errors.Join(secret.Generate(dhchap.SHA512), opposite.Generate(dhchap.SHA256)); err != nil {
+		t.Fatal(err)
+	}
+	here, bell := freePort(t), freePort(t)
+	served := make(chan bool, 1)
+	ended := make(chan error, 1)
+	go func() {
+		if <-served {
+			ended <- remote(t.Context(), here, &secret, &opposite)
+			if c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", bell), time.Minute); err == nil {
+				c.Close()
+			}
+		} else {
+			ended <- errors.New("the guest did not serve")
+		}
+	}()
+	res, err := peer.Run(t.Context(), peer.Job{
+		Program: program(t),
+		Args:    []string{"-serve", "-subsystem", subsystem, "-host", host, "-secret", secret.Reveal(), "-opposite", opposite.Reveal()},
+		Modules: []string{"crc32c_generic", "brd", "nvmet-tcp"},
+		Network: true,
+		Forward: map[int]int{here: 4420, bell: 7},
+		Limit:   15 * time.Minute,
+		Live: &lines{each: func(line string) {
+			if strings.TrimSpace(line) == "please connect" {
+				served <- true
+			}
+		}},
+	})
+	select {
+	case served <- false: // if it has not
+	default:
+	}
+	t.Logf("%v; the guest began after %v\n%s", res.Took, res.Began, res.Output)
+	if err != nil || res.ExitCode != 0 {
+		t.Errorf("exit code %d, %v", res.ExitCode, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// freePort gives a TCP port of the loopback interface that nobody listens on.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// remote uses the target.
+func remote(ctx context.Context, port int, secret, opposite *dhchap.Secret) error {
+	cfg := initiator.Config{
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		},
+		SubsystemNQN: subsystem, HostNQN: host, HostID: [16]byte{1}, Secret: secret, Opposite: opposite,
+		HeaderDigest: true, DataDigest: true, Limit: 2 * time.Minute, KeepAlive: 2 * time.Minute,
+	}
+	wrong := cfg
+	wrong.Secret = opposite
+	if c, err := initiator.Connect(ctx, wrong); err == nil {
+		c.Close()
+		return errors.New("Linux lets a host with a wrong secret in")
+	}
+	c, err := initiator.Connect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	n, err := c.Namespace(ctx, 1)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	key, raw := new(xts.Key), make([]byte, xts.KeySize256)
+	raw[0] = 1
+	if err := key.Init(raw); err != nil {
+		return err
+	}
+	v, err := volume.NewEncrypted(n, key, 4, 128<<10)
+	if err != nil {
+		return err
+	}
+	data := bytes.Repeat([]byte("plaintext"), 1<<20/9)
+	data = data[:len(data)/4096*4096]
+	for at := uint64(0); at < 4; at++ {
+		if err := v.WriteAt(ctx, at*2048, data); err != nil {
+			return err
+		}
+	}
+	got := make([]byte, len(data))
+	if err := v.ReadAt(ctx, 3*2048, got); err != nil || !bytes.Equal(got, data) {
+		return fmt.Errorf("read back: %v, right %v", err, bytes.Equal(got, data))
+	}
+	if err := n.ReadAt(ctx, 3*2048, got); err != nil || bytes.Contains(got, []byte("plaintext")) {
+		return fmt.Errorf("the server sees plaintext: %v", err)
+	}
+	if err := errors.Join(v.Flush(ctx), v.Zero(ctx, 0, 4096), n.Zero(ctx, 4096, 1000), n.Deallocate(ctx, 6144, 8)); err != nil {
+		return err
+	}
+	if err := v.ReadAt(ctx, 2048, got); err != nil || !bytes.Equal(got, make([]byte, len(got))) {
+		return fmt.Errorf("zeros: %v", err)
+	}
+	return v.Close()
 }

@@ -29,6 +29,8 @@ var (
 	wrong     = flag.String("wrong", "", "a secret that is not the host's")
 	mebibytes = flag.Int("mebibytes", 8, "to write and verify on the block device")
 	options   = flag.String("options", "", "further options of nvme connect")
+	serve     = flag.Bool("serve", false, "be a target instead, with a RAM disk as namespace 1, until somebody connects to -done")
+	done      = flag.Int("done", 7, "a port")
 	full      = flag.Bool("full", false, "all that nvme-cli shows, a file system, a namespace that comes and goes")
 )
 
@@ -37,7 +39,11 @@ const hostID = "11111111-2222-3333-4444-555555555555"
 
 func main() {
 	flag.Parse()
-	if err := run(); err != nil {
+	do := run
+	if *serve {
+		do = target
+	}
+	if err := do(); err != nil {
 		fmt.Println("FAILED:", err)
 		kernelLog()
 		os.Exit(1)
