@@ -50,8 +50,9 @@ vet: ## check the sources: gofmt, go vet for all that is built
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
 
-soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
+soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 1 GiB of NVMe/TCP with Linux
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
+	$(GO) test -count=1 -timeout 3h -parallel 1 -v ./qemu-test/nvme -soak 512
 
 bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify store; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json

@@ -139,7 +139,7 @@ func (c *Completion) Encode(b []byte) {
 	le.PutUint16(b[14:], uint16(c.Status)<<1)
 }
 
-// A Dataset range of Dataset Management (NVM, section 3.2.3, figure 39).
+// A Range is a range of blocks of Dataset Management (NVM, section 3.2.3, figure 39).
 type Range struct {
 	Attributes uint32
 	Blocks     uint32

@@ -6,7 +6,6 @@
 //	Base   NVM Express Base Specification, revision 2.0
 //	NVM    NVM Express NVM Command Set Specification, revision 1.0
 //	TCP    NVM Express TCP Transport Specification, revision 1.0
-//	SPC    the security protocol NVMe of Base, section 8.13 (DH-HMAC-CHAP)
 //
 // All integers are little-endian. A type that is decoded from a peer checks every
 // length in it against what the caller allows before anything uses it; decoding and

@@ -46,14 +46,18 @@ const (
 // Fatal error statuses of a TermReq PDU (TCP, section 3.6.2.4, figure 23). Each ends the
 // connection.
 const (
-	FatalHeaderField   = 0x01 // invalid PDU header field
-	FatalSequence      = 0x02 // PDU sequence error
-	FatalHeaderDigest  = 0x03 // header digest error
-	FatalDataRange     = 0x04 // data transfer out of range
-	FatalDataLimit     = 0x05 // data transfer limit exceeded (R2T limit, for a host)
-	FatalUnsupported   = 0x06 // unsupported parameter
-	termHeaderByteFEI  = 10
-	termHeaderMaxQuote = MaxTermReq - TermReqPDU
+	FatalHeaderField  = 0x01 // invalid PDU header field
+	FatalSequence     = 0x02 // PDU sequence error
+	FatalHeaderDigest = 0x03 // header digest error
+	FatalDataRange    = 0x04 // data transfer out of range
+	FatalDataLimit    = 0x05 // data transfer limit exceeded (R2T limit, for a host)
+	FatalUnsupported  = 0x06 // unsupported parameter
+)
+
+// Where a TermReq has its FEI, and how much of the PDU at fault it quotes at most.
+const (
+	termFEI   = 10
+	termQuote = MaxTermReq - TermReqPDU
 )
 
 // A Fatal is a breach of the transport's rules that ends a connection (TCP, section
@@ -68,7 +72,7 @@ func (f *Fatal) Error() string {
 	return fmt.Sprintf("nvme: fatal transport error %#02x at header byte %d: %s", f.Status, f.Field, f.What)
 }
 
-// Castagnoli is the polynomial of the digests: CRC32C (TCP, section 3.3.1.1).
+// castagnoli is the polynomial of the digests: CRC32C (TCP, section 3.3.1.1).
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Digest is the digest of b as it goes on the wire.
@@ -311,16 +315,16 @@ type TermReq struct {
 // at fault, and gives its length.
 func EncodeTermReq(b *[MaxTermReq]byte, t uint8, r TermReq, quote []byte) int {
 	*b = [MaxTermReq]byte{}
-	n := TermReqPDU + copy(b[TermReqPDU:], quote[:min(len(quote), termHeaderMaxQuote)])
+	n := TermReqPDU + copy(b[TermReqPDU:], quote[:min(len(quote), termQuote)])
 	Header{t, 0, TermReqPDU, 0, uint32(n)}.Encode(b[:])
 	le.PutUint16(b[8:], r.Status)
-	le.PutUint32(b[termHeaderByteFEI:], r.Field)
+	le.PutUint32(b[termFEI:], r.Field)
 	return n
 }
 
 // DecodeTermReq reads what follows the common header.
 func DecodeTermReq(b *[TermReqPDU]byte) TermReq {
-	return TermReq{le.Uint16(b[8:]), le.Uint32(b[termHeaderByteFEI:])}
+	return TermReq{le.Uint16(b[8:]), le.Uint32(b[termFEI:])}
 }
 
 // ErrNQN says that a name is no NVMe Qualified Name.
