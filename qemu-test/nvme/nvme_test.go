@@ -64,90 +64,108 @@ func debian(t *testing.T, names ...string) (files []string) {
 // A rig is a target on a port of this machine.
 type rig struct {
 	*target.Target
+	t                *testing.T
+	config           target.Config
 	port             int
 	secret, opposite dhchap.Secret
-	medium           *volume.RAM
+	medium           *volume.RAM // what is beneath namespace 1
+	volume           volume.Volume
+	served           chan error
 }
 
 func newRig(t *testing.T, cfg target.Config) *rig {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	r := &rig{t: t, config: cfg, port: freePort(t)}
+	r.config.SubsystemNQN, r.config.Serial, r.config.Model, r.config.Firmware = subsystem, "0001", "Nitro", "1.0"
+	r.config.Advertise = netip.AddrPortFrom(netip.MustParseAddr("10.0.2.2"), uint16(r.port))
+	r.config.Kelvin = func() uint16 { return 300 }
+	r.config.Notify = func(e target.Event) { t.Logf("%s from %s, %q: %v", e.Kind, e.Remote, e.HostNQN, e.Err) }
+	if err := errors.Join(r.secret.Generate(dhchap.SHA384), r.opposite.Generate(dhchap.SHA256)); err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{port: l.Addr().(*net.TCPAddr).Port}
-	cfg.SubsystemNQN, cfg.Serial, cfg.Model, cfg.Firmware = subsystem, "0001", "Nitro", "1.0"
-	cfg.Advertise = netip.AddrPortFrom(netip.MustParseAddr("10.0.2.2"), uint16(r.port))
-	cfg.Kelvin = func() uint16 { return 300 }
-	cfg.Notify = func(e target.Event) { t.Logf("%s from %s, %q: %v", e.Kind, e.Remote, e.HostNQN, e.Err) }
-	if r.Target, err = target.New(cfg); err != nil {
+	r.makeVolume()
+	if err := r.start(); err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- r.Serve(l) }()
 	t.Cleanup(func() {
-		r.Close()
-		if err := <-served; err != target.ErrTargetClosed {
-			t.Errorf("serve: %v", err)
+		if err := r.stop(); err != nil {
+			t.Error(err)
 		}
 	})
-	if err := r.secret.Generate(dhchap.SHA384); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.opposite.Generate(dhchap.SHA256); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.AddHost(host, &r.secret, &r.opposite); err != nil {
-		t.Fatal(err)
-	}
-	r.attach(t)
 	return r
 }
 
-// attach gives the host an encrypted volume of 64 MiB.
-func (r *rig) attach(t *testing.T) {
-	t.Helper()
+// makeVolume makes an encrypted volume of 64 MiB.
+func (r *rig) makeVolume() {
+	r.t.Helper()
 	var err error
 	if r.medium, err = volume.NewRAM(512, 64<<20/512); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	key := new(xts.Key)
-	raw := make([]byte, xts.KeySize256)
+	key, raw := new(xts.Key), make([]byte, xts.KeySize256)
 	raw[0] = 1
 	if err := key.Init(raw); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
-	v, err := volume.NewEncrypted(r.medium, key, 4, 128<<10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Attach(host, target.Namespace{ID: 1, Volume: v, UUID: [16]byte{1}}); err != nil {
-		t.Fatal(err)
+	if r.volume, err = volume.NewEncrypted(r.medium, key, 4, 128<<10); err != nil {
+		r.t.Fatal(err)
 	}
 }
 
+// start starts a target that knows the host, with its volume as namespace 1.
+func (r *rig) start() error {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
+	if err != nil {
+		return err
+	}
+	if r.Target, err = target.New(r.config); err != nil {
+		return err
+	}
+	if err := r.AddHost(host, &r.secret, &r.opposite); err != nil {
+		return err
+	}
+	if err := r.Attach(host, target.Namespace{ID: 1, Volume: r.volume, UUID: [16]byte{1}}); err != nil {
+		return err
+	}
+	r.served = make(chan error, 1)
+	go func(t *target.Target, served chan error) { served <- t.Serve(l) }(r.Target, r.served)
+	return nil
+}
+
+// stop stops it.
+func (r *rig) stop() error {
+	r.Close()
+	if err := <-r.served; err != target.ErrTargetClosed {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
+
 // serve does what the guest asks for.
-func (r *rig) serve(t *testing.T, said string) {
+func (r *rig) serve(said string) error {
 	switch said {
 	case "please attach 2":
 		v, err := volume.NewRAM(4096, 16)
-		if err == nil {
-			err = v.WriteAt(context.Background(), 0, append([]byte("second"), make([]byte, 4090)...))
-		}
-		if err == nil {
-			err = r.Attach(host, target.Namespace{ID: 2, Volume: v, UUID: [16]byte{2}})
-		}
 		if err != nil {
-			t.Error(err)
+			return err
 		}
+		if err := v.WriteAt(context.Background(), 0, append([]byte("second"), make([]byte, 4090)...)); err != nil {
+			return err
+		}
+		return r.Attach(host, target.Namespace{ID: 2, Volume: v, UUID: [16]byte{2}})
 	case "please detach 2":
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := r.Detach(ctx, host, 2); err != nil {
-			t.Error(err)
-		}
+		return r.Detach(ctx, host, 2)
+	case "please restart":
+		time.Sleep(restartAfter)
+		return errors.Join(r.stop(), r.start())
 	}
+	return fmt.Errorf("the guest says %q", said)
 }
+
+// restartAfter is how far into the guest's traffic the target restarts.
+const restartAfter = time.Second
 
 // lines calls a function for each line that is written to it.
 type lines struct {
@@ -179,7 +197,9 @@ func (r *rig) linux(t *testing.T, args ...string) peer.Result {
 	go func() {
 		defer close(done)
 		for said := range ask {
-			r.serve(t, said)
+			if err := r.serve(said); err != nil {
+				t.Error(err)
+			}
 		}
 	}()
 	res, err := peer.Run(t.Context(), peer.Job{
@@ -209,7 +229,7 @@ func (r *rig) linux(t *testing.T, args ...string) peer.Result {
 func TestLinux(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, target.Config{})
-	r.linux(t, "-full", "-options", "--hdr-digest --data-digest")
+	r.linux(t, "-full", "-options", "--hdr-digest --data-digest --reconnect-delay=1")
 	medium := make([]byte, 64<<20)
 	if err := r.medium.ReadAt(t.Context(), 0, medium); err != nil {
 		t.Fatal(err)

@@ -103,7 +103,7 @@ func run() error {
 		return err
 	}
 	if *full {
-		for _, do := range []func() error{show, func() error { return fileSystem(device) }, hotPlug} {
+		for _, do := range []func() error{show, func() error { return fileSystem(device) }, hotPlug, func() error { return restart(device) }} {
 			if err := do(); err != nil {
 				return err
 			}
@@ -295,6 +295,18 @@ func fileSystem(device string) error {
 		return fmt.Errorf("e2fsck: %w: %s", err, out)
 	}
 	step("a file system")
+	return nil
+}
+
+// restart has the target restart in the middle of traffic, which must not notice.
+func restart(device string) error {
+	fmt.Println("please restart")
+	for start := time.Now(); time.Since(start) < 3*time.Second; {
+		if err := verify(device); err != nil {
+			return err
+		}
+	}
+	step("the target restarted")
 	return nil
 }
 
