@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -266,7 +267,12 @@ func TestAuthMisbehaves(t *testing.T) {
 		change  func(m []byte)
 	}{
 		{"the null group", wire.AuthChallenge, func(m []byte) { m[9] = 0; le.PutUint16(m[10:], 0) }},
-		{"a group that was not offered", wire.AuthChallenge, func(m []byte) { m[9] = 3 }},
+		{"a group that was not offered", wire.AuthChallenge, func(m []byte) { // in good form
+			m[9] = 2
+			le.PutUint16(m[10:], 384)
+			clear(m[48 : 48+384])
+			m[48+383] = 5
+		}},
 		{"a hash that was not offered", wire.AuthChallenge, func(m []byte) { m[8] = 2 }},
 		{"another challenge", wire.AuthChallenge, func(m []byte) { m[16] ^= 1 }},
 		{"a public value of 1", wire.AuthChallenge, func(m []byte) { clear(m[48 : 48+255]); m[48+255] = 1 }},
@@ -293,6 +299,9 @@ func TestAuthMisbehaves(t *testing.T) {
 		}
 		if err == nil || !changed {
 			t.Errorf("%s: %v, changed %v", c.name, err, changed)
+		}
+		if strings.HasSuffix(c.name, "not offered") && !strings.Contains(err.Error(), "which were not offered") {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	// Who strips the demand for an authentication does not get past the host.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"nitro/nvme/target"
 	"nitro/nvme/volume"
@@ -420,4 +421,37 @@ func TestErase(t *testing.T) {
 	if count != 3 || !r.happened(target.EventErased) {
 		t.Errorf("%d erases", count)
 	}
+}
+
+// TestEraseWaits: what is under way ends before an erase begins.
+func TestEraseWaits(t *testing.T) {
+	r := newRig(t, target.Config{Lanes: 2})
+	s := newSlow(t)
+	erased := make(chan struct{})
+	err := r.Attach(alice, target.Namespace{ID: 2, Volume: s, UUID: [16]byte{2}, Erase: func(context.Context) error { close(erased); return nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.connect(r.config(alice))
+	n := r.namespace(c, 2)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := n.ReadAt(t.Context(), 0, make([]byte, 512)); err != nil {
+			t.Errorf("the read: %v", err)
+		}
+	})
+	<-s.began
+	wg.Go(func() {
+		if _, err := c.Admin(t.Context(), &wire.Command{Opcode: wire.AdminFormatNVM, NSID: 2}, nil, nil); err != nil {
+			t.Errorf("format: %v", err)
+		}
+	})
+	select {
+	case <-erased:
+		t.Error("erased under a read")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(s.release)
+	wg.Wait()
+	<-erased
 }

@@ -2,6 +2,7 @@ package target_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -168,6 +169,23 @@ func TestAuthMessages(t *testing.T) {
 	}
 	if r.happened(target.EventOpened) {
 		t.Error("an association was made")
+	}
+}
+
+// TestChallengesDiffer: nothing of a challenge comes a second time.
+func TestChallengesDiffer(t *testing.T) {
+	r := newRig(t, target.Config{})
+	seen := map[string]bool{}
+	for range 3 {
+		c := r.raw().open()
+		c.connect(hello(alice))
+		ch := c.challenged(7)
+		for what, v := range map[string]string{"value": string(ch.Value), "public value": string(ch.Public), "sequence number": fmt.Sprint(ch.Sequence)} {
+			if seen[v] || ch.Sequence == 0 {
+				t.Errorf("the %s came before", what)
+			}
+			seen[v] = true
+		}
 	}
 }
 

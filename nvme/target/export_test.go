@@ -29,8 +29,10 @@ func (t *Target) Counts() (conns, pending, controllers, free int) {
 // that a fuzzer does beside it.
 type Proven struct {
 	*Target
-	host *host
-	k    *controller
+	Digest bool   // data digests on connections from now on
+	Align  uint32 // of data to the host, bytes; 0 for 4
+	host   *host
+	k      *controller
 }
 
 // NewProven makes one with a host, a namespace, and a controller with its admin queue.
@@ -73,8 +75,8 @@ func (p *Proven) Connect(admin bool) (net.Conn, <-chan struct{}) {
 // Serve does the same with a connection that is there.
 func (p *Proven) Serve(there net.Conn, admin bool) <-chan struct{} {
 	c := newConn(p.Target, there)
-	c.framing = wire.Framing{Alignment: 4, Target: true, MaxCapsule: wire.MaxInCapsule}
-	c.align, c.depth, c.flow = 4, 8, true
+	c.framing = wire.Framing{Alignment: 4, Target: true, MaxCapsule: wire.MaxInCapsule, DataDigest: p.Digest}
+	c.align, c.depth, c.flow = max(p.Align, 4), 8, true
 	t := p.Target
 	t.mu.Lock()
 	t.conns[c] = true

@@ -146,7 +146,7 @@ func TestEvents(t *testing.T) {
 	select {
 	case result := <-told:
 		t.Errorf("one event too many: %#x", result)
-	default:
+	case <-time.After(50 * time.Millisecond):
 	}
 }
 

@@ -306,3 +306,90 @@ func TestBeforeAuthentication(t *testing.T) {
 		t.Errorf("identify before the controller is enabled: %v", e.Status)
 	}
 }
+
+// TestDigestOfPieces: of two PDUs with a command's data the first is damaged, the second
+// is not; the command fails and the volume is as it was.
+func TestDigestOfPieces(t *testing.T) {
+	v := ramVolume(t, 512, 1<<20)
+	p := target.NewProven(t, subsystem, alice, v)
+	p.Digest = true
+	q := &raw{t: t, nc: p.Queue()}
+	q.send(capsule(&wire.Command{Opcode: wire.IOWrite, CID: 9, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW12: 1}, nil))
+	d := wire.DecodeData((*[wire.R2TPDU]byte)(q.pdu()))
+	data := pattern(512, 1)
+	for i, damage := range []uint32{1, 0} {
+		b := h2c(wire.Data{CCCID: 9, TTAG: d.TTAG, Offset: uint32(i) * 512, Length: 512}, wire.FlagDataDigest|uint8(i)*wire.FlagLast, data)
+		le.PutUint32(b[4:], uint32(len(b)+wire.DigestSize))
+		q.send(le.AppendUint32(b, wire.Digest(data)^damage))
+	}
+	if e, _ := q.completion(); e.Status != wire.TransientTransport {
+		t.Error(e.Status)
+	}
+	got := make([]byte, 1024)
+	if err := v.ReadAt(t.Context(), 0, got); err != nil || !bytes.Equal(got, make([]byte, 1024)) {
+		t.Errorf("the volume has changed: %v", err)
+	}
+}
+
+// TestAlignment: data to a host that wants it aligned is, and what lies before it is
+// zero, whatever the buffer held.
+func TestAlignment(t *testing.T) {
+	p := target.NewProven(t, subsystem, alice, ramVolume(t, 512, 1<<20))
+	p.Align = 128
+	q := &raw{t: t, nc: p.Queue()}
+	read := capsule(&wire.Command{Opcode: wire.IORead, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 512}, nil)
+	flush := capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil)
+	go q.nc.Write(bytes.Join([][]byte{flush, flush, flush, read, flush, read}, nil)) // the responses leave traces before the data
+	seen := 0
+	for seen < 2 {
+		b := q.pdu()
+		if b == nil {
+			t.Fatal("the connection ended")
+		}
+		if b[0] != wire.TypeC2HData {
+			continue
+		}
+		seen++
+		if b[3] != 128 || len(b) != 128+512 || !bytes.Equal(b[wire.DataPDU:128], make([]byte, 128-wire.DataPDU)) {
+			t.Errorf("PDO %d of %d bytes: % x", b[3], len(b), b[:min(128, len(b))])
+		}
+	}
+}
+
+// TestFlowControl: SQHD goes round with the commands, and with flow control off there is
+// none, and a read needs no response.
+func TestFlowControl(t *testing.T) {
+	r := newRig(t, target.Config{})
+	c, id := r.admin(alice)
+	first, _ := c.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil)
+	for i := range uint16(70) {
+		if e, _ := c.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.SQHD != (first.SQHD+1+i)%32 {
+			t.Fatalf("SQHD %d after %d and %d commands", e.SQHD, first.SQHD, i+1)
+		}
+	}
+	q := r.raw().open()
+	h := hello(alice)
+	h.QID, h.CNTLID, h.Attributes = 1, id, wire.ConnectNoFlowControl
+	if e := q.connect(h); e.SQHD != 0xffff || e.Status != wire.Success {
+		t.Errorf("connect: SQHD %#x, %v", e.SQHD, e.Status)
+	}
+	// A message of an authentication is data as well: it comes with SUCCESS.
+	n := wire.Negotiate{Transaction: 1, Hashes: []byte{1}, Groups: []byte{1}}
+	q.authSend(n.Encode())
+	cmd := wire.AuthCommand(wire.FabricsAuthReceive, 512)
+	q.send(capsule(&cmd, nil))
+	if b := q.pdu(); b[0] != wire.TypeC2HData || b[1] != wire.FlagLast|wire.FlagSuccess {
+		t.Errorf("% x", b[:8])
+	}
+}
+
+// TestAdminGoes: with its admin queue a controller loses the others.
+func TestAdminGoes(t *testing.T) {
+	r := newRig(t, target.Config{})
+	c, id := r.admin(alice)
+	q := r.queue(alice, id, 1)
+	c.nc.Close()
+	if q.pdu() != nil {
+		t.Error("the I/O queue goes on")
+	}
+}
