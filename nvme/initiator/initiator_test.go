@@ -170,11 +170,11 @@ func TestControllerMisbehaves(t *testing.T) {
 		{"response to another command", wire.TypeCapsuleResp, true, put16(20, 31)},
 		{"response to a command beyond the queue", wire.TypeCapsuleResp, true, put16(20, 0xffff)},
 		{"response before the data", wire.TypeC2HData, false, func([]byte) []byte { return nil }},
-		{"response before the data is sent", wire.TypeR2T, true, func(b []byte) []byte {
+		{"success without asking for data", wire.TypeR2T, true, func(b []byte) []byte {
 			e := make([]byte, wire.ResponsePDU)
 			wire.Header{Type: wire.TypeCapsuleResp, HLEN: wire.ResponsePDU, PLEN: wire.ResponsePDU}.Encode(e)
-			le.PutUint16(e[20:], le.Uint16(b[8:])+1)
-			return append(e, b...)
+			le.PutUint16(e[20:], le.Uint16(b[8:]))
+			return e
 		}},
 		{"data of another command", wire.TypeC2HData, false, put16(8, 30)},
 		{"data at an offset", wire.TypeC2HData, false, put32(12, 512)},

@@ -51,7 +51,8 @@ type queue struct {
 type slot struct {
 	cmd     wire.Command
 	out, in []byte
-	got     uint32
+	moves   uint32        // bytes that data PDUs carry, either way
+	got     uint32        // of them, those that came, or were asked for
 	done    chan struct{} // has one element when the completion is there
 	busy    atomic.Bool
 	since   atomic.Int64 // when it was sent, nanoseconds of the monotonic clock; 0: no limit
@@ -182,9 +183,11 @@ func (q *queue) do(ctx context.Context, cmd *wire.Command, out, in []byte) (uint
 	s.cmd, s.out, s.in, s.got, s.owed = *cmd, out, in, 0, 0
 	s.cmd.CID, s.cmd.Flags = tag, wire.FlagSGL
 	s.cmd.SGL, s.cmd.Address, s.cmd.Length = wire.SGLTransport, 0, uint32(len(out)+len(in))
+	s.moves = s.cmd.Length
 	inline := len(out) > 0 && (len(out) <= q.inCapsule || cmd.Opcode == wire.Fabrics)
 	if inline {
 		s.cmd.SGL = wire.SGLInCapsule
+		s.moves = 0
 	}
 	if cmd.Opcode != wire.AdminAsyncEvent || q.id != 0 {
 		s.since.Store(int64(time.Since(epoch)))
@@ -334,7 +337,7 @@ func (q *queue) take(h wire.Header, head *[256]byte, length uint32) error {
 		s.supply.Lock()
 		owed := s.owed
 		s.supply.Unlock()
-		if owed != 0 || e.Status.Code() == wire.Success && int(s.got) != len(s.in) && len(s.in) > 0 {
+		if owed != 0 || e.Status.Code() == wire.Success && s.got != s.moves {
 			return &wire.Fatal{Status: wire.FatalSequence, What: "response before all data"}
 		}
 		q.complete(s, e)

@@ -534,8 +534,7 @@ func (l *lane) reply(offset uint32, n int, last bool) error {
 		flags |= wire.FlagSuccess
 	}
 	begin := front - int(pdo)
-	b := l.buf[begin:front]
-	clear(b)
+	b := l.buf[begin:front] // zero past the header: nothing else ever lies there
 	c.putHeader(b, wire.TypeC2HData, flags, wire.DataPDU, uint8(pdo), total)
 	wire.Data{CCCID: l.cmd.CID, Offset: offset, Length: uint32(n)}.Encode(b)
 	c.seal(b, wire.DataPDU)

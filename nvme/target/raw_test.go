@@ -2,8 +2,10 @@ package target_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -43,6 +45,9 @@ func (c *raw) send(b []byte) {
 func (c *raw) pdu() []byte {
 	head := make([]byte, wire.HeaderSize)
 	if _, err := io.ReadFull(c.nc, head); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.t.Fatalf("not within %v: the connection's next PDU, or its end", patience)
+		}
 		return nil
 	}
 	b := append(head, make([]byte, int(le.Uint32(head[4:]))-len(head))...)
