@@ -48,7 +48,6 @@ type trustedBoard struct {
 	t       *testing.T
 	factory *factory.Factory
 	release *release.Release
-	loader  string // ELF file
 	card    string // file
 	tpm     string // folder
 	*rack.Rack
@@ -64,7 +63,7 @@ func newBoard(t *testing.T) *trustedBoard {
 	f, err := developmentKeys()
 	must(t, err)
 	folder := t.TempDir()
-	b := &trustedBoard{t: t, factory: f, loader: p[0], card: filepath.Join(folder, "card.img"), tpm: filepath.Join(folder, "tpm")}
+	b := &trustedBoard{t: t, factory: f, card: filepath.Join(folder, "card.img"), tpm: filepath.Join(folder, "tpm")}
 	b.release, err = f.Release(p[0], p[1], factory.Version{Name: firstVersion, Security: 1})
 	must(t, err)
 	configuration, err := f.Configuration(1, nil)
@@ -129,7 +128,7 @@ var ports = map[int]int{443: 0, 4430: 0}
 func (b *trustedBoard) on(change func(*rack.Config)) {
 	b.t.Helper()
 	c := rack.Config{
-		Image: b.loader, TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.ResetWires(),
+		TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.ResetWires(),
 		Nets: []rack.Net{{Cable: rack.User, Forward: ports}, {Cable: rack.User}},
 	}
 	if change != nil {

@@ -5,8 +5,7 @@
 // The TPM stands on an open bus. Who sits there can read, change, drop, replay and
 // forge commands and answers, and can reset the TPM alone. The rules that answer this
 // stand beside the code that keeps them:
-//   - [Start] and [Attach]: a TPM that is not as a boot must find it. ([Attend] is for who
-//     has to note that it was not.)
+//   - [Start] and [Attach]: a TPM that is not as a boot must find it.
 //   - [TPM.Pin]: a salt key that is not the board's.
 //   - [Session]: answers that the TPM did not give, secrets on the bus.
 //   - [TPM.Send], [TPM.CheckReset]: a TPM that was reset meanwhile.
@@ -76,8 +75,19 @@ const firstPCRs = 9
 // its PCRs 0 to 8 must be zero. Objects and sessions that lie in it are flushed.
 func Start(bus transport.TPM) (*TPM, error) {
 	t := &TPM{bus: bus}
-	if err := t.startup(); err != nil {
-		return nil, err
+	answer, err := startup(bus)
+	if err == nil {
+		switch rc, e := responseCode(answer); {
+		case e != nil:
+			err = e
+		case rc == tpm2.TPMRCInitialize:
+			err = ErrNotFresh
+		case rc != tpm2.TPMRCSuccess:
+			err = rc
+		}
+	}
+	if err != nil {
+		return nil, failed("TPM2_Startup", err)
 	}
 	if err := t.Flush(); err != nil {
 		return nil, err
@@ -106,37 +116,28 @@ func Start(bus transport.TPM) (*TPM, error) {
 	return t, nil
 }
 
-// startup says TPM2_Startup(TPM_SU_CLEAR).
-func (t *TPM) startup() error {
-	// Not through Send, to which TPM_RC_INITIALIZE means a reset.
-	answer, err := t.bus.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0})
-	if err == nil {
-		switch rc, e := responseCode(answer); {
-		case e != nil:
-			err = e
-		case rc == tpm2.TPMRCInitialize:
-			err = ErrNotFresh
-		case rc != tpm2.TPMRCSuccess:
-			err = rc
-		}
-	}
-	if err != nil {
-		return failed("TPM2_Startup", err)
-	}
-	return nil
+// startup sends TPM2_Startup(TPM_SU_CLEAR). It does not go through TPM.Send, to which
+// TPM_RC_INITIALIZE means a reset.
+func startup(bus transport.TPM) ([]byte, error) {
+	return bus.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0})
 }
 
-// Attend speaks to a TPM whatever has been done to it: one that somebody else has started
-// or reset. It is for noting that in the TPM's NV memory, in a session, which shows that
-// the TPM is the board's own though its PCRs say nothing. A boot does not go on with it.
-func Attend(bus transport.TPM) (*TPM, error) {
-	t := &TPM{bus: bus}
-	if err := t.startup(); err != nil && !errors.Is(err, ErrNotFresh) {
-		return nil, err
+// Rejoin takes over a TPM whatever has become of it: one that a boot has lost, or that was
+// not as a boot must find it. Nothing that it says of this boot counts any more. It is for
+// the board to note what has happened, in a session of its own.
+func Rejoin(bus transport.TPM) (*TPM, error) {
+	if _, err := startup(bus); err != nil { // it may have been started before
+		return nil, failed("TPM2_Startup", err)
 	}
+	t := &TPM{bus: bus}
 	if err := t.Flush(); err != nil {
 		return nil, err
 	}
+	clock, err := t.clock()
+	if err != nil {
+		return nil, err
+	}
+	t.resets = clock.ResetCount
 	return t, nil
 }
 

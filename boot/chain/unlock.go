@@ -9,6 +9,9 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
 	"nitro/attest/identity"
@@ -64,6 +67,7 @@ type Controller struct {
 	set      *seal.Set
 	uncapped tpm.Digest // PCR 7 before the cap
 	capped   bool
+	left     bool // the owner's ticket lets the board out of what is latched
 	loss     bool // the owner accepts that the store is older than the TPM's counter
 }
 
@@ -88,23 +92,20 @@ func (c *Controller) Hold(why error) error {
 	return c.Rest(why)
 }
 
-// Rest puts the board into quarantine, whatever it was in before, and gives the reason
-// back: a code of the latched class is latched, nothing of this boot unseals any more, the
-// store is closed and the secrets are zero.
+// Rest puts a board into quarantine that Unlock has let through, and gives the reason back:
+// it latches what is to be latched, makes sure that nothing of this boot unseals, closes
+// the store and zeroes the secrets, the SoC's among them.
 func (c *Controller) Rest(why error) error {
-	c.Bus.Lock()
 	c.latch(code.Of(why))
-	err := c.capUnsealing()
-	c.Bus.Unlock()
+	c.capUnsealing()
 	if c.Store != nil {
-		err = errors.Join(err, c.Store.Close()) // takes the bus for its counter
+		if err := c.Store.Close(); err != nil {
+			c.report("the store: %v", err)
+		}
 		c.Store = nil
 	}
 	if c.Handover != nil {
 		c.Handover.Zero()
-	}
-	if err != nil {
-		why = errors.Join(why, err)
 	}
 	return why
 }
@@ -181,7 +182,7 @@ func (c *Controller) measured(e eventlog.Event) bool {
 }
 
 func (c *Controller) openSession() error {
-	p, err := readPin(c.Card, c.Handover.Secret[:], c.T)
+	p, err := readPin(c.Card, c.Handover.Secret[:])
 	if err != nil {
 		return err
 	}
@@ -274,7 +275,7 @@ func (c *Controller) leaveQuarantine() error {
 	if err != nil {
 		return latched.Errorf("unlock: the board was put into quarantine, incident %d: %w", c.Latched.Incident, err)
 	}
-	c.loss = t.AcceptLoss
+	c.left, c.loss = true, t.AcceptLoss
 	c.report("quarantine %v, incident %d: the owner lets the board out", latched, c.Latched.Incident)
 	return nil
 }
@@ -394,7 +395,7 @@ func (c *Controller) storeKey() ([]byte, error) {
 	first, second, err := c.Door().Unseal(c.set, Authorities(c.Config.Config))
 	defer clear(first)
 	defer clear(second)
-	if c.T.Lost() == nil { // else nobody knows what PCR 7 is
+	if !errors.Is(err, seal.ErrUncapped) {
 		c.capped = true
 		if logErr := c.Log.Append(eventlog.Cap()); err == nil && logErr != nil {
 			err = code.LogFull.Errorf("%w", logErr)
@@ -460,41 +461,32 @@ func (c *Controller) accept() error {
 	return nil
 }
 
-// capUnsealing extends the cap if that has not been done, so that a board in quarantine unseals
-// nothing.
-func (c *Controller) capUnsealing() error {
-	if c.T == nil || c.T.Lost() != nil {
-		if c.TPM == nil {
-			return nil
-		}
-		return capAnew(c.TPM)
-	}
-	if c.capped {
-		return nil
+// capUnsealing extends the cap if that has not been done, so that a board in quarantine
+// unseals nothing. Where no session says that it is done, a TPM that is lost among them,
+// it is extended in the open as well: once too often does no harm.
+func (c *Controller) capUnsealing() {
+	if c.capped || c.TPM == nil {
+		return
 	}
 	c.capped = true
-	if err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Cap()); err != nil {
-		return tpmCoded(fmt.Errorf("unlock: %w", err))
+	if c.T != nil && c.T.Lost() == nil {
+		err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Cap())
+		if err == nil {
+			return
+		}
+		c.report("the cap: %v", err)
 	}
-	return nil
+	if err := capInTheOpen(c.TPM); err != nil {
+		c.report("the cap: %v", err)
+	}
 }
 
-// latch keeps a code of the latched class in the TPM: switching the power off and on must
-// not hide what does not happen by itself.
-func (c *Controller) latch(k code.Code) {
-	if k == code.None || k.Class() != code.Latched || c.Handover == nil || c.TPM == nil || c.Card == nil {
-		return
-	}
-	var q nv.Quarantine
-	var err error
-	if c.NV != nil && c.T.Lost() == nil {
-		q, err = latch(c.NV, k)
-	} else { // without a session, or with one that is lost
-		q, err = latchAnew(c.TPM, c.Card, c.Handover.Secret[:], k)
-	}
-	if err != nil {
-		c.report("the code cannot be latched: %v", err)
-		return
-	}
-	c.Latched = q
+// capInTheOpen extends the cap without a session.
+func capInTheOpen(bus transport.TPM) error {
+	digest := eventlog.Cap().Digest()
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: capPCR, Name: tpm2.HandleName(capPCR), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]}}},
+	}.Execute(bus)
+	return err
 }

@@ -51,6 +51,7 @@ type machine struct {
 	board  board.Board
 	dog    *os.File
 	window *next.Window
+	chain  *chain.Loader // nil until the board is open
 
 	instructionTime uint64 // ns, if an emulator counts instructions
 }
@@ -67,27 +68,21 @@ func (m *machine) start() (err error) {
 	if err != nil {
 		return err
 	}
-	header, err := m.load(l)
-	if err != nil {
-		l.Rest(err)
-		return err
-	}
-	log.Printf("starting the controller, version %s, at %#x", header.Version, header.Entry)
-	return m.window.Start(header.Load, uint32(header.Length), header.Entry)
-}
-
-// load loads a controller and leaves it what it needs.
-func (m *machine) load(l *chain.Loader) (header image.Header, err error) {
+	m.chain = l
 	for _, p := range l.Phases() {
 		if err := phase.Run(&m.instructionTime, m.guarded(p.Name, p.Do)); err != nil {
-			return header, err
+			return err
 		}
 	}
 	header, h, err := l.Result()
 	if err != nil {
-		return header, err
+		return err
 	}
-	return header, m.handOver(h)
+	if err := m.handOver(h); err != nil {
+		return err
+	}
+	log.Printf("starting the controller, version %s, at %#x", header.Version, header.Entry)
+	return m.window.Start(header.Load, uint32(header.Length), header.Entry)
 }
 
 // guarded gives a phase the watchdog's full time, and no more.
@@ -129,6 +124,7 @@ func (m *machine) loader() (*chain.Loader, error) {
 	if err != nil {
 		return nil, code.SecretUnavailable.Errorf("%w", err)
 	}
+	defer clear(secret[:])
 	id, err := b.UniqueID()
 	if err != nil {
 		return nil, err
@@ -151,11 +147,11 @@ func (m *machine) loader() (*chain.Loader, error) {
 			}
 			return c, nil
 		},
-		OpenTPM: m.openTPM,
-		Own:     next.Own,
-		Place:   m.place,
-		Stir:    func(entropy []byte) error { return os.WriteFile("/dev/seed", entropy, 0) },
-		Report:  log.Printf,
+		OpenTPM:   m.openTPM,
+		Constants: next.Constants,
+		Place:     m.place,
+		Stir:      func(entropy []byte) error { return os.WriteFile("/dev/seed", entropy, 0) },
+		Report:    log.Printf,
 	}
 	if closed {
 		l.LifeCycle = eventlog.Closed
@@ -208,6 +204,9 @@ const (
 func (m *machine) rest(why error) {
 	c := code.Of(why)
 	log.Printf("%v", why)
+	if err := m.service(); err == nil && m.chain != nil {
+		m.chain.Rest(why)
+	}
 	log.Printf("quarantine: code %v", c)
 	if e, ok := code.Lookup(c); ok {
 		log.Printf("%s", e.Next)

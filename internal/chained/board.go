@@ -49,7 +49,7 @@ type Board struct {
 	Chip     *swtpm.TPM
 	Secret   [32]byte // derived from the SoC's
 	UniqueID uint64
-	Text     []byte // the bootloader in memory, from its load address on
+	Text     []byte // the bootloader in memory, from its load address on; nil is what the boot ROM loads from the card
 	Makers   *x509.CertPool
 	Record   *provisioning.Record // the factory's
 
@@ -71,7 +71,7 @@ type Board struct {
 // as its maker delivers it. change may change the configuration.
 func New(tb testing.TB, m *Maker, secret byte, change func(*config.Config), slots ...*release.Release) *Board {
 	tb.Helper()
-	b := &Board{Maker: m, Card: Blank(), UniqueID: 0x0123456789abcdef, Text: m.First.Bootloader.Payload(), tb: tb}
+	b := &Board{Maker: m, Card: Blank(), UniqueID: 0x0123456789abcdef, tb: tb}
 	for i := range b.Secret {
 		b.Secret[i] = secret
 	}
@@ -182,7 +182,7 @@ func (b *Board) provision(boot *Boot) (*provisioning.Record, error) {
 	return record, errors.Join(err, <-ended)
 }
 
-// machine is the board as the chain sees it.
+// card and bus are the board's as the chain sees them.
 func (b *Board) card() medium.Device {
 	if b.Device != nil {
 		return b.Device(b.Card)
@@ -197,22 +197,25 @@ func (b *Board) bus() transport.TPM {
 	return b.Chip
 }
 
-// own is the memory of the bootloader.
-func (b *Board) own(addr, n uint32) []byte {
-	at := addr - image.Bootloader.Load()
-	if uint64(at)+uint64(n) > uint64(len(b.Text)) {
-		return nil
+// constants are what the bootloader has in memory, but for its first page, where the file's
+// headers are, and the block that it does not fill.
+func (b *Board) constants() (uint32, []byte) {
+	const page, block = 4096, mediumtest.SectorSize
+	text := b.Text
+	if text == nil {
+		text = make([]byte, len(b.Maker.First.Bootloader.Payload()))
+		must(b.tb, medium.ReadPlace(b.Card, medium.Bootloader, text))
 	}
-	return b.Text[at : at+n]
+	return image.Bootloader.Load() + page, text[page : len(text)/block*block]
 }
 
 // loader is the chain's first half.
 func (b *Board) loader(boot *Boot) *chain.Loader {
 	return &chain.Loader{
 		Product: factory.Product, UniqueID: b.UniqueID, LifeCycle: eventlog.Closed, Secret: b.Secret, Strength: handover.OwnSecret,
-		OpenCard: func() (medium.Device, error) { return b.card(), nil },
-		OpenTPM:  func() (transport.TPM, error) { return b.bus(), nil },
-		Own:      b.own,
+		OpenCard:  func() (medium.Device, error) { return b.card(), nil },
+		OpenTPM:   func() (transport.TPM, error) { return b.bus(), nil },
+		Constants: b.constants,
 		Place: func(h image.Header) ([]byte, error) {
 			boot.Loaded = make([]byte, h.Length)
 			return boot.Loaded, nil

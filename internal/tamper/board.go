@@ -33,9 +33,9 @@ func boardParts() (all []Case) {
 		add("one copy: "+s.name, inService(slotA), s.name == "AK", func(t *Target) { t.flip(both[1], s.at) })
 		add("both copies: "+s.name, s.want, s.name == "MAC" || s.name == "payload", func(t *Target) { t.flip(both[0], s.at); t.flip(both[1], s.at) })
 	}
-	add("none", rests(code.KnownGoodMissing), true, func(t *Target) { t.zero(both[0], 0); t.zero(both[1], 0) })
-	add("pins zero", rests(code.KnownGoodMissing), false, func(t *Target) { t.zero(both[0], pinAt); t.zero(both[1], pinAt) })
-	add("one zero, one torn", rests(code.KnownGoodMissing), false, func(t *Target) { t.zero(both[0], 0); t.zero(both[1], 16<<10) })
+	add("none", unprovisioned, true, func(t *Target) { t.zero(both[0], 0); t.zero(both[1], 0) })
+	add("pins zero", unprovisioned, false, func(t *Target) { t.zero(both[0], pinAt); t.zero(both[1], pinAt) })
+	add("one zero, one torn", unprovisioned, false, func(t *Target) { t.zero(both[0], 0); t.zero(both[1], 16<<10) })
 	add("truncated in front of the pins", rests(code.KnownGoodBad), false, func(t *Target) {
 		for _, p := range both {
 			t.write(p, make([]byte, 4096))

@@ -44,14 +44,14 @@ func bootArea() (all []Case) {
 		add("header: "+f.name, rests(f.code), func(t *Target) { t.flip(medium.BootloaderHeader, f.at) }).Board = f.name == "ML-DSA-65 signature"
 	}
 	for _, at := range payload {
-		add(fmt.Sprintf("payload: byte %d", at), rests(code.ImageDigest), func(t *Target) { t.flip(medium.Bootloader, at) }).Board = at == 9000
+		add(fmt.Sprintf("payload: byte %d", at), rests(code.BootloaderDiffers), func(t *Target) { t.flip(medium.Bootloader, at) }).Board = at == 9000
 	}
 	add("header: another component", rests(code.ImageSignature), func(t *Target) {
 		t.change(medium.BootloaderHeader, func(b []byte) { b[12] = byte(image.Controller) })
 	})
 	add("header truncated", rests(code.ImageSignature), func(t *Target) { t.zero(medium.BootloaderHeader, 512) })
-	add("payload truncated", rests(code.ImageDigest), func(t *Target) { t.zero(medium.Bootloader, 8192) })
-	add("header of another release", rests(code.ImageDigest), func(t *Target) {
+	add("payload truncated", rests(code.BootloaderDiffers), func(t *Target) { t.zero(medium.Bootloader, 8192) })
+	add("header of another release", rests(code.BootloaderDiffers), func(t *Target) {
 		t.write(medium.BootloaderHeader, t.Maker.Second.Bootloader.Bytes[:image.HeaderSize])
 	})
 	add("a controller in its place", rests(code.WrongComponent), func(t *Target) {
@@ -59,12 +59,12 @@ func bootArea() (all []Case) {
 		t.write(medium.Bootloader, t.Maker.First.Controller.Payload())
 	})
 	old := func(t *Target) { t.bootloader(t.Maker.Old) }
-	add("an older bootloader on the card", rests(code.BootloaderDiffers), old)
-	add("an older bootloader on the card and in memory", quarantine(code.PCRMismatch), old).Live = func(l *chained.Lived) {
-		l.Text = l.Maker.Old.Bootloader.Payload()
+	add("an older bootloader", quarantine(code.PCRMismatch), old)
+	add("an older bootloader on the card, and not in memory", rests(code.BootloaderDiffers), old).Live = func(l *chained.Lived) {
+		l.Text = l.Maker.First.Bootloader.Payload()
 	}
 	add("another bootloader in memory", rests(code.BootloaderDiffers), func(*Target) {}).Live = func(l *chained.Lived) {
-		text := append([]byte(nil), l.Text...)
+		text := append([]byte(nil), l.Maker.First.Bootloader.Payload()...)
 		text[5000] ^= 1
 		l.Text = text
 	}

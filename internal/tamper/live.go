@@ -476,7 +476,7 @@ func evilCards() (all []Case) {
 	add("another board part for the controller", forgotten, func(l *chained.Lived) {
 		twoFaced(l, nil, lie(l.Twin.Card, medium.BoardParts[0], medium.BoardParts[1]))
 	})
-	add("no board part for the controller", quarantine(code.KnownGoodMissing), func(l *chained.Lived) {
+	add("no board part for the controller", unprovisioned, func(l *chained.Lived) {
 		twoFaced(l, nil, lie(chained.Blank(), medium.BoardParts[0], medium.BoardParts[1]))
 	})
 	add("an older store for the controller", quarantine(code.StoreRolledBack), func(l *chained.Lived) { twoFaced(l, nil, lie(l.Past, medium.Store)) })

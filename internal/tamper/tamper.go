@@ -67,6 +67,10 @@ func inService(version string) Want { return Want{Version: version} }
 func rests(c code.Code) Want        { return Want{Code: c, Rests: true} }
 func quarantine(c code.Code) Want   { return Want{Code: c} }
 
+// unprovisioned: a card without a pin is that of a board whose provisioning has not come to
+// its end, and that is all that it offers. No secret is asked for.
+var unprovisioned = Want{Unprovisioned: true}
+
 // otherSlot: a transient quarantine, and when the slot's attempts are used up the other one.
 func otherSlot(c code.Code) Want { return Want{Code: c, Version: slotB} }
 

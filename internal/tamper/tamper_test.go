@@ -130,7 +130,7 @@ func (t *trial) judgeStore(s *store.Store) {
 // unseal is what somebody does who has the SoC's secret, and the card as it was.
 func (t *trial) unseal() error {
 	chip := t.l.Chip
-	m, err := tpm.Attend(chip)
+	m, err := tpm.Rejoin(chip)
 	if err != nil {
 		return err
 	}
