@@ -5,12 +5,16 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/handover"
 	"nitro/boot/store"
+	"nitro/internal/swtpm"
 )
 
 // Start switches the board's power off and on and boots it, up to the open store, or to
 // whatever it comes to.
 func (b *Board) Start() *Boot {
 	b.tb.Helper()
+	if p, hangs := b.card().(*Power); hangs && p.Off() {
+		return &Boot{Err: swtpm.ErrPower}
+	}
 	b.Chip.Cycle()
 	if b.Early != nil {
 		b.Early()

@@ -84,7 +84,12 @@ func (b *Board) Configure(epoch uint64, change func(*config.Config)) error {
 	if err != nil {
 		return err
 	}
-	return config.Write(b.Card, signed, config.Want{Product: b.Maker.First.Controller.Product, Anchors: b.Maker.First.Anchors})
+	return b.ConfigureOn(b.Card, signed)
+}
+
+// ConfigureOn puts a signed configuration on the card as it is seen.
+func (b *Board) ConfigureOn(d medium.Device, signed []byte) error {
+	return config.Write(d, signed, config.Want{Product: b.Maker.First.Controller.Product, Anchors: b.Maker.First.Anchors})
 }
 
 // Records of the store: small ones, and one that has segments of its own.
@@ -127,7 +132,10 @@ func fill(s *store.Store, filling int) error {
 }
 
 // Ticket puts the owner's word on the card that the board may leave a quarantine.
-func (b *Board) Ticket(t ticket.Ticket) error {
+func (b *Board) Ticket(t ticket.Ticket) error { return b.TicketOn(b.Card, t) }
+
+// TicketOn puts it on the card as it is seen.
+func (b *Board) TicketOn(d medium.Device, t ticket.Ticket) error {
 	owner, err := b.Maker.Keys.Signer(release.Owner)
 	if err != nil {
 		return err
@@ -137,7 +145,7 @@ func (b *Board) Ticket(t ticket.Ticket) error {
 	if err != nil {
 		return err
 	}
-	return ticket.Write(b.Card, signed)
+	return ticket.Write(d, signed)
 }
 
 // Install writes a release into a slot, with its known-good set.
