@@ -69,12 +69,9 @@ type Board struct {
 
 // New makes a board as it comes from assembly: with a card that has two releases, and a TPM
 // as its maker delivers it. change may change the configuration.
-func New(tb testing.TB, m *Maker, secret byte, change func(*config.Config), slots ...*release.Release) *Board {
+func New(tb testing.TB, m *Maker, secret [32]byte, change func(*config.Config), slots ...*release.Release) *Board {
 	tb.Helper()
-	b := &Board{Maker: m, Card: Blank(), UniqueID: 0x0123456789abcdef, tb: tb}
-	for i := range b.Secret {
-		b.Secret[i] = secret
-	}
+	b := &Board{Maker: m, Card: Blank(), Secret: secret, UniqueID: 0x0123456789abcdef, tb: tb}
 	var two [2]*release.Release
 	if copy(two[:], slots) == 0 {
 		two = [2]*release.Release{m.First, m.Second}

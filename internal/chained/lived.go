@@ -13,10 +13,7 @@ import (
 )
 
 // Secrets of the SoCs of the boards that there are.
-const (
-	ourSecret   = 7
-	otherSecret = 8
-)
+var ourSecret, otherSecret = [32]byte{7, 31: 7}, [32]byte{8, 31: 8}
 
 // A Lived is a board that has run for a while: First is proven in slot A, which is
 // preferred, and Second in slot B. Its configuration has been changed, and its store

@@ -44,7 +44,7 @@ func bootArea() (all []Case) {
 		add("header: "+f.name, rests(f.code), func(t *Target) { t.flip(medium.BootloaderHeader, f.at) }).Board = f.name == "ML-DSA-65 signature"
 	}
 	for _, at := range payload {
-		add(fmt.Sprintf("payload: byte %d", at), rests(code.BootloaderDiffers), func(t *Target) { t.flip(medium.Bootloader, at) }).Board = at == 9000
+		add(fmt.Sprintf("payload: byte %d", at), rests(code.BootloaderDiffers), func(t *Target) { t.flip(medium.Bootloader, at) })
 	}
 	add("header: another component", rests(code.ImageSignature), func(t *Target) {
 		t.change(medium.BootloaderHeader, func(b []byte) { b[12] = byte(image.Controller) })
