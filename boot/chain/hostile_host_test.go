@@ -72,9 +72,9 @@ func newTarget(t *testing.T, securityVersion uint32) *target {
 	return b
 }
 
-func must(t testing.TB, err error) {
+func must(t testing.TB, errs ...error) {
 	t.Helper()
-	if err != nil {
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -154,9 +154,16 @@ func (b *Board) provision(boot *Boot) (*provisioning.Record, error) {
 	if err := c.BindIdentity(provisioning.KeyDigest(leaf), [32]byte{1}); err != nil {
 		return nil, err
 	}
+	var removable []byte
+	if c.Config.SecurityKey {
+		if removable, err = b.SecurityKey(); err != nil {
+			return nil, err
+		}
+	}
 	s, err := provisioning.New(provisioning.Board{
 		TPM: c.T, Device: c.Card, SoC: c.Handover.Secret[:], Strength: c.Handover.Strength,
 		Development: c.Anchors.Development, Config: c.Config.Config, Log: c.Log, Certificate: certificate, Floor: c.LowestSecurityVersion(),
+		Removable: removable,
 	})
 	if err != nil {
 		return nil, err
