@@ -166,7 +166,11 @@ func (s *Slots) unseals(slot journal.Slot) error {
 	if err != nil {
 		return err
 	}
-	return s.c.set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
+	set, err := readSet(s.c.Card) // with the approvals that came with the update
+	if err != nil {
+		return err
+	}
+	return set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
 }
 
 // predict computes what a release will measure under this board's anchors and bootloader.

@@ -92,21 +92,38 @@ func (c *Controller) Hold(why error) error {
 }
 
 // Rest puts a board into quarantine that Unlock has let through, and gives the reason back:
-// it latches what is to be latched, makes sure that nothing of this boot unseals, closes
-// the store and zeroes the secrets, the SoC's among them.
+// it latches what is to be latched, makes sure that nothing of this boot unseals, measures
+// that the board is in quarantine, closes the store and zeroes the secrets, the SoC's among
+// them.
 func (c *Controller) Rest(why error) error {
+	c.Bus.Lock()
 	c.latch(code.Of(why))
 	c.capUnsealing()
+	c.measureQuarantine(code.Of(why))
+	c.Bus.Unlock()
 	if c.Store != nil {
-		if err := c.Store.Close(); err != nil {
+		if err := c.Store.Close(); err != nil { // it steps the counter, by way of the bus
 			c.report("the store: %v", err)
 		}
 		c.Store = nil
 	}
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
 	if c.Handover != nil {
 		c.Handover.Zero()
 	}
 	return why
+}
+
+// measureQuarantine answers who hands the evidence of a board in quarantine to somebody who
+// takes it for one in service. Where there is no session there is no evidence either.
+func (c *Controller) measureQuarantine(k code.Code) {
+	if c.Session == nil || c.Log == nil || c.T.Lost() != nil {
+		return
+	}
+	if err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Quarantine(uint32(k))); err != nil {
+		c.report("measuring the quarantine: %v", err)
+	}
 }
 
 // begin is what a board in quarantine can do as well.
@@ -307,6 +324,9 @@ func (c *Controller) readBoardPart() error {
 	if err != nil {
 		return coded(fmt.Errorf("unlock: %w", err), nil, code.BoardMismatch)
 	}
+	if p.BoardPart != c.Pin.BoardPart {
+		return code.BoardMismatch.Errorf("unlock: board part: the card has shown another one a moment ago")
+	}
 	key, err := c.boardKey(p.BoardKey)
 	if err != nil {
 		return err
@@ -355,12 +375,9 @@ func Authorities(c *config.Config) (a seal.Authorities) {
 
 // openStore unseals, caps, and opens the store.
 func (c *Controller) openStore() error {
-	content, _, err := medium.Pair(medium.SealedObjects).Read(c.Card, seal.Rank)
-	if err == nil {
-		c.set, err = seal.Decode(content)
-	}
-	if err != nil {
-		return code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	var err error
+	if c.set, err = readSet(c.Card); err != nil {
+		return err
 	}
 	key, err := c.storeKey()
 	if err != nil {
@@ -373,6 +390,19 @@ func (c *Controller) openStore() error {
 		return coded(fmt.Errorf("unlock: %w", err), storeCodes, code.StoreDamaged)
 	}
 	return nil
+}
+
+// readSet reads the sealed objects and their approvals.
+func readSet(d medium.Device) (*seal.Set, error) {
+	content, _, err := medium.Pair(medium.SealedObjects).Read(d, seal.Rank)
+	if err != nil {
+		return nil, code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	}
+	set, err := seal.Decode(content)
+	if err != nil {
+		return nil, code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	}
+	return set, nil
 }
 
 // storeKey is the store's key, out of the sealed secrets. The cap is there whatever comes
