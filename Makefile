@@ -9,9 +9,9 @@ LOADER   = $(subst -T 0x80010000,-T 0x98010000,$(IMAGE)) -tags bootloader
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need more than the board
-# has: sockets of an operating system, or (net/stack) a faster machine than the emulated one.
+# has: files and sockets of an operating system, or (net/audit, net/stack) a faster machine than the emulated one.
 PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
-HOSTED   = ./net/https ./net/policy ./net/stack
+HOSTED   = ./net/audit ./net/https ./net/policy ./net/stack
 
 .PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
