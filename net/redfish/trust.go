@@ -20,7 +20,7 @@ const (
 
 // Limits of a quote's parameters in bytes.
 const (
-	MaxNonce     = 32 // what TPM2_Quote's qualifying data hold beside SHA-256 keys
+	MaxNonce     = 64 // TPM2B_DATA with room to spare: attest/identity's
 	maxScheme    = 16 // a TPMT_SIG_SCHEME has 2 to 6
 	maxSelection = 64 // a TPML_PCR_SELECTION of one bank has 10
 )
