@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -402,7 +404,7 @@ func TestCompact(t *testing.T) {
 		if again == 1 {
 			l = b.open(t)
 		}
-		if s := l.Stats(); s.First != 128 || s.Witnessed != 141 {
+		if s := l.Stats(); s.First != 128 || s.Witnessed != 141 || s.Signed != 141+uint64(again)*80 {
 			t.Errorf("%+v", s)
 		}
 		if _, err := l.Records(127, 1); !errors.Is(err, audit.ErrGone) {
@@ -517,5 +519,60 @@ func TestConfig(t *testing.T) {
 		if change(&c); func() error { _, err := audit.Open(c); return err }() == nil {
 			t.Errorf("%s: not refused", name)
 		}
+	}
+}
+
+// TestConcurrent: many requests, checkpoints and witnesses at a time.
+func TestConcurrent(t *testing.T) {
+	b := newBoard(t)
+	var up atomic.Int64
+	b.config.Up = func() time.Duration { return time.Duration(up.Add(1)) * time.Millisecond }
+	b.config.Now = func() (time.Time, bool) { return time.Unix(1800000000, 0), true }
+	b.config.Segments = 30
+	l := b.open(t)
+	key := b.key(t, l)
+	var requests, others sync.WaitGroup
+	for range 8 {
+		requests.Go(func() {
+			for range 25 {
+				token, err := l.Begin(entry, false)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := token.End(audit.Outcome{Status: 200}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	stop := make(chan struct{})
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if b, err := l.Sign(); err != nil {
+				t.Error(err)
+			} else if err := l.Witness(newWitness("witness.example/w").cosign(t, key, b)); err != nil {
+				t.Error(err)
+			}
+			l.Count(func(c *audit.Counters) { c.TLS++ })
+			if s := l.Stats(); s.Size > 0 {
+				if _, err := l.Inclusion(s.Size-1, s.Size); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	requests.Wait()
+	close(stop)
+	others.Wait()
+	sign(t, l)
+	r, err := verify.Export(export(t, l, 0, nil), verify.Keys{Log: key})
+	if err != nil || r.Head.Size < 401 || len(r.Open) > 0 || len(r.Cut) > 0 {
+		t.Errorf("%v", err)
 	}
 }

@@ -9,11 +9,11 @@ import (
 	"nitro/boot/store"
 )
 
-// Checkpoint is the last one that was signed; nil if none was.
-func (l *Log) Checkpoint() []byte {
+// Checkpoint is the last one that was signed, and its size; nil and 0 if none was.
+func (l *Log) Checkpoint() ([]byte, uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.note
+	return l.note, l.noteTo
 }
 
 // Sign signs the tree as it is, if it has grown since the last time, and gives the
@@ -24,10 +24,8 @@ func (l *Log) Sign() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if last := l.Checkpoint(); last != nil {
-		if h, err := parseHead(noteText(last)); err == nil && h.Size >= head.Size {
-			return last, nil
-		}
+	if last, size := l.Checkpoint(); last != nil && size >= head.Size {
+		return last, nil
 	}
 	// Before the world sees a size, nobody must be able to take the log back below it.
 	if err := l.config.Store.Checkpoint(); err != nil {
@@ -62,17 +60,15 @@ func (l *Log) head() (Head, error) {
 func (l *Log) keepNote(h Head, b []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.note != nil {
-		if last, err := parseHead(noteText(l.note)); err == nil && last.Size > h.Size {
-			return nil
-		}
+	if l.noteTo > h.Size {
+		return nil
 	}
 	batch := store.Batch{Reserved: true}
 	batch.Put(noteName, b)
 	if err := l.config.Store.Commit(&batch); err != nil {
 		return fmt.Errorf("audit: sign: %w", err)
 	}
-	l.note = b
+	l.note, l.noteTo = b, h.Size
 	return nil
 }
 

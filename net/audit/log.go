@@ -30,6 +30,7 @@ type Log struct {
 	counts  Counters
 	counted Counters // as recorded last
 	note    []byte   // the last signed checkpoint
+	noteTo  uint64   // its size
 	seen    []byte   // the last witnessed one
 	seenTo  uint64   // its size
 }
@@ -228,6 +229,7 @@ func (l *Log) sweep() error {
 type Stats struct {
 	Size      uint64 // records
 	First     uint64 // index of the first one that is kept
+	Signed    uint64 // how many the last checkpoint covers: sign when 64 more are there
 	Witnessed uint64 // how many a witness has cosigned
 	Room      uint64 // for records, the reserve included
 	Pending   uint64 // requests that have begun and not ended
@@ -239,7 +241,7 @@ type Stats struct {
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{l.tree.size(), l.first * SegmentRecords, l.seenTo, l.room(), l.pending, l.lost, l.stuck}
+	return Stats{l.tree.size(), l.first * SegmentRecords, l.noteTo, l.seenTo, l.room(), l.pending, l.lost, l.stuck}
 }
 
 // Records gives records from an index on, at most max of them.

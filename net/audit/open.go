@@ -164,7 +164,7 @@ func (l *Log) openTail() error {
 // openNotes reads the checkpoints, and holds the log to them.
 func (l *Log) openNotes() error {
 	var err error
-	if l.note, _, err = l.openNote(noteName); err != nil {
+	if l.note, l.noteTo, err = l.openNote(noteName); err != nil {
 		return err
 	}
 	l.seen, l.seenTo, err = l.openNote(witnessedName)

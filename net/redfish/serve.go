@@ -54,6 +54,8 @@ type call struct {
 	ids  []string // that the path has in the places of {id}
 	body object
 	q    query
+	// status is what a resource that is read wants to be answered with; 0 means 200 OK.
+	status int
 }
 
 // A reply is an operation's answer.
@@ -287,6 +289,16 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, n *node, c *cal
 		done(http.StatusOK, "")
 		w.Header().Set("Content-Type", kind)
 		w.Write(body)
+		return
+	}
+	if kind, _ := o["@odata.type"].(string); kind != "" { // DSP0266 6.5.5
+		short := strings.TrimPrefix(kind[:strings.LastIndexByte(kind, '.')], "#")
+		h := fmt.Sprintf("<http://redfish.dmtf.org/schemas/v1/%s.json>; rel=describedby", short)
+		w.Header().Set("Link", h)
+	}
+	if c.status != 0 { // a task that is not done has no state that a tag could stand for
+		done(c.status, "")
+		send(w, c.status, o)
 		return
 	}
 	tag := etag(o)

@@ -259,9 +259,8 @@ func (s *Service) tasks() {
 			}
 			return fixed(paths...)(c, skip, top)
 		}}})
-	// A task's monitor is the task itself: it says when it is done.
 	s.add(node{path: taskPath + "/" + idPart, read: policy.ReadTask, on: policy.Task, get: s.task})
-	s.add(node{path: monitorPath + "/" + idPart, read: policy.ReadTask, on: policy.Task, get: s.task})
+	s.add(node{path: monitorPath + "/" + idPart, read: policy.ReadTask, on: policy.Task, get: s.monitor})
 }
 
 // accepted answers with a task (DSP0266 12.2).
@@ -281,6 +280,24 @@ func (s *Service) accepted(task string) reply {
 func (s *Service) task(c *call) (object, error) {
 	for _, t := range s.config.Tasks.Tasks() {
 		if t.ID == c.ids[0] {
+			return taskObject(t), nil
+		}
+	}
+	return nil, missing(c)
+}
+
+// monitor is a task's monitor (DSP0266 12.2): 202 with the task while it runs, then what
+// came of it: the task, or the error.
+func (s *Service) monitor(c *call) (object, error) {
+	for _, t := range s.config.Tasks.Tasks() {
+		switch {
+		case t.ID != c.ids[0]:
+		case t.Failure != nil:
+			return nil, t.Failure
+		default:
+			if t.End.IsZero() {
+				c.status = http.StatusAccepted
+			}
 			return taskObject(t), nil
 		}
 	}
