@@ -34,6 +34,7 @@ const (
 	ReadEvidence       Action = "readEvidence"
 	Quote              Action = "quote"
 	ReadLog            Action = "readLog"
+	WitnessLog         Action = "witnessLog"
 	ClearLog           Action = "clearLog"
 	ReadAccess         Action = "readAccess"
 	RequestCertificate Action = "requestCertificate"
@@ -64,6 +65,7 @@ var actions = []action{
 	{ReadEvidence, Evidence, true, true},
 	{Quote, Evidence, true, true},
 	{ReadLog, Log, false, false},
+	{WitnessLog, Log, false, false},
 	{ClearLog, Log, false, false},
 	{ReadAccess, Access, false, false},
 	{RequestCertificate, Access, false, false},

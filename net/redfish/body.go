@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
@@ -120,6 +121,7 @@ const (
 	text kind = iota
 	link
 	texts
+	count // an integer, 0 or more
 )
 
 // parameters checks an action's parameters, which are then all of their kinds.
@@ -161,6 +163,18 @@ func (p parameter) value(v any) (string, bool) {
 		}
 		return "", ok
 	}
+	if p.kind == count {
+		n, ok := v.(json.Number)
+		_, err := strconv.ParseUint(n.String(), 10, 63)
+		return n.String(), ok && err == nil
+	}
 	s, ok := v.(string)
 	return s, ok
+}
+
+// number is a parameter of the kind count; 0 where it is not given.
+func (c *call) number(name string) uint64 {
+	n, _ := c.body[name].(json.Number)
+	u, _ := strconv.ParseUint(n.String(), 10, 63)
+	return u
 }

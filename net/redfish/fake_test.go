@@ -93,6 +93,14 @@ func (m *machine) Records(from uint64, n int) ([][]byte, error) {
 }
 func (m *machine) Compact() (int, error) { return m.clear, m.do("clear") }
 
+func (m *machine) Export(from uint64, older []byte) ([]byte, error) {
+	return []byte(`{"format":1}`), m.do("export %d %s", from, older)
+}
+func (m *machine) Inclusion(n, size uint64) ([]audit.Hash, error) {
+	return []audit.Hash{{1}}, m.do("prove %d %d", n, size)
+}
+func (m *machine) Witness(b []byte) error { return m.do("witness %s", b) }
+
 func (m *machine) Certificates() []Certificate {
 	return []Certificate{{"1", "API", "-----BEGIN CERTIFICATE-----\n", []string{"Web"}}}
 }
@@ -247,4 +255,9 @@ func refused(t testing.TB, what string, w *httptest.ResponseRecorder, status int
 
 var errSecret = errors.New("a secret detail")
 
-var _ http.Handler = (*Service)(nil)
+var (
+	_ http.Handler   = (*Service)(nil)
+	_ Log            = (*audit.Log)(nil)
+	_ audit.Recorder = (*audit.Log)(nil)
+	_ audit.Recorder = (*audit.Ring)(nil)
+)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"nitro/internal/corpus"
+	"nitro/net/audit"
 	"nitro/net/policy"
 )
 
@@ -241,6 +242,9 @@ func TestChanges(t *testing.T) {
 		{policy.ReleaseManager, "POST", updatePath + "/Actions/UpdateService.StartUpdate", ``, 202, "start", "Task.v1_7_4"},
 		{policy.FleetVerifier, "POST", integrityPath + "/Actions/ComponentIntegrity.TPMGetSignedMeasurements", quote, 200, "quote ak 00ff 0018000b 00000001000b03ff0100", "SignedMeasurements"},
 		{policy.Auditor, "POST", logPath + "/Actions/LogService.ClearLog", `{}`, 204, "clear", ""},
+		{policy.Auditor, "POST", logPath + "/Actions/Oem/NitroLog.Export", `{"From":7,"Older":"x"}`, 200, "export 7 x", ""},
+		{policy.Auditor, "POST", logPath + "/Actions/Oem/NitroLog.Prove", `{"Record":7,"Size":8}`, 200, "prove 7 8", ""},
+		{policy.Auditor, "POST", logPath + "/Actions/Oem/NitroLog.Witness", `{"Checkpoint":"x"}`, 204, "witness x", ""},
 		{policy.Operator, "POST", certificatePath + "/Actions/CertificateService.GenerateCSR", csr, 200, "request 1 CN=board,O=o [DNS:b]", "CSR"},
 		{policy.Operator, "POST", certificatePath + "/Actions/CertificateService.ReplaceCertificate", `{"CertificateUri":{"@odata.id":"` + httpsPath + `/1"},"CertificateString":"x","CertificateType":"PEMchain"}`, 204, "replace 1 x", ""},
 	} {
@@ -278,6 +282,12 @@ func TestChanges(t *testing.T) {
 	if got, _ := base64.StdEncoding.DecodeString(decode(t, w)["SignedMeasurements"].(string)); string(got) != "quotedsignature" {
 		t.Errorf("%q", got)
 	}
+	b.machine.fail = fmt.Errorf("audit: %w", audit.ErrGone)
+	w = b.ask(policy.Auditor, "POST", logPath+"/Actions/Oem/NitroLog.Export", "{}")
+	if refused(t, "cleared", w, 400, "GeneralError"); !strings.Contains(w.Body.String(), audit.ErrGone.Error()) {
+		t.Errorf("%s", w.Body)
+	}
+	b.machine.fail = nil
 	b.machine.clear = 0
 	refused(t, "nothing witnessed", b.ask(policy.Auditor, "POST", logPath+"/Actions/LogService.ClearLog", ""), 409, "ResourceInUse")
 }
@@ -388,6 +398,10 @@ func TestBadRequests(t *testing.T) {
 		{"POST", quote, `{` + ak + `,"Scheme":"` + strings.Repeat("AAAA", 6) + `","PCRSelection":"AA=="}`, 400, "ActionParameterValueFormatError"},
 		{"POST", certificatePath + "/Actions/CertificateService.GenerateCSR", `{"CertificateCollection":{"@odata.id":"/x"},"CommonName":"c"}`, 400, "ActionParameterValueFormatError"},
 		{"POST", certificatePath + "/Actions/CertificateService.GenerateCSR", `{"CertificateCollection":{"@odata.id":"` + httpsPath + `"},"CommonName":"c","AlternativeNames":[1]}`, 400, "ActionParameterValueTypeError"},
+		{"POST", logPath + "/Actions/Oem/NitroLog.Prove", `{"Record":7}`, 400, "ActionParameterMissing"},
+		{"POST", logPath + "/Actions/Oem/NitroLog.Prove", `{"Record":-7,"Size":8}`, 400, "ActionParameterValueTypeError"},
+		{"POST", logPath + "/Actions/Oem/NitroLog.Prove", `{"Record":7.5,"Size":8}`, 400, "ActionParameterValueTypeError"},
+		{"POST", logPath + "/Actions/Oem/NitroLog.Prove", `{"Record":"7","Size":8}`, 400, "ActionParameterValueTypeError"},
 		{"PATCH", managerPath, `{"Id":"x"}`, 400, "PropertyNotWritable"},
 		{"PATCH", managerPath, `{"Colour":"x"}`, 400, "PropertyUnknown"},
 		{"PATCH", managerPath, `{"DateTime":"today"}`, 400, "PropertyValueFormatError"},

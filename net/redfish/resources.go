@@ -3,7 +3,6 @@ package redfish
 import (
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -329,89 +328,6 @@ func (s *Service) setTime(c *call) (reply, error) {
 		return reply{}, Refuse(http.StatusBadRequest, "PropertyValueFormatError", text, "DateTime")
 	}
 	return reply{}, s.config.Controller.SetTime(c.r.Context(), t)
-}
-
-const logPath = managerPath + "/LogServices/audit"
-
-func (s *Service) log() {
-	s.links(managerPath+"/LogServices", policy.ReadLog, policy.Log, "LogServiceCollection", "Logs", logPath)
-	s.add(node{path: logPath, read: policy.ReadLog, on: policy.Log, get: func(*call) (object, error) {
-		st := s.config.Log.Stats()
-		o := describe(logPath, logServiceType, "audit", "Audit Log")
-		status := maps.Clone(enabled)
-		if st.Stuck != nil || st.Lost > 0 {
-			status["Health"] = "Warning"
-		}
-		maps.Copy(o, object{"ServiceEnabled": true, "LogEntryType": "OEM", "OverWritePolicy": "NeverOverWrites", "Status": status,
-			"MaxNumberOfRecords": st.Size - st.First + st.Room, "Entries": to(logPath + "/Entries"),
-			"Actions": object{"#LogService.ClearLog": target(logPath, "LogService.ClearLog")}})
-		return o, nil
-	}})
-	s.add(node{path: logPath + "/Entries", read: policy.ReadLog, on: policy.Log,
-		list: &collection{"LogEntryCollection", "Audit Records", s.entries}})
-	s.add(node{path: logPath + "/Entries/" + idPart, read: policy.ReadLog, on: policy.Log, get: s.entry})
-	s.add(node{path: logPath + "/Actions/LogService.ClearLog", on: policy.Log, post: &operation{
-		action: policy.ClearLog, name: "LogService.ClearLog", do: func(*call) (reply, error) {
-			n, err := s.config.Log.Compact()
-			if err == nil && n == 0 {
-				e := Refuse(http.StatusConflict, "ResourceInUse")
-				e.Next = "Have a witness cosign a checkpoint: only what is witnessed is cleared."
-				return reply{}, e
-			}
-			return reply{}, err
-		},
-	}})
-}
-
-// entries are whole records: the specification has log entries expanded by themselves.
-func (s *Service) entries(_ *call, skip, top int) ([]object, int, error) {
-	st := s.config.Log.Stats()
-	total := int(st.Size - st.First)
-	if skip >= total {
-		return []object{}, total, nil
-	}
-	records, err := s.config.Log.Records(st.First+uint64(skip), min(top, MaxPage))
-	if err != nil {
-		return nil, 0, err
-	}
-	members := make([]object, 0, len(records))
-	for i, r := range records {
-		members = append(members, logEntry(st.First+uint64(skip+i), r))
-	}
-	return members, total, nil
-}
-
-func (s *Service) entry(c *call) (object, error) {
-	var n uint64
-	if _, err := fmt.Sscanf(c.ids[0], "%d", &n); err != nil || fmt.Sprint(n) != c.ids[0] || n >= s.config.Log.Stats().Size {
-		return nil, missing(c)
-	}
-	records, err := s.config.Log.Records(n, 1)
-	if err != nil || len(records) == 0 {
-		return nil, missing(c) // it was cleared
-	}
-	return logEntry(n, records[0]), nil
-}
-
-// logEntry shows a record as it is: its bytes are what the tree has hashed.
-func logEntry(n uint64, record []byte) object {
-	var r struct {
-		T      string
-		Kind   string
-		Status int
-	}
-	_ = json.Unmarshal(record, &r) // the log's own
-	severity := "OK"
-	if r.Kind == "denied" || r.Kind == "gap" || r.Status >= 400 {
-		severity = "Warning"
-	}
-	id := fmt.Sprint(n)
-	o := describe(logPath+"/Entries/"+id, logEntryType, id, "Audit Record "+id)
-	maps.Copy(o, object{"EntryType": "Oem", "OemRecordFormat": "Nitro audit 1", "Severity": severity, "Message": string(record)})
-	if r.T != "" {
-		o["Created"] = r.T
-	}
-	return o
 }
 
 const updatePath = Root + "UpdateService"

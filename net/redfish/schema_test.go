@@ -58,7 +58,7 @@ var published = map[string]string{
 
 	"LogService.v1_6_0": "ServiceEnabled bool?, LogEntryType enum(Event,SEL,Multiple,OEM,CXL), OverWritePolicy enum(Unknown,WrapsWhenFull,NeverOverWrites), MaxNumberOfRecords int, " +
 		"DateTime time?, DateTimeLocalOffset string?, Status Status, Entries link, Actions LogActions",
-	"LogActions":       "#LogService.ClearLog Target, #LogService.CollectDiagnosticData Target",
+	"LogActions":       "#LogService.ClearLog Target, #LogService.CollectDiagnosticData Target, Oem oem",
 	"LogEntry.v1_16_1": "EntryType enum(Event,SEL,Oem,CXL)!, OemRecordFormat string?, Severity enum(OK,Warning,Critical)?, Created time, Message string?, MessageId string, MessageArgs strings, EntryCode string?",
 
 	"UpdateService.v1_14_0":     "ServiceEnabled bool?, Status Status, HttpPushUri uri, MultipartHttpPushUri uri, MaxImageSizeBytes int, FirmwareInventory link, SoftwareInventory link, Actions UpdateActions",
