@@ -104,6 +104,11 @@ type Entry struct {
 	Method   string
 	Reset    string
 	Why      string // the policies that allow it, or why it is denied
+
+	// Relief is of requests without which a full log would stay full: to read it, have it
+	// witnessed, clear what is witnessed. They hide nothing, so they may use half of the
+	// reserve, and where that is gone they run unrecorded and are counted.
+	Relief bool
 }
 
 // An Outcome is what came of a request.
@@ -116,7 +121,8 @@ type Outcome struct {
 type Recorder interface {
 	// Begin records the intent of a request that is allowed. If it cannot be recorded it
 	// must not be carried out: the error is ErrUnrecorded. One in the safe direction may
-	// be; then there is no error, and the token says that it is not recorded.
+	// be, and one that relieves the log; then there is no error, and the token says that
+	// it is not recorded.
 	Begin(e Entry, safe bool) (*Token, error)
 	// Deny records a request that is not allowed. It is refused whatever comes of the
 	// recording; what cannot be recorded is counted.
@@ -127,7 +133,7 @@ type Recorder interface {
 
 // A Token is a request that has begun.
 type Token struct {
-	Recorded bool   // false for a safe action that could not be recorded
+	Recorded bool   // false for what is done although it could not be recorded
 	N        uint64 // the intent's index
 
 	once  sync.Once

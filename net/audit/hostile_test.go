@@ -237,8 +237,11 @@ func TestStoreFails(t *testing.T) {
 	f.checkpoint = nil
 	sign(t, l)
 	r, err := verify.Export(export(t, l, 0, nil), verify.Keys{Log: b.key(t, l)})
-	if err != nil || r.Missing != 3 || len(r.Open) != 1 {
-		t.Errorf("%v: %+v", err, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Missing != 3 || len(r.Open) != 1 {
+		t.Errorf("%d missing, %d open", r.Missing, len(r.Open))
 	}
 }
 

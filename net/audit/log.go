@@ -43,13 +43,17 @@ func (l *Log) Begin(e Entry, safe bool) (*Token, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	need := 2 + l.pending // this one, its outcome, and those of others
-	if !safe {
+	switch {
+	case safe:
+	case e.Relief:
+		need += Reserve / 2
+	default:
 		need += Reserve
 	}
 	r := e.record(KindIntent)
 	err := errFull
 	if l.room() >= need {
-		err = l.append(&r, safe)
+		err = l.append(&r, safe || e.Relief)
 	}
 	switch {
 	case err == nil:
@@ -57,7 +61,7 @@ func (l *Log) Begin(e Entry, safe bool) (*Token, error) {
 		t := &Token{Recorded: true, N: r.N, entry: e}
 		t.end = func(o Outcome) error { return l.end(t, o) }
 		return t, nil
-	case safe:
+	case safe || e.Relief:
 		l.lost++
 		return &Token{end: func(Outcome) error { return nil }}, nil
 	}

@@ -129,6 +129,11 @@ func TestRules(t *testing.T) {
 	if d := s.Decide(hold); !d.Allowed {
 		t.Errorf("holding the host before the time is known: %v", d)
 	}
+	for _, a := range actions {
+		if r := ask(Auditor, a.Name, a.On); r.Relief() != (a.On == Log) {
+			t.Errorf("%s: relief %v", a.Name, r.Relief())
+		}
+	}
 	if hold.Reset = "On"; s.Decide(hold).Allowed || hold.Safe() {
 		t.Error("releasing the host is not in the safe direction")
 	}

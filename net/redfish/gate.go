@@ -50,7 +50,7 @@ func (g *Gatekeeper) Admit(r *http.Request, a Ask) (func(int, string), *Error) {
 	request := g.request(p, a)
 	d := set.Decide(request)
 	entry := audit.Entry{Who: p.String(), Action: string(a.Route.Action), Type: string(a.Route.On), Resource: a.Resource,
-		Method: r.Method, Reset: a.Reset, Why: d.String()}
+		Method: r.Method, Reset: a.Reset, Why: d.String(), Relief: request.Relief()}
 	if !d.Allowed {
 		_ = g.Audit.Deny(entry) // refused in any case; the recorder counts what it cannot record
 		e := Refuse(http.StatusForbidden, "InsufficientPrivilege")
@@ -61,7 +61,7 @@ func (g *Gatekeeper) Admit(r *http.Request, a Ask) (func(int, string), *Error) {
 	if err != nil {
 		e := Refuse(http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", strconv.Itoa(retryUnrecorded))
 		e.RetryAfter = retryUnrecorded
-		e.Next = "The request cannot be recorded (code 802): have the audit log witnessed and cleared, or the card checked. Holding the host is possible all the same."
+		e.Next = "The request cannot be recorded (code 802): have the audit log witnessed and cleared, or the card checked. That, and holding the host, is possible all the same."
 		return nil, e
 	}
 	return func(status int, detail string) {

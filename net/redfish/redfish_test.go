@@ -566,6 +566,9 @@ func TestUnrecorded(t *testing.T) {
 	if w := b.ask(policy.Operator, "POST", reset, `{"ResetType":"ForceOff"}`); w.Code != 204 || len(b.machine.done) != 1 {
 		t.Errorf("a hold: %d %v", w.Code, b.machine.done)
 	}
+	if w := b.ask(policy.Auditor, "POST", logPath+"/Actions/LogService.ClearLog", ""); w.Code != 204 || len(b.machine.done) != 2 {
+		t.Errorf("clearing the log: %d %s", w.Code, w.Body)
+	}
 	refused(t, "a wrong role", b.ask(policy.Auditor, "POST", reset, `{"ResetType":"ForceOff"}`), 403, "InsufficientPrivilege")
 }
 

@@ -83,7 +83,7 @@ func TestLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, err := verify.Export(export, verify.Keys{Log: vkey}); err != nil || r.Head.Size != 7 {
-		t.Errorf("%v: %+v", err, r)
+		t.Error(err)
 	}
 
 	ring, err := audit.NewRing(b.NV, "quarantine", func() (time.Time, bool) { return time.Time{}, false }, func() time.Duration { return time.Second })
