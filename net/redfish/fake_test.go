@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,20 +161,33 @@ type bench struct {
 	chains  map[policy.Role][][]*x509.Certificate
 }
 
-func newBench(t testing.TB) *bench {
+// clients are certificates of each role, from one CA; they take long to make.
+var clients struct {
+	sync.Once
+	ca     *x509.Certificate
+	chains map[policy.Role][][]*x509.Certificate
+}
+
+func makeClients(t testing.TB) {
 	t.Helper()
-	b := &bench{machine: newMachine(), journal: &journal{}, mode: policy.Mode{ClockKnown: true}, chains: map[policy.Role][][]*x509.Certificate{}}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := issue(t, key, &x509.Certificate{IsCA: true}, nil)
+	clients.ca = issue(t, key, &x509.Certificate{IsCA: true}, nil)
+	clients.chains = map[policy.Role][][]*x509.Certificate{}
 	for _, r := range policy.Roles {
-		b.chains[r] = [][]*x509.Certificate{{issue(t, key, &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-			URIs: []*url.URL{{Scheme: "spiffe", Host: "owner.example", Path: "/" + string(r) + "/x"}}}, ca), ca}}
+		clients.chains[r] = [][]*x509.Certificate{{issue(t, key, &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+			URIs: []*url.URL{{Scheme: "spiffe", Host: "owner.example", Path: "/" + string(r) + "/x"}}}, clients.ca), clients.ca}}
 	}
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	clients.Do(func() { makeClients(t) })
+	b := &bench{machine: newMachine(), journal: &journal{}, mode: policy.Mode{ClockKnown: true}, chains: clients.chains}
 	set, err := policy.Compile(&policy.Payload{Epoch: 1, Policies: policy.Default,
-		Issuers: []policy.Issuer{{Owner: "owner.example", CA: sha256.Sum256(ca.RawSubjectPublicKeyInfo), Roles: policy.Roles}}}, "board-1")
+		Issuers: []policy.Issuer{{Owner: "owner.example", CA: sha256.Sum256(clients.ca.RawSubjectPublicKeyInfo), Roles: policy.Roles}}}, "board-1")
 	if err != nil {
 		t.Fatal(err)
 	}
