@@ -15,10 +15,12 @@ func latches(k code.Code) bool { return k != code.None && k.Class() == code.Latc
 
 // keep keeps a code, with a number that none had before. What the TPM has is read here,
 // however early the boot has ended: a number that comes twice would make an old ticket good
-// again. A code that is kept stays until the owner has let the board out of it (left).
-func keep(n *nv.NV, k code.Code, left bool) (nv.Quarantine, error) {
+// again. A code that is kept already stays, with its number; another one is another incident,
+// and a ticket for the first opens nothing any more: who attacks the board in the boot in
+// which it finds its ticket must not be forgotten with that.
+func keep(n *nv.NV, k code.Code) (nv.Quarantine, error) {
 	kept, err := n.Latched()
-	if err != nil || kept.Code == uint32(k) || kept.Code != 0 && !left {
+	if err != nil || kept.Code == uint32(k) {
 		return kept, err
 	}
 	q := nv.Quarantine{Code: uint32(k), Incident: kept.Incident + 1}
@@ -32,7 +34,7 @@ func keep(n *nv.NV, k code.Code, left bool) (nv.Quarantine, error) {
 // alone, or starts it before the board does, must not be forgotten with the power. The
 // session is as good as any, since the SoC's secret is in it; that this is the TPM of before
 // does not matter. Nothing is kept on a board that is not provisioned.
-func keepAnew(bus transport.TPM, d medium.Device, soc []byte, k code.Code, left bool) (nv.Quarantine, error) {
+func keepAnew(bus transport.TPM, d medium.Device, soc []byte, k code.Code) (nv.Quarantine, error) {
 	p, err := readPin(d, soc)
 	if err != nil || p == nil {
 		return nv.Quarantine{}, err
@@ -45,7 +47,7 @@ func keepAnew(bus transport.TPM, d medium.Device, soc []byte, k code.Code, left 
 	if err != nil {
 		return nv.Quarantine{}, err
 	}
-	q, err := keep(nv.New(t, s, soc), k, left)
+	q, err := keep(nv.New(t, s, soc), k)
 	if err == nil {
 		err = s.Close()
 	}
@@ -59,9 +61,9 @@ func (c *Controller) latch(k code.Code) {
 	case !latches(k):
 		return
 	case c.NV != nil && c.T.Lost() == nil:
-		c.Latched, err = keep(c.NV, k, c.left)
+		c.Latched, err = keep(c.NV, k)
 	case c.TPM != nil && c.Card != nil && c.Handover != nil:
-		c.Latched, err = keepAnew(c.TPM, c.Card, c.Handover.Secret[:], k, c.left)
+		c.Latched, err = keepAnew(c.TPM, c.Card, c.Handover.Secret[:], k)
 	}
 	if err != nil {
 		c.report("the code cannot be latched: %v", err)
@@ -86,7 +88,7 @@ func (l *Loader) Rest(why error) {
 		return
 	}
 	if latches(k) {
-		if _, err := keepAnew(bus, l.card, l.Secret[:], k, false); err != nil {
+		if _, err := keepAnew(bus, l.card, l.Secret[:], k); err != nil {
 			l.report("the code cannot be latched: %v", err)
 		}
 	}

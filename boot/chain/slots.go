@@ -139,11 +139,7 @@ func (s *Slots) candidate() decide.Candidate {
 	if c.Code != code.None {
 		return c
 	}
-	err := s.c.readSet() // an update brings its approvals
-	if err == nil {
-		err = s.unseals(other)
-	}
-	if err != nil {
+	if err := s.unseals(other); err != nil {
 		s.c.report("%v: the store would not open under it: %v", other, err)
 		return c
 	}
@@ -170,7 +166,11 @@ func (s *Slots) unseals(slot journal.Slot) error {
 	if err != nil {
 		return err
 	}
-	return s.c.set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
+	set, err := readSet(s.c.Card) // with the approvals that came with the update
+	if err != nil {
+		return err
+	}
+	return set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
 }
 
 // predict computes what a release will measure under this board's anchors and bootloader.

@@ -67,7 +67,6 @@ type Controller struct {
 	set      *seal.Set
 	uncapped tpm.Digest // PCR 7 before the cap
 	capped   bool
-	left     bool // the owner's ticket lets the board out of what is latched
 	loss     bool // the owner accepts that the store is older than the TPM's counter
 }
 
@@ -93,21 +92,38 @@ func (c *Controller) Hold(why error) error {
 }
 
 // Rest puts a board into quarantine that Unlock has let through, and gives the reason back:
-// it latches what is to be latched, makes sure that nothing of this boot unseals, closes
-// the store and zeroes the secrets, the SoC's among them.
+// it latches what is to be latched, makes sure that nothing of this boot unseals, measures
+// that the board is in quarantine, closes the store and zeroes the secrets, the SoC's among
+// them.
 func (c *Controller) Rest(why error) error {
+	c.Bus.Lock()
 	c.latch(code.Of(why))
 	c.capUnsealing()
+	c.measureQuarantine(code.Of(why))
+	c.Bus.Unlock()
 	if c.Store != nil {
-		if err := c.Store.Close(); err != nil {
+		if err := c.Store.Close(); err != nil { // it steps the counter, by way of the bus
 			c.report("the store: %v", err)
 		}
 		c.Store = nil
 	}
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
 	if c.Handover != nil {
 		c.Handover.Zero()
 	}
 	return why
+}
+
+// measureQuarantine answers who hands the evidence of a board in quarantine to somebody who
+// takes it for one in service. Where there is no session there is no evidence either.
+func (c *Controller) measureQuarantine(k code.Code) {
+	if c.Session == nil || c.Log == nil || c.T.Lost() != nil {
+		return
+	}
+	if err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Quarantine(uint32(k))); err != nil {
+		c.report("measuring the quarantine: %v", err)
+	}
 }
 
 // begin is what a board in quarantine can do as well.
@@ -275,7 +291,7 @@ func (c *Controller) leaveQuarantine() error {
 	if err != nil {
 		return latched.Errorf("unlock: the board was put into quarantine, incident %d: %w", c.Latched.Incident, err)
 	}
-	c.left, c.loss = true, t.AcceptLoss
+	c.loss = t.AcceptLoss
 	c.report("quarantine %v, incident %d: the owner lets the board out", latched, c.Latched.Incident)
 	return nil
 }
@@ -307,6 +323,9 @@ func (c *Controller) readBoardPart() error {
 	p, envelope, err := pin.Read(c.Card, c.Handover.Secret[:])
 	if err != nil {
 		return coded(fmt.Errorf("unlock: %w", err), nil, code.BoardMismatch)
+	}
+	if p.BoardPart != c.Pin.BoardPart {
+		return code.BoardMismatch.Errorf("unlock: board part: the card has shown another one a moment ago")
 	}
 	key, err := c.boardKey(p.BoardKey)
 	if err != nil {
@@ -356,7 +375,8 @@ func Authorities(c *config.Config) (a seal.Authorities) {
 
 // openStore unseals, caps, and opens the store.
 func (c *Controller) openStore() error {
-	if err := c.readSet(); err != nil {
+	var err error
+	if c.set, err = readSet(c.Card); err != nil {
 		return err
 	}
 	key, err := c.storeKey()
@@ -372,16 +392,17 @@ func (c *Controller) openStore() error {
 	return nil
 }
 
-// readSet reads sealed objects and approvals from the card.
-func (c *Controller) readSet() error {
-	content, _, err := medium.Pair(medium.SealedObjects).Read(c.Card, seal.Rank)
-	if err == nil {
-		c.set, err = seal.Decode(content)
-	}
+// readSet reads the sealed objects and their approvals.
+func readSet(d medium.Device) (*seal.Set, error) {
+	content, _, err := medium.Pair(medium.SealedObjects).Read(d, seal.Rank)
 	if err != nil {
-		return code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+		return nil, code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
 	}
-	return nil
+	set, err := seal.Decode(content)
+	if err != nil {
+		return nil, code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	}
+	return set, nil
 }
 
 // storeKey is the store's key, out of the sealed secrets. The cap is there whatever comes
