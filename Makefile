@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy
 
-.PHONY: all armory nitroctl run test soak test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -56,8 +56,11 @@ vet: ## check the sources: gofmt, go vet for all that is built
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
 
-test-powercut: deps ## cut the power at every write and TPM command of provisioning (four minutes)
-	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -run 'TestCut' -v ./net/provisioning
+test-tamper: deps ## change, swap and replay every region of the boot chain, and sit on the TPM's bus (six minutes)
+	NITRO_TAMPER=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestTamper' -v ./internal/tamper ./qemu-test
+
+test-powercut: deps ## cut the power at every write and TPM command of provisioning, boots, updates and store traffic (twenty minutes)
+	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestCut' -v ./net/provisioning ./boot/chain
 
 soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes; 1 GiB of NVMe/TCP with Linux
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m

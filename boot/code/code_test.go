@@ -26,6 +26,7 @@ In quarantine the board holds its host, has zeroed its secrets and attaches no v
 
 - **transient**: nothing is kept. The board tries again by itself at most ` + fmt.Sprint(Retries) + ` times, and afresh whenever it is powered on.
 - **latched**: the code stays in the TPM. Leaving takes a ticket that the owner has signed for this board and this incident.
+  (If it is not the board's TPM that answers, as 106 says, nothing keeps the code.)
 - **reprovision**: the factory's procedure has to run again.
 
 | code | name | class | what happened | next step |
