@@ -216,7 +216,7 @@ func buses() (all []Case) {
 		want Want
 	}{
 		{"floor", nvRead, 1, rests(code.TPMSessionLost)}, {"epoch", nvRead, 2, rests(code.TPMSessionLost)}, {"floor, to the controller", nvRead, 3, quarantine(code.TPMSessionLost)},
-		{"epoch, behind the open store", nvRead, 8, quarantine(code.TPMSessionLost)},
+		{"epoch, behind the open store", nvRead, 9, quarantine(code.TPMSessionLost)},
 		{"latch", nvRead, 4, quarantine(code.TPMSessionLost)}, {"store's counter", nvRead, 6, quarantine(code.TPMSessionLost)},
 		{"platform's authorisation", changeAuth, 1, rests(code.TPMSessionLost)}, {"first secret", unseal, 1, quarantine(code.TPMSessionLost)},
 		{"second secret", unseal, 2, quarantine(code.TPMSessionLost)}, {"store's step", nvIncrement, 1, quarantine(code.TPMSessionLost)},

@@ -101,6 +101,9 @@ func (t *trial) judge(x *chained.Boot) {
 		}
 	}
 	if s := x.Store(); s != nil {
+		if x.Err != nil {
+			t.Error("the store is open in quarantine")
+		}
 		t.mounted = true
 		t.judgeStore(s)
 		return
