@@ -244,31 +244,14 @@ func (f *firmware) restartAfter(d time.Duration, why string) {
 
 // reportStanding tells the slot journal how this boot went, once the firmware serves.
 func (f *firmware) reportStanding() {
-	if f.chain.Card == nil || f.chain.Handover == nil || f.chain.Anchors == nil || f.chain.Config == nil {
-		return
-	}
-	s, err := f.chain.Slots()
-	if err != nil {
-		log.Printf("slots: %v", err)
-		return
-	}
-	k := code.Of(f.why)
+	s, again, err := f.chain.Stand(f.why)
 	switch {
-	case f.why != nil:
-	case !f.chain.Provisioned:
-		k = code.NotProvisioned
-	default:
-		if err := s.Healthy(); err != nil {
-			log.Printf("%v", err)
-			return
-		}
-		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
-		return
-	}
-	if err := s.Held(k); err != nil {
+	case err != nil:
 		log.Printf("%v", err)
+	case f.why == nil && f.chain.Provisioned:
+		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
 	}
-	if k.Class() == code.Transient && s.Again() {
+	if again {
 		f.restartAfter(retryDelay, "another attempt may do better")
 	}
 }

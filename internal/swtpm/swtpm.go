@@ -62,6 +62,13 @@ func New(tb testing.TB) *TPM {
 	return t
 }
 
+// Open is a TPM whose state is in a folder already. It is switched off.
+func Open(tb testing.TB, folder string) *TPM {
+	t := &TPM{tb: tb, state: folder}
+	tb.Cleanup(t.Cut)
+	return t
+}
+
 // Clone makes another TPM with the same state, which is one that was taken out of the
 // board and copied: no real TPM lets one do that. This one loses its power.
 func (t *TPM) Clone() *TPM {
