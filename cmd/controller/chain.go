@@ -155,7 +155,7 @@ func (f *firmware) Status() standing.Status {
 	s.Development = c.Anchors != nil && c.Anchors.Development
 	switch {
 	case f.why != nil:
-		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(f.why)
+		s.State, s.Quarantine = standing.InQuarantine, &standing.Quarantine{Reason: standing.ReasonOf(f.why)}
 		if c.Latched.Code != 0 && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
 			s.Quarantine.Board = fmt.Sprintf("%x", ticket.BoardOf(c.Pin.AK))
@@ -190,6 +190,9 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	}
 	return s.Make(nonce)
 }
+
+// CheckSeal implements standing.Board.
+func (f *firmware) CheckSeal() error { return f.chain.CheckSeal() }
 
 // Ticket implements standing.Board.
 func (f *firmware) Ticket(b []byte) error {
