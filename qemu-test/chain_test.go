@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -218,13 +217,15 @@ func (b *trustedBoard) evidence() (*verify.Result, error) {
 	})
 }
 
-// TestChain: a board comes out of the factory's hands provisioned, boots with its store
-// open, proves itself, and keeps all of that over a reset and a power cut.
+// TestChain: a board comes out of the factory's hands provisioned, by the factory's own
+// tool, boots with its store open, proves itself, and keeps all of that over a reset and a
+// power cut.
 func TestChain(t *testing.T) {
 	b := newBoard(t)
 	b.on(nil)
-	record := b.provision()
-	if !record.Complete || len(record.Lockout) != 32 || hex.EncodeToString(record.AKName) == "" {
+	tool := newTool(b)
+	record := tool.provision()
+	if !record.Complete || len(record.Lockout) != 32 || len(record.AKName) == 0 {
 		t.Errorf("the factory's record is %+v", record)
 	}
 	b.says(`controller: the store is open: .*`)
@@ -239,6 +240,7 @@ func TestChain(t *testing.T) {
 		}
 		t.Error(err)
 	}
+	tool.look()
 	must(t, b.Reset())
 	b.says(`controller: slot A is proven; the rollback floor is 1`)
 	b.off()

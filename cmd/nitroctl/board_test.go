@@ -335,7 +335,7 @@ func TestPolicy(t *testing.T) {
 		{file + "-policy @later.json", exitRefused, "format 2"},
 		{file + "-policy @empty.json", exitUsage, "whose attestation key is good"},
 		{file + "-policy @nowhere.json", exitIO, "no such file"},
-		{file + "-policy @good.json -accept-open", exitUsage, "-policy and -accept-open"},
+		{file + "-policy @good.json -accept-open-life-cycle", exitUsage, "-policy and -accept-open-life-cycle"},
 		{file, exitUsage, "whose attestation key is good"},
 		{file + "-issuer @issuer.pem", exitUsage, "no known-good release"},
 		{file + "-release @release", exitUsage, "whose attestation key is good"},

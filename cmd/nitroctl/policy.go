@@ -51,7 +51,7 @@ func policyFlags(f *flag.FlagSet) func() (*verify.Policy, error) {
 	f.Var((*list)(&p.Configurations), "configuration", "SHA-256 of an accepted configuration, `hexadecimal`; without one any is; may be repeated")
 	f.UintVar(&p.SecurityVersion, "security-version", 0, "least `version` of the controller")
 	f.BoolVar(&p.AcceptDevelopment, "accept-development", false, "accept boards that take development keys")
-	f.BoolVar(&p.AcceptOpenLifeCycle, "accept-open", false, "accept chips whose boot ROM verifies nothing (life cycle open)")
+	f.BoolVar(&p.AcceptOpenLifeCycle, "accept-open-life-cycle", false, "accept chips whose boot ROM verifies nothing (life cycle open)")
 	f.BoolVar(&p.AcceptWeakSecret, "accept-weak-secret", false, "accept SoC secrets that are none, or the same on every chip")
 	policies := map[string]bool{}
 	f.VisitAll(func(f *flag.Flag) { policies[f.Name] = !own[f.Name] })

@@ -32,8 +32,8 @@ var provisionGroup = &group{"provision", "give a new board its identity", []*com
 	about: `
 Provisions a board that waits for it (docs/provisioning.md): verifies its TPM by the maker's
 certificate, has the TPM prove the board's keys, software and connection, has the board seal
-its secrets, approves its board part and certifies its attestation key. It takes the private
-keys of factory and owner, and public ones of no other.
+its secrets, approves its board part and certifies its attestation key. -keys must have the
+private keys of factory and owner, and no others.
 -record is the file of the factory's record, which the board's lockout authorisation is in:
 it is a secret, mode 0600, and on the disk before the board goes on. If the run is cut, give
 the same command again: a record that is not complete is gone on with. Beside BOARD.json
