@@ -109,6 +109,9 @@ func (b *bench) json(line string, exit int, result any) *problem {
 	if got != exit {
 		b.Fatalf("nitroctl %s: exit code %d, want %d\n%s%s", line, got, exit, out, errs)
 	}
+	if errs != "" && !strings.HasPrefix(errs, "nitroctl ") {
+		b.Errorf("nitroctl %s -o json says on the way\n%s", line, errs)
+	}
 	var a anyAnswer
 	strict(b, []byte(out), &a)
 	if a.Format != 1 || a.Command == "" || !strings.HasPrefix(line+" ", a.Command+" ") || a.OK != (exit == exitOK) || (a.Error == nil) != a.OK {

@@ -139,9 +139,20 @@ func TestProvision(t *testing.T) {
 	if p := b.json(line+address+" -unique-id 0000000000000008", exitRefused, nil); !strings.Contains(p.Message, "not the board that was expected") || p.Next == "" {
 		t.Errorf("another board: %+v", p)
 	}
+	foreign, err := json.Marshal(provisioning.Record{Format: 1, EKCertificate: other.Raw})
+	must(t, err)
+	must(t, os.WriteFile(b.path("foreign.json"), foreign, 0o600))
+	if p := b.json(line+address+" -record @foreign.json", exitRefused, nil); !strings.Contains(p.Message, "of another TPM") {
+		t.Errorf("another board's record: %+v", p)
+	}
 	b.ok("keys new -development -out @strangers")
 	if p := b.json(strings.ReplaceAll(line, "@keys", "@strangers")+address, exitRefused, nil); p.Code != code.FactoryUnknown || p.Next == "" {
 		t.Errorf("another factory: %+v", p)
+	}
+	for more, says := range map[string]string{" -lockout @keys/owner.pem": "nothing is overwritten", " -record @nowhere/board.json": "no such file"} {
+		if p := b.json(line+address+more, exitIO, nil); !strings.Contains(p.Message, says) {
+			t.Errorf("%s: %+v", more, p)
+		}
 	}
 	if _, err := os.Stat(b.path("board.json")); err == nil {
 		t.Error("a board that was refused has a record")
@@ -258,6 +269,9 @@ func (b *tpmBoard) attest(r *provisioning.Record) {
 	b.json(file+" -pin "+strings.Repeat("0", 64), exitRefused, nil)
 	b.json("attest verify -in @fetched.json -nonce 0001020304050607"+policy, exitRefused, nil)
 	b.ok("golden check -known-good @release @fetched.json")
+	if p := b.json("attest verify -in @fetched.json -nonce "+evidenceOf.Nonce+" -release @release -issuer @board.issuer.pem -makers @board.ak.pem", exitRefused, nil); !strings.Contains(p.Message, "signs itself") {
+		b.Errorf("makers without a root: %+v", p)
+	}
 
 	b.stock(evidenceOf.Nonce)
 }
