@@ -20,7 +20,6 @@ import (
 	"nitro/attest/golden"
 	"nitro/attest/verify"
 	"nitro/boot/release"
-	"nitro/boot/ticket"
 	"nitro/internal/metal"
 	"nitro/net/provisioning"
 	"nitro/qemu-test/factory"
@@ -108,17 +107,10 @@ func newProvisioned(t *testing.T) *trustedBoard {
 	return &b
 }
 
-// leave lets a board out of a latched quarantine, as its owner.
+// leave lets a board out of a latched quarantine, as its owner does.
 func (b *trustedBoard) leave(code int, incident uint32, acceptLoss bool) {
 	b.t.Helper()
-	owner, err := b.factory.Keys.Signer(release.Owner)
-	must(b.t, err)
-	word := ticket.Ticket{Board: ticket.BoardOf(provisionedAs.record.AKName), Code: uint32(code), Incident: incident, AcceptLoss: acceptLoss}
-	signed, err := word.Sign(owner)
-	must(b.t, err)
-	if code, text := b.ask("POST", "/v1/ticket", string(signed)); code != http.StatusAccepted {
-		b.t.Fatalf("the ticket: %d %s", code, text)
-	}
+	newTool(b).leave(code, incident, acceptLoss)
 }
 
 // ports are those of the board that the tests reach.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"nitro/boot/ticket"
 	"nitro/net/provisioning"
 )
 
@@ -106,4 +108,24 @@ func (t *tool) look() {
 	if !seal.Unseals {
 		t.t.Error("the board's next boot would not unseal")
 	}
+}
+
+// leave has the owner sign a ticket for what the board says has happened, and sends it.
+func (t *tool) leave(code int, incident uint32, acceptLoss bool) {
+	t.t.Helper()
+	address, err := t.Address(443)
+	must(t.t, err)
+	type signedTicket struct {
+		Code       int
+		Incident   uint32
+		Board      string `json:"ticket_board"`
+		AcceptLoss bool   `json:"accept_loss"`
+	}
+	want := signedTicket{code, incident, fmt.Sprintf("%x", ticket.BoardOf(provisionedAs.record.AKName)), acceptLoss}
+	var signed signedTicket
+	t.run(&signed, fmt.Sprintf("ticket sign -keys keys -accept-loss=%v -out board.ticket", acceptLoss), "-board", address)
+	if signed != want {
+		t.t.Fatalf("the ticket is %+v, not %+v", signed, want)
+	}
+	t.run(nil, "ticket send board.ticket", "-board", address)
 }

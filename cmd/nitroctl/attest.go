@@ -277,7 +277,10 @@ func (v verdict) print(w io.Writer) {
 		if c.Outcome == verify.OK.String() {
 			detail = c.Actual
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", c.Outcome, c.Name, detail)
+		if detail != "" {
+			detail = "\t" + detail
+		}
+		fmt.Fprintf(t, "%s\t%s%s\n", c.Outcome, c.Name, detail)
 	}
 	t.Flush()
 	if f := v.Facts; f != nil {
