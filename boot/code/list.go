@@ -88,6 +88,18 @@ const (
 	HostFirmware      Code = 703
 	HostFlash         Code = 704
 	HostLinesMissing  Code = 705
+
+	HostFlashUnprotected Code = 709
+	HostFlashWorn        Code = 710
+
+	// The host's control (resetctl).
+	HostLineStuck       Code = 711
+	HostPinsDisagree    Code = 712
+	HostLinesUnreadable Code = 713
+	HostPower           Code = 714
+	HostNotAdopted      Code = 715
+	HostBusy            Code = 716
+	HostUnsupported     Code = 717
 )
 
 // Time and audit.
@@ -230,6 +242,24 @@ var entries = []Entry{
 		"Check the flash and its multiplexer, then try again."},
 	{HostLinesMissing, "host-lines-missing", Reprovision, "The board has no reset line to its host and was provisioned to guard one.",
 		"Use a board that has the lines, or provision this one without a host."},
+	{HostFlashUnprotected, "host-flash-unprotected", Transient, "The host's flash does not protect what it must, or protects what the host has to write.",
+		"Check the flash's write-protect pin, and that its regions lie where it can protect them."},
+	{HostFlashWorn, "host-flash-worn", Transient, "A block of the host's flash does not read as it was written.",
+		"Replace the flash."},
+	{HostLineStuck, "host-line-stuck", Transient, "A line of the host was let go and its net stays at the held level: something else holds it.",
+		"Find what holds the line that the message names, then switch the board off and on."},
+	{HostPinsDisagree, "host-pins-disagree", Latched, "Two inputs that see the same line of the host say different things.",
+		"Inspect the host's lines and the wires to both inputs, then have the owner sign a ticket."},
+	{HostLinesUnreadable, "host-lines-unreadable", Transient, "The part that drives or sees the host's lines does not answer, so that nobody knows whether the host is held.",
+		"Check the expander or latch and its bus, then switch the board off and on."},
+	{HostPower, "host-power", Transient, "The host's power did not come or did not go within its limit.",
+		"Check the host's power supply, or force it off, then ask again."},
+	{HostNotAdopted, "host-not-adopted", Transient, "The host ran when the controller started, and no ticket of this host cycle vouched for it. It was held.",
+		"Nothing: the host is verified and released anew. If the code returns, check the store."},
+	{HostBusy, "host-busy", Transient, "A request was refused, since the host is being verified, released or switched off.",
+		"Ask again when that has ended; holding and forcing off are always possible."},
+	{HostUnsupported, "host-unsupported", Transient, "A request was refused, since the board has no line to do what was asked.",
+		"Ask for what the board can do: hold, reset, or force off."},
 
 	{ClockUnknown, "clock-unknown", Transient, "The time is not known.",
 		"Set the time, or let the board reach its time servers."},

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"nitro/attest/eventlog"
 	"nitro/attest/evidence"
 	"nitro/attest/identity"
 	"nitro/attest/tis"
@@ -63,9 +64,7 @@ func (f *firmware) unlock() error {
 	} else {
 		f.why = c.Unlock()
 	}
-	if c.Handover != nil && c.Store == nil && c.Provisioned {
-		c.Handover.Zero()
-	}
+	f.version = versionOf(c.Log)
 	switch {
 	case f.why != nil:
 		f.announceQuarantine()
@@ -81,6 +80,20 @@ func (f *firmware) unlock() error {
 	return nil
 }
 
+// versionOf is the controller's, as measured. Status does not look into the log itself:
+// provisioning appends to it while anybody may ask.
+func versionOf(l *eventlog.Log) (version string) {
+	if l == nil {
+		return ""
+	}
+	for _, e := range l.Events() {
+		if e.Name() == "controller" {
+			version = e.Value("version")
+		}
+	}
+	return version
+}
+
 func (f *firmware) announceQuarantine() {
 	k := code.Of(f.why)
 	log.Printf("quarantine: %v", f.why)
@@ -89,7 +102,7 @@ func (f *firmware) announceQuarantine() {
 		log.Printf("%s", e.Next)
 	}
 	if q := f.chain.Latched; q.Code != 0 {
-		log.Printf("incident %d is latched: leaving it takes the owner's ticket", q.Incident)
+		log.Printf("code %v, incident %d, is latched: leaving it takes the owner's ticket", code.Code(q.Code), q.Incident)
 	}
 }
 
@@ -110,7 +123,7 @@ func (f *firmware) bindIdentity() error {
 	f.tlsKey = sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	if err := f.chain.BindIdentity(f.tlsKey, sha256.Sum256(f.wrapping.PublicKey().Bytes())); err != nil {
 		if f.why == nil {
-			f.why = err
+			f.why = f.chain.Rest(err)
 			f.announceQuarantine()
 		}
 		return nil
@@ -145,18 +158,13 @@ func (f *firmware) Status() standing.Status {
 	if c.Handover != nil {
 		s.Slot = c.Handover.Slot.String()
 	}
-	if c.Log != nil {
-		for _, e := range c.Log.Events() {
-			if e.Name() == "controller" {
-				s.Version = e.Value("version")
-			}
-		}
-	}
+	s.Version = f.version
 	s.Development = c.Anchors != nil && c.Anchors.Development
 	switch {
 	case f.why != nil:
 		s.State, s.Quarantine = standing.InQuarantine, &standing.Quarantine{Reason: standing.ReasonOf(f.why)}
-		if c.Latched.Code != 0 && c.Pin != nil {
+		// A ticket names the code that is latched, which need not be what is wrong now.
+		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
 			s.Quarantine.Board = fmt.Sprintf("%x", ticket.BoardOf(c.Pin.AK))
 		}

@@ -31,7 +31,8 @@ type firmware struct {
 
 	chain    chain.Controller
 	strength handover.Strength
-	why      error // of the quarantine; nil in service
+	why      error  // of the quarantine; nil in service
+	version  string // of the controller, as measured
 
 	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
 	tlsKey                       [sha256.Size]byte
