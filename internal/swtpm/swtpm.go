@@ -56,7 +56,14 @@ type Tap struct {
 // New makes a TPM and switches it on. It wants TPM2_Startup.
 func New(tb testing.TB) *TPM {
 	tb.Helper()
-	t := &TPM{tb: tb, state: tb.TempDir()}
+	return Open(tb, tb.TempDir())
+}
+
+// Open switches on the TPM whose state a folder is: one that [Make] has made, or an empty
+// one for a new TPM. It wants TPM2_Startup.
+func Open(tb testing.TB, folder string) *TPM {
+	tb.Helper()
+	t := &TPM{tb: tb, state: folder}
 	tb.Cleanup(t.Cut)
 	t.On()
 	return t
