@@ -25,7 +25,9 @@ func Made(tb testing.TB) (*TPM, *x509.CertPool) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(root)
-	return Open(tb, folder), roots
+	t := Open(tb, folder)
+	t.On()
+	return t, roots
 }
 
 // Make makes a TPM in a folder, for which it is the state, as its maker delivers it: with
