@@ -162,7 +162,7 @@ func (f *firmware) Status() standing.Status {
 	s.Development = c.Anchors != nil && c.Anchors.Development
 	switch {
 	case f.why != nil:
-		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(f.why)
+		s.State, s.Quarantine = standing.InQuarantine, &standing.Quarantine{Reason: standing.ReasonOf(f.why)}
 		// A ticket names the code that is latched, which need not be what is wrong now.
 		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
@@ -198,6 +198,9 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	}
 	return s.Make(nonce)
 }
+
+// CheckSeal implements standing.Board.
+func (f *firmware) CheckSeal() error { return f.chain.CheckSeal() }
 
 // Ticket implements standing.Board.
 func (f *firmware) Ticket(b []byte) error {
