@@ -263,3 +263,26 @@ func TestUpdate(t *testing.T) {
 		l = old
 	}
 }
+
+// TestCheck: a TPM that is reset while the board is in service is found, whatever it is
+// asked, and whoever feeds it the good measurements; and the next boot knows of it.
+func TestCheck(t *testing.T) {
+	l := chained.NewLived(t)
+	x := is(t, l.Boot(), "1.0")
+	must(t, x.C.Check(), x.C.Check())
+	l.Chip.Reset()
+	_, err := tpm2.Startup{StartupType: tpm2.TPMSUClear}.Execute(l.Chip)
+	must(t, err)
+	if err := x.C.Check(); code.Of(err) != code.TPMSessionLost {
+		t.Error(err)
+	}
+	if err := x.Store().Put("live", []byte("goes on")); err != nil {
+		t.Error("what is live has ended: ", err)
+	}
+	if err := x.Store().Checkpoint(); err == nil {
+		t.Error("the store's counter is stepped in a TPM that is lost")
+	}
+	q := rests(t, l.Boot(), code.TPMSessionLost).C.Latched
+	must(t, l.Ticket(ticket.Ticket{Code: q.Code, Incident: q.Incident}))
+	is(t, l.Boot(), "1.0")
+}

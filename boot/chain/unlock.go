@@ -115,6 +115,21 @@ func (c *Controller) Rest(why error) error {
 	return why
 }
 
+// Check asks the TPM of a board in service whether it still is the one of this boot. If it
+// was reset meanwhile, or its answer is forged, the code is latched at once: what is live
+// goes on, and the next boot is in quarantine however this one ends. Nothing that asks the
+// TPM succeeds any more.
+func (c *Controller) Check() error {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	err := c.T.CheckReset(c.Session)
+	if err != nil {
+		err = tpmCoded(fmt.Errorf("in service: %w", err))
+		c.latch(code.Of(err))
+	}
+	return err
+}
+
 // measureQuarantine answers who hands the evidence of a board in quarantine to somebody who
 // takes it for one in service. Where there is no session there is no evidence either.
 func (c *Controller) measureQuarantine(k code.Code) {

@@ -59,7 +59,11 @@ func run() error {
 	announceReady()
 	go f.reportAddress()
 	go f.reportStanding()
-	if f.why == nil && !f.chain.Provisioned {
+	switch {
+	case f.why != nil:
+	case f.chain.Provisioned:
+		go f.guardTPM()
+	default:
 		go f.provision()
 	}
 	go blink(f.board.StatusLED())

@@ -8,6 +8,7 @@ import (
 
 	"nitro/board"
 	"nitro/board/phase"
+	"nitro/boot/code"
 )
 
 // Times of the watchdog's service, of the status line, and of the lamp.
@@ -47,5 +48,21 @@ func blink(lamp board.Lamp) {
 	for on := true; ; on = !on {
 		lamp.Light(on)
 		time.Sleep(heartbeat)
+	}
+}
+
+// guardTPM asks now and then whether the TPM is still the one of this boot. A failure does
+// not end what is live; if it is one to be kept, the next boot is in quarantine.
+func (f *firmware) guardTPM() {
+	for range time.Tick(status) {
+		err := f.chain.Check()
+		if err == nil {
+			continue
+		}
+		log.Printf("%v", err)
+		if k := code.Of(err); k.Class() == code.Latched {
+			log.Printf("code %v is latched: the board is in quarantine from its next boot on", k)
+			return
+		}
 	}
 }
