@@ -56,7 +56,7 @@ vet: ## check the sources: gofmt, go vet for all that is built
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
 
-test-tamper: deps ## change, swap and replay every region of the boot chain, and sit on the TPM's bus (six minutes)
+test-tamper: deps ## change, swap and replay every region of the boot chain, and sit on the TPM's bus (ten minutes)
 	NITRO_TAMPER=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestTamper' -v ./internal/tamper ./qemu-test
 
 test-powercut: deps ## cut the power at every write and TPM command of provisioning, boots, updates and store traffic (twenty minutes)
