@@ -46,6 +46,7 @@ func (f *firmware) takeHandover() error {
 func (f *firmware) unlock() error {
 	c := &f.chain
 	c.Product, c.Report = f.board.Product(), log.Printf
+	c.WithStoreKey = f.deriveTicketKey
 	c.SecurityKey = func() ([]byte, error) { return securitykey.Read(f.board.ReadSecurityKey) }
 	if f.card != nil {
 		c.Card = f.card
@@ -58,17 +59,16 @@ func (f *firmware) unlock() error {
 			c.TPM = t
 		}
 	}
-	if f.why != nil {
-		f.why = c.Hold(f.why)
-	} else {
-		f.why = c.Unlock()
-	}
+	why := c.Unlock()
+	f.setReason(why)
+	f.version = f.measuredVersion()
 	if c.Handover != nil && c.Store == nil && c.Provisioned {
 		c.Handover.Zero()
 	}
 	switch {
-	case f.why != nil:
-		f.announceQuarantine()
+	case why != nil:
+		clear(f.ticketKey[:])
+		f.announceQuarantine(why)
 	case !c.Provisioned:
 		log.Print("this board is not provisioned: it serves provisioning, and nothing else")
 	default:
@@ -81,9 +81,32 @@ func (f *firmware) unlock() error {
 	return nil
 }
 
-func (f *firmware) announceQuarantine() {
-	k := code.Of(f.why)
-	log.Printf("quarantine: %v", f.why)
+// measuredVersion is the controller's, as it was measured.
+func (f *firmware) measuredVersion() (version string) {
+	if f.chain.Log == nil {
+		return ""
+	}
+	for _, e := range f.chain.Log.Events() {
+		if e.Name() == "controller" {
+			version = e.Value("version")
+		}
+	}
+	return version
+}
+
+// enterQuarantine puts a board that is in service into quarantine: its secrets are zeroed,
+// and what is to be latched is.
+func (f *firmware) enterQuarantine(why error) {
+	if !f.setReason(why) {
+		return
+	}
+	f.chain.Quarantine(why)
+	f.announceQuarantine(why)
+}
+
+func (f *firmware) announceQuarantine(why error) {
+	k := code.Of(why)
+	log.Printf("quarantine: %v", why)
 	log.Printf("quarantine: code %v", k)
 	if e, ok := code.Lookup(k); ok {
 		log.Printf("%s", e.Next)
@@ -109,9 +132,8 @@ func (f *firmware) bindIdentity() error {
 	}
 	f.tlsKey = sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	if err := f.chain.BindIdentity(f.tlsKey, sha256.Sum256(f.wrapping.PublicKey().Bytes())); err != nil {
-		if f.why == nil {
-			f.why = err
-			f.announceQuarantine()
+		if f.setReason(err) {
+			f.announceQuarantine(err)
 		}
 		return nil
 	}
@@ -138,24 +160,18 @@ func (f *firmware) readEKCertificate() {
 // Status implements standing.Board.
 func (f *firmware) Status() standing.Status {
 	s := standing.Status{
-		State: standing.InService, Board: f.board.Name(), Emulated: f.board.Emulated(),
-		Seconds: int64(time.Since(f.ready) / time.Second),
+		State: standing.InService, Board: f.board.Name(), Version: f.version, Emulated: f.board.Emulated(),
+		Seconds: int64(time.Since(f.ready) / time.Second), Host: f.hostStatus(),
 	}
 	c := &f.chain
 	if c.Handover != nil {
 		s.Slot = c.Handover.Slot.String()
 	}
-	if c.Log != nil {
-		for _, e := range c.Log.Events() {
-			if e.Name() == "controller" {
-				s.Version = e.Value("version")
-			}
-		}
-	}
 	s.Development = c.Anchors != nil && c.Anchors.Development
+	why := f.reason()
 	switch {
-	case f.why != nil:
-		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(f.why)
+	case why != nil:
+		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(why)
 		if c.Latched.Code != 0 && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
 			s.Quarantine.Board = fmt.Sprintf("%x", ticket.BoardOf(c.Pin.AK))
@@ -185,8 +201,8 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	if f.ekCertificate != nil {
 		s.EKCertificates = [][]byte{f.ekCertificate}
 	}
-	if f.why != nil {
-		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(f.why))}
+	if why := f.reason(); why != nil {
+		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(why))}
 	}
 	return s.Make(nonce)
 }
@@ -244,9 +260,10 @@ func (f *firmware) reportStanding() {
 		log.Printf("slots: %v", err)
 		return
 	}
-	k := code.Of(f.why)
+	why := f.reason()
+	k := code.Of(why)
 	switch {
-	case f.why != nil:
+	case why != nil:
 	case !f.chain.Provisioned:
 		k = code.NotProvisioned
 	default:
