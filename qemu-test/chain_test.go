@@ -129,7 +129,7 @@ var ports = map[int]int{443: 0, 4430: 0}
 func (b *trustedBoard) on(change func(*rack.Config)) {
 	b.t.Helper()
 	c := rack.Config{
-		Image: b.loader, TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.ResetWires(),
+		Image: b.loader, TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.HostWires(),
 		Nets: []rack.Net{{Cable: rack.User, Forward: ports}, {Cable: rack.User}},
 	}
 	if change != nil {
