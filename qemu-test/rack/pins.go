@@ -118,11 +118,12 @@ func HostWires() (all []Wire) {
 // wire is a Wire in use.
 type wire struct {
 	Wire
-	cut bool
+	cut     bool
+	shorted bool // to ground
 }
 
 // level is the wire's while the board does something with its beginning.
-func (w *wire) level(d Drive) bool { return d == High || d == Released && w.PullUp }
+func (w *wire) level(d Drive) bool { return !w.shorted && (d == High || d == Released && w.PullUp) }
 
 // Pins are the board's pins, seen and moved from outside. Its methods may be called by
 // several goroutines.
@@ -260,7 +261,7 @@ func (p *Pins) set(pin Pin, d Drive) {
 func (p *Pins) follow(w *wire) {
 	level := w.level(p.drive[w.From])
 	if w.From.port == 0 {
-		p.put(w.From, w.PullUp) // the expander itself adds what it pulls
+		p.put(w.From, w.PullUp && !w.shorted) // the expander itself adds what it pulls
 	} else {
 		p.put(w.From, level)
 	}
@@ -353,7 +354,20 @@ func (p *Pins) Cut(name string) error {
 	return nil
 }
 
-// Join makes good what Cut did.
+// Short connects a wire to ground, whatever the board does with it.
+func (p *Pins) Short(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w, err := p.wire(name)
+	if err != nil {
+		return err
+	}
+	w.shorted = true
+	p.follow(w)
+	return p.err
+}
+
+// Join makes good what Cut and Short did.
 func (p *Pins) Join(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -361,7 +375,7 @@ func (p *Pins) Join(name string) error {
 	if err != nil {
 		return err
 	}
-	w.cut = false
+	w.cut, w.shorted = false, false
 	for _, pin := range w.Sense {
 		delete(p.outside, pin)
 	}

@@ -154,20 +154,25 @@ func i2cArgs(c *Config) (args []string, err error) {
 func optionValue(name string) string { return strings.ReplaceAll(name, ",", ",,") }
 
 // Reset resets the board as its reset button would, with the TPM.
-func (r *Rack) Reset() error {
+func (r *Rack) Reset() error { return r.ResetAnd(func([]byte) {}) }
+
+// ResetAnd resets the board, and has something happen to the expander meanwhile: to its
+// registers PSC0 to LS3.
+func (r *Rack) ResetAnd(change func(registers []byte)) error {
 	r.resetting.Lock()
 	defer r.resetting.Unlock()
 	if err := r.QMP.Stop(); err != nil {
 		return err
 	}
-	return r.reset()
+	return r.reset(change)
 }
 
 // reset resets a board that stands still, and has it go on.
-func (r *Rack) reset() error {
+func (r *Rack) reset(change func(registers []byte)) error {
 	if err := r.Pins.beforeReset(); err != nil {
 		return err
 	}
+	change(r.Pins.kept[:])
 	if err := r.QMP.Reset(); err != nil {
 		return err
 	}
@@ -204,7 +209,7 @@ func (r *Rack) watchdogReset() error {
 		case err != nil:
 			return err
 		case state == "watchdog":
-			return r.reset()
+			return r.reset(func([]byte) {})
 		case !running:
 			return nil
 		case time.Now().After(end):
