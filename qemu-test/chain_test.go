@@ -23,6 +23,7 @@ import (
 	"nitro/boot/release"
 	"nitro/boot/ticket"
 	"nitro/internal/metal"
+	"nitro/internal/tied"
 	"nitro/net/provisioning"
 	"nitro/net/standing"
 	"nitro/qemu-test/factory"
@@ -31,11 +32,11 @@ import (
 
 // programs are the bootloader and the controller as the product has them, built once.
 var programs = sync.OnceValues(func() (p [2]string, err error) {
-	folder, err := os.MkdirTemp("", "nitro-programs-")
+	folder, err := tied.NewFolder("nitro-programs-")
 	if err != nil {
 		return p, err
 	}
-	p = [2]string{filepath.Join(folder, "bootloader.elf"), filepath.Join(folder, "controller.elf")}
+	p = [2]string{folder.Join("bootloader.elf"), folder.Join("controller.elf")}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	if err = (metal.Build{Bootloader: true}).Image(ctx, "nitro/cmd/bootloader", p[0]); err == nil {
@@ -91,14 +92,14 @@ func newProvisioned(t *testing.T) *trustedBoard {
 	t.Helper()
 	provisionOnce.Do(func() {
 		b := newBoard(t)
-		folder, err := os.MkdirTemp("", "nitro-board-")
+		folder, err := tied.NewFolder("nitro-provisioned-")
 		must(t, err)
 		b.on(nil)
 		record := b.provision()
 		b.says(`controller: slot A is proven; .*`)
 		b.off()
 		kept := *b
-		kept.card, kept.tpm = filepath.Join(folder, "card.img"), filepath.Join(folder, "tpm")
+		kept.card, kept.tpm = folder.Join("card.img"), folder.Join("tpm")
 		must(t, rack.CopyCard(kept.card, b.card), os.CopyFS(kept.tpm, os.DirFS(b.tpm)))
 		provisionedAs = provisionedParts{&kept, record}
 	})

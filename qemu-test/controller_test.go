@@ -101,14 +101,12 @@ func TestFightingLine(t *testing.T) {
 	b.on(func(c *rack.Config) { c.Hold = true })
 	must(t, b.Pins.Short(rack.WireBMC), b.QMP.Continue())
 	b.says(`controller: quarantine: code 701 host-lines-fighting`)
-	b.says(`controller: ready`)
 	if s := b.status(); s.State != "quarantine" || s.Quarantine.Code != 701 || s.Quarantine.Incident != 1 {
 		t.Errorf("it is %+v", s)
 	}
 	b.off()
 	b.on(nil) // the net is as it should be
 	b.says(`controller: quarantine: code 701 host-lines-fighting`)
-	b.says(`controller: ready`)
 	b.leave(b.status().Quarantine.Code, b.status().Quarantine.Incident, false)
 	b.says(`controller: quarantine 701 host-lines-fighting, incident 1: the owner lets the board out`)
 	b.says(`controller: host: cycle \d+: running`)

@@ -40,7 +40,11 @@ type Boot struct {
 	Digest  [32]byte        // SHA-256 of the whole flash that it runs from
 	At      time.Time
 	Ended   bool
+	qmp     *emulator.QMP
 }
+
+// Running tells whether the machine runs, and the emulator's word for its state.
+func (b *Boot) Running() (running bool, state string, err error) { return b.qmp.Running() }
 
 func newHost(r *Rack, card string, log io.Writer) *Host {
 	return &Host{rack: r, card: card, log: log, more: make(chan struct{}), off: make(chan struct{}, 1)}
@@ -201,7 +205,7 @@ func (h *Host) start(protected bool) error {
 		h.stop()
 		return err
 	}
-	h.boots = append(h.boots, &Boot{Machine: h.machine, Digest: sha256.Sum256(flash)})
+	h.boots = append(h.boots, &Boot{Machine: h.machine, Digest: sha256.Sum256(flash), qmp: h.qmp})
 	return nil
 }
 
