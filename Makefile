@@ -12,9 +12,9 @@ METAL    = $(GO) run ./internal/metal/cmd
 # has: sockets of an operating system, processes, or (attest/verify) more time.
 PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis \
 	./board/... ./boot/... ./resetctl/... \
-	./net/dhcp ./net/redfish ./net/stack ./nvme/xts \
+	./net/dhcp ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture
-HOSTED   = ./attest/verify ./net/https ./net/provisioning
+HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy
 
 .PHONY: all armory nitroctl run test soak test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
@@ -59,8 +59,10 @@ test-std: deps ## run the standard library's own tests on the emulated board (lo
 test-powercut: deps ## cut the power at every write and TPM command of provisioning (four minutes)
 	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -run 'TestCut' -v ./net/provisioning
 
-soak: deps ## ten minutes of HTTPS load, card traffic and garbage collection
+soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes; 1 GiB of NVMe/TCP with Linux
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
+	$(GO) test -count=1 -timeout 3h -parallel 1 -v ./qemu-test/nvme -soak 512
+	NITRO_QUOTES=100000 $(GO) test -count=1 -timeout 60m -run TestQuotes -v ./attest/tpm
 
 bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify store; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json

@@ -20,7 +20,9 @@ import (
 
 	"nitro/attest/golden"
 	"nitro/attest/verify"
+	"nitro/boot/config"
 	"nitro/boot/release"
+	"nitro/boot/securitykey"
 	"nitro/boot/ticket"
 	"nitro/internal/metal"
 	"nitro/internal/tied"
@@ -50,7 +52,6 @@ type trustedBoard struct {
 	t       *testing.T
 	factory *factory.Factory
 	release *release.Release
-	loader  string // ELF file
 	card    string // file
 	flash   string // file of the card that stands in for the host's flash; "" where no host is guarded
 	tpm     string // folder
@@ -59,18 +60,19 @@ type trustedBoard struct {
 
 const firstVersion = "1.0"
 
-// newBoard makes a board as it comes to the factory's provisioning.
-func newBoard(t *testing.T) *trustedBoard {
+// newBoard makes a board as it comes to the factory's provisioning, with a configuration
+// that change may change.
+func newBoard(t *testing.T, change func(*config.Config)) *trustedBoard {
 	t.Helper()
 	p, err := programs()
 	must(t, err)
 	f, err := developmentKeys()
 	must(t, err)
 	folder := t.TempDir()
-	b := &trustedBoard{t: t, factory: f, loader: p[0], card: filepath.Join(folder, "card.img"), tpm: filepath.Join(folder, "tpm")}
+	b := &trustedBoard{t: t, factory: f, card: filepath.Join(folder, "card.img"), tpm: filepath.Join(folder, "tpm")}
 	b.release, err = f.Release(p[0], p[1], factory.Version{Name: firstVersion, Security: 1})
 	must(t, err)
-	configuration, err := f.Configuration(1, nil)
+	configuration, err := f.Configuration(1, change)
 	must(t, err, f.Card(b.card, configuration, b.release), factory.MakeTPM(b.tpm))
 	return b
 }
@@ -91,8 +93,8 @@ var (
 func newProvisioned(t *testing.T) *trustedBoard {
 	t.Helper()
 	provisionOnce.Do(func() {
-		b := newBoard(t)
-		folder, err := tied.NewFolder("nitro-provisioned-")
+		b := newBoard(t, nil)
+		folder, err := tied.NewFolder("nitro-board-")
 		must(t, err)
 		b.on(nil)
 		record := b.provision()
@@ -132,7 +134,7 @@ var ports = map[int]int{443: 0, 4430: 0}
 func (b *trustedBoard) on(change func(*rack.Config)) {
 	b.t.Helper()
 	c := rack.Config{
-		Image: b.loader, TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.HostWires(),
+		TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.HostWires(),
 		Nets: []rack.Net{{Cable: rack.User, Forward: ports}, {Cable: rack.User}},
 	}
 	if b.flash != "" {
@@ -229,7 +231,7 @@ func (b *trustedBoard) evidence(host *golden.HostSet) (*verify.Result, error) {
 // TestChain: a board comes out of the factory's hands provisioned, boots with its store
 // open, proves itself, and keeps all of that over a reset and a power cut.
 func TestChain(t *testing.T) {
-	b := newBoard(t)
+	b := newBoard(t, nil)
 	b.on(nil)
 	record := b.provision()
 	if !record.Complete || len(record.Lockout) != 32 || hex.EncodeToString(record.AKName) == "" {
@@ -252,4 +254,40 @@ func TestChain(t *testing.T) {
 	b.off()
 	b.on(nil)
 	b.says(`controller: slot A is proven; the rollback floor is 1`)
+}
+
+// TestSecurityKey: a board whose configuration wants the removable security key opens its
+// store with that one alone, and loses nothing while it is away.
+func TestSecurityKey(t *testing.T) {
+	b := newBoard(t, func(c *config.Config) { c.SecurityKey = true })
+	key := func(secret byte) string {
+		file := filepath.Join(t.TempDir(), "eeprom")
+		rom := make([]byte, 4096)
+		copy(rom, securitykey.Encode([securitykey.SecretSize]byte{secret}))
+		must(t, os.WriteFile(file, rom, 0o600))
+		return file
+	}
+	with := func(eeprom string) func(*rack.Config) { return func(c *rack.Config) { c.EEPROM = eeprom } }
+	own := key(1)
+	b.on(with(own))
+	b.provision()
+	b.says(`controller: slot A is proven; .*`)
+	b.off()
+	for _, c := range []struct{ eeprom, says string }{
+		{"", `controller: quarantine: code 504 security-key-missing`},
+		{key(2), `controller: quarantine: code 607 store-key`},
+		{own, `controller: slot A is proven; .*`},
+	} {
+		b.on(with(c.eeprom))
+		b.says(c.says)
+		b.off()
+	}
+}
+
+// TestNoTPM: without a TPM nothing of the card runs but the bootloader, which says why.
+func TestNoTPM(t *testing.T) {
+	b := newBoard(t, nil)
+	b.on(func(c *rack.Config) { c.NoTPM = true })
+	b.says(`bootloader: quarantine: code 101 tpm-absent`)
+	b.says(`bootloader: Check that the TPM is fitted and has power, then switch the board off and on.`)
 }

@@ -100,7 +100,9 @@ func TestFightingLine(t *testing.T) {
 	b := newGuarded(t)
 	b.on(func(c *rack.Config) { c.Hold = true })
 	must(t, b.Pins.Short(rack.WireBMC), b.QMP.Continue())
+	b.says(`controller: quarantine: host: commanded to hold, and not held: bmc: [^\r]*`)
 	b.says(`controller: quarantine: code 701 host-lines-fighting`)
+	b.says(`controller: ready`)
 	if s := b.status(); s.State != "quarantine" || s.Quarantine.Code != 701 || s.Quarantine.Incident != 1 {
 		t.Errorf("it is %+v", s)
 	}

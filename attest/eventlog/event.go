@@ -46,6 +46,7 @@ var forms = map[string]form{
 	"security-version": {7, ConfigFlags, []string{"value"}},
 	"cap":              {7, ConfigFlags, nil},
 	"identity":         {8, ConfigFlags, []string{"tls", "wrap"}},
+	"quarantine":       {8, ConfigFlags, []string{"code"}},
 	"slot":             {toldPCR, NoAction, []string{"slot", "attempt"}},
 	"host-cycle":       {4, ConfigFlags, []string{"cycle", "how"}},
 	"host-firmware":    {4, PostCode, []string{"cycle", "sha256", "manifest", "version", "security-version"}},
@@ -154,6 +155,10 @@ const (
 	Verified How = "verified" // its firmware was verified, and then it was released
 	Adopted  How = "adopted"  // it ran when the controller started, and a ticket vouched for it
 )
+
+// Quarantine measures that this boot has gone into quarantine, and its code: evidence of
+// such a board must not pass for that of one in service.
+func Quarantine(code uint32) Event { return event("quarantine", decimal(code)) }
 
 // HostCycle begins a cycle of the host. It comes first; all other events of the cycle name
 // it, since those of one PCR could else be read as another cycle's.

@@ -75,8 +75,7 @@ const firstPCRs = 9
 // its PCRs 0 to 8 must be zero. Objects and sessions that lie in it are flushed.
 func Start(bus transport.TPM) (*TPM, error) {
 	t := &TPM{bus: bus}
-	// Not through Send, to which TPM_RC_INITIALIZE means a reset.
-	answer, err := bus.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0}) // TPM2_Startup(TPM_SU_CLEAR)
+	answer, err := startup(bus)
 	if err == nil {
 		switch rc, e := responseCode(answer); {
 		case e != nil:
@@ -112,6 +111,31 @@ func Start(bus transport.TPM) (*TPM, error) {
 	}
 	if clock.RestartCount != 0 {
 		return nil, failed(fmt.Sprintf("restart %d after reset %d", clock.RestartCount, clock.ResetCount), ErrStartupType)
+	}
+	t.resets = clock.ResetCount
+	return t, nil
+}
+
+// startup sends TPM2_Startup(TPM_SU_CLEAR). It does not go through TPM.Send, to which
+// TPM_RC_INITIALIZE means a reset.
+func startup(bus transport.TPM) ([]byte, error) {
+	return bus.Send([]byte{0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x44, 0, 0})
+}
+
+// Rejoin takes over a TPM whatever has become of it: one that a boot has lost, or that was
+// not as a boot must find it. Nothing that it says of this boot counts any more. It is for
+// the board to note what has happened, in a session of its own.
+func Rejoin(bus transport.TPM) (*TPM, error) {
+	if _, err := startup(bus); err != nil { // it may have been started before
+		return nil, failed("TPM2_Startup", err)
+	}
+	t := &TPM{bus: bus}
+	if err := t.Flush(); err != nil {
+		return nil, err
+	}
+	clock, err := t.clock()
+	if err != nil {
+		return nil, err
 	}
 	t.resets = clock.ResetCount
 	return t, nil

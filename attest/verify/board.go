@@ -91,6 +91,16 @@ func (v *verification) configuration() (string, error) {
 	return fmt.Sprintf("epoch %d", before), nil
 }
 
+// service: a board in quarantine boots known good software as well, and may say so.
+func (v *verification) service() (string, error) {
+	for _, e := range v.log.Events() {
+		if e.Name() == "quarantine" {
+			return v.accept("the board is in quarantine: docs/codes.md has its code", "code "+e.Value("code"), "in service", v.policy.Quarantine)
+		}
+	}
+	return "in service", nil
+}
+
 func (v *verification) development() (string, error) {
 	e, err := v.only("anchors")
 	if err != nil {

@@ -76,6 +76,7 @@ type Policy struct {
 	Host *golden.HostSet
 
 	// What is accepted beside the best.
+	Quarantine    bool // boards that are out of service, as they say themselves
 	Development   bool // boards that take development keys
 	OpenLifeCycle bool // chips whose boot ROM verifies nothing
 	WeakSecret    bool // SoC secrets that are none or the same on every chip

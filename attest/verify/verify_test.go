@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"runtime"
 	"slices"
@@ -236,6 +237,7 @@ func TestRefuses(t *testing.T) {
 		{"another bootloader", measured(with(good, eventlog.Bootloader(d(66), "1.1", 2))), "release", "bootloader in PCR 0"},
 		{"another authority", measured(with(good, eventlog.Authority(d(6), d(8)))), "release", "authority in PCR 7"},
 		{"two controllers", measured(append(slices.Clone(good), good[4])), "release", "controller in PCR 2"},
+		{"in quarantine", measured(append(slices.Clone(good), eventlog.Quarantine(602))), "service", "in quarantine"},
 		{"not capped", measured(without(good, "cap")), "cap", "can still be unsealed"},
 		{"measured after the cap", measured(append(slices.Clone(good), eventlog.SecurityVersion(7))), "release, cap, security version", "last event of PCR 7"},
 		{"capped twice", measured(append(slices.Clone(good), eventlog.Cap())), "release", "cap in PCR 7"},
@@ -275,13 +277,14 @@ func TestRefuses(t *testing.T) {
 func TestAccepted(t *testing.T) {
 	b := newSoft(t)
 	weak := with(with(boot(newController), eventlog.Anchors(d(2), true)), eventlog.Board(product, number, eventlog.Open, eventlog.NoSecret))
+	weak = append(weak, eventlog.Quarantine(501))
 	text := encode(t, b.evidence(t, weak))
-	for n := range 8 {
+	for n := range 16 {
 		p := b.policy(t)
 		p.Board = nil
-		p.Development, p.OpenLifeCycle, p.WeakSecret = n&1 != 0, n&2 != 0, n&4 != 0
+		p.Development, p.OpenLifeCycle, p.WeakSecret, p.Quarantine = n&1 != 0, n&2 != 0, n&4 != 0, n&8 != 0
 		r, err := Evidence(text, p)
-		if (err == nil) != (n == 7) || (r.Facts != nil) != (n == 7) || len(failed(r)) != 3-(n&1+n>>1&1+n>>2) {
+		if (err == nil) != (n == 15) || (r.Facts != nil) != (n == 15) || len(failed(r)) != 4-bits.OnesCount(uint(n)) {
 			t.Errorf("%+v: %v\n%s", n, err, list(r))
 		}
 	}

@@ -6,9 +6,9 @@
 //
 // # The order, and why
 //
-// The bootloader reads the anchor block and its own image from the card, compares the
-// latter with itself in memory, and measures both and the board before it believes
-// anything else. Then it finds out whether the TPM is the one that the board was
+// The bootloader reads the anchor block from the card, finds out that it is the bootloader
+// which the release authority has signed, and measures both and the board before it
+// believes anything else. Then it finds out whether the TPM is the one that the board was
 // provisioned with (package pin), reads floor and epoch in an authenticated session,
 // measures the configuration, and has decide.Step choose a slot. What it runs it has
 // verified whole, and measured, before it jumps.
@@ -21,9 +21,12 @@
 //
 // # A board that is not provisioned
 //
-// It has neither a pin on its card nor an attestation key in its TPM. It boots as any
-// other, with floor and epoch 0, and the controller offers provisioning and nothing else.
-// Somebody who makes the TPM look empty gets no further than that: no secret unseals.
+// It has no pin on its card, whatever is in its TPM: provisioning may have been cut, and
+// goes on only on a board that boots. It boots as any other, and the controller offers
+// provisioning and nothing else. Floor and epoch are the TPM's if it has an attestation
+// key. If it has none the floor is the bootloader's own security version: somebody who
+// wipes the pin and makes the TPM look empty gets no secret unsealed, but what runs is
+// handed the SoC's derived secret, and must not be an old image with a known hole.
 package chain
 
 import (

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"crypto/hkdf"
 	"crypto/sha256"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"nitro/attest/eventlog"
@@ -37,8 +36,9 @@ type Loader struct {
 
 	OpenCard func() (medium.Device, error)
 	OpenTPM  func() (transport.TPM, error)
-	// Own gives what lies in memory, from an address of the running bootloader on.
-	Own func(addr, n uint32) []byte
+	// Constants gives what of the running bootloader's payload lies in memory and never
+	// changes: one run of bytes, in whole blocks of the card, and the address of its first.
+	Constants func() (addr uint32, memory []byte)
 	// Place gives the memory where a controller's payload is loaded and run.
 	Place func(h image.Header) ([]byte, error)
 	// Random is the SoC's own source of random numbers; nil where there is none.
@@ -54,8 +54,9 @@ type Loader struct {
 	self    image.Header
 
 	log     *eventlog.Log
+	bus     transport.TPM
 	tpm     *tpm.TPM
-	session *tpm.Session // bound to the attestation key; nil on a board that is not provisioned
+	session *tpm.Session // bound to the attestation key; nil where the TPM has none
 
 	floor       uint32
 	epoch       uint64
@@ -74,12 +75,12 @@ type Phase struct {
 }
 
 // Phases are the bootloader's work in order. An error has a code: the board then rests in
-// quarantine, holding all, until its power is switched off. After the last one Result
+// quarantine (Rest), holding all, until its power is switched off. After the last one Result
 // says what to start.
 func (l *Loader) Phases() []Phase {
 	return []Phase{
 		{"anchors", l.readAnchors},
-		{"own image", l.compareOwn},
+		{"own image", l.identifyOwn},
 		{"tpm", l.startTPM},
 		{"measure", l.measureBoot},
 		{"random numbers", l.stir},
@@ -131,24 +132,13 @@ func (l *Loader) readAnchors() (err error) {
 	return nil
 }
 
-// place reads an image's header and payload one behind the other, from two places.
-func place(d medium.Device, header, payload medium.Place) (io.Reader, error) {
-	h, err := medium.NewReader(d, header)
-	if err != nil {
-		return nil, err
-	}
-	p, err := medium.NewReader(d, payload)
-	if err != nil {
-		return nil, err
-	}
-	return io.MultiReader(h, p), nil
-}
-
-// compareOwn verifies the bootloader's image on the card, and compares its code and
-// constants with what runs. It answers who has something else loaded, by a debugger or by
-// the boot ROM's serial download, and wants the card's measured.
-func (l *Loader) compareOwn() error {
-	r, err := place(l.card, medium.BootloaderHeader, medium.Bootloader)
+// identifyOwn finds out what the bootloader is that runs: its code and constants are
+// hashed where they lie in memory, what else its image has (file headers, and variables as
+// they were at first) on the card, and all must be what the release authority has signed.
+// It answers who has something else loaded, by a debugger or by the boot ROM's serial
+// download, and wants the card's measured; and it reads little of the card, which is slow.
+func (l *Loader) identifyOwn() error {
+	r, err := l.ownImage()
 	if err != nil {
 		return code.ImageUnreadable.Errorf("boot: bootloader: %w", err)
 	}
@@ -159,82 +149,44 @@ func (l *Loader) compareOwn() error {
 	if err != nil {
 		return err
 	}
-	payload := make([]byte, i.Length)
-	if err := i.Load(payload); err != nil {
-		return err
-	}
 	l.self = i.Header
-	segments, err := constantSegments(payload, i.Header.Load)
-	if err != nil {
-		return code.BootloaderDiffers.Errorf("boot: bootloader: %w", err)
-	}
-	for _, s := range segments {
-		if !bytes.Equal(l.Own(s.addr, uint32(len(s.bytes))), s.bytes) {
-			return code.BootloaderDiffers.Errorf("boot: bootloader: the %d bytes at %#x in memory are not those of version %s on the card", len(s.bytes), s.addr, i.Version)
-		}
+	if err := i.Check(); code.Of(err) == code.ImageDigest {
+		return code.BootloaderDiffers.Errorf("boot: what runs is not the bootloader of version %s: %w", i.Version, err)
+	} else if err != nil {
+		return err
 	}
 	return nil
 }
 
-// A segment is a part of an image that does not change while it runs.
-type segment struct {
-	addr  uint32
-	bytes []byte
-}
-
-// The fields of an ELF file that are needed here (Tool Interface Standard, Executable and
-// Linking Format 1.2, figures 1-3 and 2-1).
-const (
-	elfHeaderSize  = 52
-	elfProgramOff  = 28
-	elfProgramSize = 42 // size of an entry (2), number of entries (2)
-	elfEntrySize   = 32
-	elfLoad        = 1 // PT_LOAD
-	elfWritable    = 2 // PF_W
-	maxPrograms    = 16
-)
-
-// constantSegments finds the segments of a verified payload that are not writable. The
-// first page has the file's own headers, which the running image does not map.
-func constantSegments(payload []byte, load uint32) (all []segment, err error) {
-	const page = 4096
-	le := binary.LittleEndian
-	if len(payload) < page || string(payload[:4]) != "\x7fELF" {
-		return nil, errors.New("the payload does not begin with an ELF header")
+// ownImage reads header and payload of the bootloader's image: of the payload from memory
+// what does not change, and the rest from the card.
+func (l *Loader) ownImage() (io.Reader, error) {
+	addr, memory := l.Constants()
+	load := image.Bootloader.Load()
+	before := int64(addr) - int64(load)
+	behind := medium.Place{Offset: medium.Bootloader.Offset + before + int64(len(memory)), Size: medium.Bootloader.Size - before - int64(len(memory))}
+	if before < 0 || behind.Size < 0 {
+		return nil, fmt.Errorf("%d bytes at %#x are not in an image at %#x", len(memory), addr, load)
 	}
-	at, n := uint64(le.Uint32(payload[elfProgramOff:])), uint64(le.Uint16(payload[elfProgramSize+2:]))
-	if le.Uint16(payload[elfProgramSize:]) != elfEntrySize || n == 0 || n > maxPrograms || at < elfHeaderSize || at+n*elfEntrySize > page {
-		return nil, errors.New("the payload's program headers are not where they should be")
-	}
-	for ; n > 0; n, at = n-1, at+elfEntrySize {
-		p := payload[at:]
-		kind, addr, size, flags := le.Uint32(p), le.Uint32(p[8:]), le.Uint32(p[16:]), le.Uint32(p[24:])
-		if kind != elfLoad || flags&elfWritable != 0 {
-			continue
+	var parts []io.Reader
+	for _, p := range []medium.Place{medium.BootloaderHeader, {Offset: medium.Bootloader.Offset, Size: before}, behind} {
+		r, err := medium.NewReader(l.card, p)
+		if err != nil {
+			return nil, err
 		}
-		if addr < load || uint64(addr-load)+uint64(size) > uint64(len(payload)) {
-			return nil, fmt.Errorf("segment of %d bytes at %#x is not in the payload", size, addr)
-		}
-		s := segment{addr, payload[addr-load:][:size]}
-		if addr == load {
-			s = segment{addr + page, s.bytes[min(page, len(s.bytes)):]}
-		}
-		all = append(all, s)
+		parts = append(parts, r)
 	}
-	if len(all) == 0 {
-		return nil, errors.New("the payload has no constant segment")
-	}
-	return all, nil
+	return io.MultiReader(parts[0], parts[1], bytes.NewReader(memory), parts[2]), nil
 }
 
 // startTPM begins the boot with the TPM.
 func (l *Loader) startTPM() error {
-	bus, err := l.OpenTPM()
-	if err != nil {
+	var err error
+	if l.bus, err = l.OpenTPM(); err != nil {
 		return coded(fmt.Errorf("boot: TPM: %w", err), tpmCodes, code.TPMAbsent)
 	}
 	l.log = eventlog.New()
-	if l.tpm, err = tpm.Start(bus); err != nil {
+	if l.tpm, err = tpm.Start(l.bus); err != nil {
 		return tpmCoded(fmt.Errorf("boot: %w", err))
 	}
 	return nil
@@ -275,9 +227,22 @@ func (x extender) Extend(pcr int, d eventlog.Digest) error { return x.t.Extend(x
 
 // openSession finds out whose TPM it is, and reads what it keeps.
 func (l *Loader) openSession() error {
-	p, err := readPin(l.card, l.Secret[:], l.tpm)
-	if err != nil || p == nil {
+	p, err := readPin(l.card, l.Secret[:])
+	if err != nil {
 		return err
+	}
+	otherwise := code.TPMUnanswered
+	if p == nil {
+		if p, err = unpinned(l.tpm); err != nil {
+			return err
+		}
+		if p == nil {
+			// A new board, or one whose TPM somebody hides. An old controller would be
+			// handed the SoC's secret all the same, so none is older than this image.
+			l.floor = l.self.SecurityVersion
+			return nil
+		}
+		otherwise = code.TPMForeign // it does not take what the SoC's secret makes
 	}
 	s, _, err := openSession(l.tpm, p, l.Secret[:])
 	if err != nil {
@@ -292,29 +257,49 @@ func (l *Loader) openSession() error {
 		err = l.tpm.ForgetPlatform(s)
 	}
 	if err != nil {
-		return tpmCoded(fmt.Errorf("boot: %w", err))
+		return coded(fmt.Errorf("boot: %w", err), tpmCodes, otherwise)
 	}
 	l.session, l.floor = s, floor
 	return nil
 }
 
-// readPin reads the pin. It is nil, without an error, on a board that is not provisioned:
-// neither card nor TPM may know of it.
-func readPin(d medium.Device, soc []byte, t *tpm.TPM) (*pin.Pin, error) {
+// readPin reads the pin. It is nil, without an error, on a board that is not provisioned.
+func readPin(d medium.Device, soc []byte) (*pin.Pin, error) {
 	p, _, err := pin.Read(d, soc)
-	if err == nil {
+	switch code.Of(err) {
+	case code.None:
 		return &p, nil
-	}
-	if code.Of(err) != code.NotProvisioned {
-		return nil, err
-	}
-	switch _, ak := t.ReadPublic(tpm.AKHandle); {
-	case tpm.IsAbsent(ak):
+	case code.NotProvisioned:
 		return nil, nil
-	case ak != nil:
-		return nil, tpmCoded(fmt.Errorf("boot: %w", ak))
 	}
-	return nil, code.KnownGoodMissing.Errorf("boot: the TPM is provisioned, and the card has no board part: %w", err)
+	return nil, err
+}
+
+// unpinned are the keys of a TPM that provisioning has begun with, or had done with when
+// the card was still another: the card has no pin. It is nil if there are none. Nobody
+// vouches for the storage primary then, so who offers his own knows the session's salt;
+// the AK's authorisation, which comes from the SoC's secret, he does not, and without that
+// he neither feigns floor and epoch nor reads along.
+func unpinned(t *tpm.TPM) (*pin.Pin, error) {
+	p := &pin.Pin{}
+	for _, k := range []struct {
+		handle tpm2.TPMHandle
+		name   *[]byte
+	}{{tpm.AKHandle, &p.AK}, {tpm.StorageHandle, &p.Storage}} {
+		public, err := t.ReadPublic(k.handle)
+		if tpm.IsAbsent(err) && k.handle == tpm.AKHandle {
+			return nil, nil
+		}
+		var name *tpm2.TPM2BName
+		if err == nil {
+			name, err = tpm2.ObjectName(public)
+		}
+		if err != nil {
+			return nil, coded(fmt.Errorf("boot: %w", err), tpmCodes, code.TPMForeign)
+		}
+		*k.name = name.Buffer
+	}
+	return p, nil
 }
 
 // openSession pins the storage primary and starts a session that is bound to the

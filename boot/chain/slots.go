@@ -2,8 +2,10 @@ package chain
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
@@ -74,12 +76,18 @@ func (s *Slots) raise(floor uint32) uint32 {
 }
 
 // Healthy reports that the controller has opened its store and serves: its slot is proven
-// and preferred, and the floor rises as far as both slots satisfy. The other slot is
-// verified for that, which takes as long as a boot does.
+// and preferred, and the floor rises as far as both slots satisfy. Both are verified for
+// that, which takes as long as a boot does. The card may answer otherwise than when it was
+// booted from: if its slot does not hold what runs the floor stays, or a newer image that
+// is shown in both slots would raise it above all that this board has approvals for.
 func (s *Slots) Healthy() error {
 	var e decide.Healthy
 	for slot := range e.Slots {
 		e.Slots[slot] = s.verdict(journal.Slot(slot))
+	}
+	own := &e.Slots[s.state.Slot]
+	if _, digest := s.c.running(); own.Code == code.None && hex.EncodeToString(own.Digest[:]) != digest {
+		own.Code = code.ImageDigest
 	}
 	_, err := s.step(e)
 	return err
@@ -158,7 +166,11 @@ func (s *Slots) unseals(slot journal.Slot) error {
 	if err != nil {
 		return err
 	}
-	return s.c.set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
+	set, err := readSet(s.c.Card) // with the approvals that came with the update
+	if err != nil {
+		return err
+	}
+	return set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
 }
 
 // predict computes what a release will measure under this board's anchors and bootloader.
@@ -200,17 +212,29 @@ func (s *Slots) Rollback() error {
 	return err
 }
 
-// LowestSecurityVersion is that of the images on the card which may run: what the rollback
-// floor of a new board can be.
+// LowestSecurityVersion is that of what runs, or of an image on the card which may run and
+// has a lower one: what the rollback floor of a new board can be. A floor never falls, so
+// it must not be what a card that cannot be read leaves open.
 func (c *Controller) LowestSecurityVersion() uint32 {
 	s := &Slots{c: c}
-	lowest := uint32(image.MaxSecurityVersion)
+	lowest, _ := c.running()
 	for slot := range medium.Slots {
 		if v := s.verdict(journal.Slot(slot)); v.Code == code.None {
 			lowest = min(lowest, v.SecurityVersion)
 		}
 	}
 	return lowest
+}
+
+// running is what runs, as the bootloader has measured it.
+func (c *Controller) running() (securityVersion uint32, digest string) {
+	for _, e := range c.Log.Events() {
+		if e.Name() == "controller" {
+			v, _ := strconv.ParseUint(e.Value("security-version"), 10, 32) // the log has made sure of it
+			securityVersion, digest = uint32(v), e.Value("sha256")
+		}
+	}
+	return securityVersion, digest
 }
 
 // CheckSeal proves that the next boot of what runs will unseal: the canary opens, and the

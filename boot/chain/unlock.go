@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
 	"nitro/attest/identity"
@@ -67,6 +69,7 @@ type Controller struct {
 	set      *seal.Set
 	uncapped tpm.Digest // PCR 7 before the cap
 	capped   bool
+	left     bool // the owner's ticket lets the board out of what is latched
 	loss     bool // the owner accepts that the store is older than the TPM's counter
 }
 
@@ -77,7 +80,7 @@ type Controller struct {
 // TPM if it is of that class.
 func (c *Controller) Unlock() error {
 	if err := c.unlock(); err != nil {
-		return c.rest(err)
+		return c.Rest(err)
 	}
 	return nil
 }
@@ -88,16 +91,42 @@ func (c *Controller) Hold(why error) error {
 	if err := c.begin(); err != nil {
 		c.report("%v", err)
 	}
-	return c.rest(why)
+	return c.Rest(why)
 }
 
-// rest makes sure that nothing of this boot unseals, and latches what is to be latched.
-func (c *Controller) rest(why error) error {
+// Rest puts a board into quarantine that Unlock has let through, and gives the reason back:
+// it latches what is to be latched, makes sure that nothing of this boot unseals, measures
+// that the board is in quarantine, closes the store and zeroes the secrets, the SoC's among
+// them.
+func (c *Controller) Rest(why error) error {
+	c.Bus.Lock()
 	c.latch(code.Of(why))
-	if err := c.capUnsealing(); err != nil {
-		why = errors.Join(why, err)
+	c.capUnsealing()
+	c.measureQuarantine(code.Of(why))
+	c.Bus.Unlock()
+	if c.Store != nil {
+		if err := c.Store.Close(); err != nil { // it steps the counter, by way of the bus
+			c.report("the store: %v", err)
+		}
+		c.Store = nil
+	}
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	if c.Handover != nil {
+		c.Handover.Zero()
 	}
 	return why
+}
+
+// measureQuarantine answers who hands the evidence of a board in quarantine to somebody who
+// takes it for one in service. Where there is no session there is no evidence either.
+func (c *Controller) measureQuarantine(k code.Code) {
+	if c.Session == nil || c.Log == nil || c.T.Lost() != nil {
+		return
+	}
+	if err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Quarantine(uint32(k))); err != nil {
+		c.report("measuring the quarantine: %v", err)
+	}
 }
 
 // begin is what a board in quarantine can do as well.
@@ -172,7 +201,7 @@ func (c *Controller) measured(e eventlog.Event) bool {
 }
 
 func (c *Controller) openSession() error {
-	p, err := readPin(c.Card, c.Handover.Secret[:], c.T)
+	p, err := readPin(c.Card, c.Handover.Secret[:])
 	if err != nil {
 		return err
 	}
@@ -265,7 +294,7 @@ func (c *Controller) leaveQuarantine() error {
 	if err != nil {
 		return latched.Errorf("unlock: the board was put into quarantine, incident %d: %w", c.Latched.Incident, err)
 	}
-	c.loss = t.AcceptLoss
+	c.left, c.loss = true, t.AcceptLoss
 	c.report("quarantine %v, incident %d: the owner lets the board out", latched, c.Latched.Incident)
 	return nil
 }
@@ -297,6 +326,9 @@ func (c *Controller) readBoardPart() error {
 	p, envelope, err := pin.Read(c.Card, c.Handover.Secret[:])
 	if err != nil {
 		return coded(fmt.Errorf("unlock: %w", err), nil, code.BoardMismatch)
+	}
+	if p.BoardPart != c.Pin.BoardPart {
+		return code.BoardMismatch.Errorf("unlock: board part: the card has shown another one a moment ago")
 	}
 	key, err := c.boardKey(p.BoardKey)
 	if err != nil {
@@ -346,12 +378,9 @@ func Authorities(c *config.Config) (a seal.Authorities) {
 
 // openStore unseals, caps, and opens the store.
 func (c *Controller) openStore() error {
-	content, _, err := medium.Pair(medium.SealedObjects).Read(c.Card, seal.Rank)
-	if err == nil {
-		c.set, err = seal.Decode(content)
-	}
-	if err != nil {
-		return code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	var err error
+	if c.set, err = readSet(c.Card); err != nil {
+		return err
 	}
 	key, err := c.storeKey()
 	if err != nil {
@@ -372,6 +401,19 @@ func (c *Controller) openStore() error {
 	return nil
 }
 
+// readSet reads the sealed objects and their approvals.
+func readSet(d medium.Device) (*seal.Set, error) {
+	content, _, err := medium.Pair(medium.SealedObjects).Read(d, seal.Rank)
+	if err != nil {
+		return nil, code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	}
+	set, err := seal.Decode(content)
+	if err != nil {
+		return nil, code.SealedObjectMissing.Errorf("unlock: sealed objects: %w", err)
+	}
+	return set, nil
+}
+
 // storeKey is the store's key, out of the sealed secrets. The cap is there whatever comes
 // of it.
 func (c *Controller) storeKey() ([]byte, error) {
@@ -383,7 +425,7 @@ func (c *Controller) storeKey() ([]byte, error) {
 	first, second, err := c.Door().Unseal(c.set, Authorities(c.Config.Config))
 	defer clear(first)
 	defer clear(second)
-	if c.T.Lost() == nil { // else nobody knows what PCR 7 is
+	if !errors.Is(err, seal.ErrUncapped) {
 		c.capped = true
 		if logErr := c.Log.Append(eventlog.Cap()); err == nil && logErr != nil {
 			err = code.LogFull.Errorf("%w", logErr)
@@ -449,19 +491,6 @@ func (c *Controller) accept() error {
 	return nil
 }
 
-// Quarantine puts a board that was in service into quarantine: the code is latched in the
-// TPM if it is of that class, and the store's keys are zeroed.
-func (c *Controller) Quarantine(why error) {
-	c.Bus.Lock()
-	c.latch(code.Of(why))
-	c.Bus.Unlock()
-	if c.Store != nil {
-		if err := c.Store.Close(); err != nil { // its checkpoint speaks to the TPM
-			c.report("closing the store: %v", err)
-		}
-	}
-}
-
 // Fits tells whether the log has room for events. It is for who measures, as Measure is.
 func (c *Controller) Fits(events ...eventlog.Event) bool {
 	c.Bus.Lock()
@@ -481,30 +510,27 @@ func (c *Controller) Measure(e eventlog.Event) error {
 	return err
 }
 
-// capUnsealing extends the cap if that has not been done, so that a board in quarantine unseals
-// nothing.
-func (c *Controller) capUnsealing() error {
-	if c.capped || c.T == nil || c.T.Lost() != nil {
-		return nil
+// capUnsealing extends the cap if that has not been done, so that a board in quarantine
+// unseals nothing. Where no session says that it is done, a TPM that is lost among them,
+// it is extended in the open as well: once too often does no harm.
+func (c *Controller) capUnsealing() {
+	if c.capped || c.TPM == nil {
+		return
 	}
 	c.capped = true
-	if err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Cap()); err != nil {
-		return tpmCoded(fmt.Errorf("unlock: %w", err))
+	if c.T != nil && c.T.Lost() == nil {
+		err := c.Log.Measure(extender{c.T, c.Session}, eventlog.Cap())
+		if err == nil {
+			return
+		}
+		c.report("the cap: %v", err)
 	}
-	return nil
-}
-
-// latch keeps a code of the latched class in the TPM, with a new number: switching the
-// power off and on must not hide what does not happen by itself. It cannot be kept where
-// the TPM is not there to keep it.
-func (c *Controller) latch(k code.Code) {
-	if k == code.None || k.Class() != code.Latched || c.NV == nil || c.T.Lost() != nil || c.Latched.Code != 0 {
-		return
+	digest := eventlog.Cap().Digest()
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: capPCR, Name: tpm2.HandleName(capPCR), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]}}},
+	}.Execute(c.TPM)
+	if err != nil {
+		c.report("the cap: %v", err)
 	}
-	q := nv.Quarantine{Code: uint32(k), Incident: c.Latched.Incident + 1}
-	if err := c.NV.SetLatch(q); err != nil {
-		c.report("the code cannot be latched: %v", err)
-		return
-	}
-	c.Latched = q
 }

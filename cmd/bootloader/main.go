@@ -48,6 +48,7 @@ type machine struct {
 	board  board.Board
 	dog    *os.File
 	window *next.Window
+	chain  *chain.Loader // nil until the board is open
 
 	instructionTime uint64 // ns, if an emulator counts instructions
 }
@@ -64,6 +65,7 @@ func (m *machine) start() (err error) {
 	if err != nil {
 		return err
 	}
+	m.chain = l
 	for _, p := range l.Phases() {
 		if err := phase.Run(&m.instructionTime, m.guarded(p.Name, p.Do)); err != nil {
 			return err
@@ -119,6 +121,7 @@ func (m *machine) loader() (*chain.Loader, error) {
 	if err != nil {
 		return nil, code.SecretUnavailable.Errorf("%w", err)
 	}
+	defer clear(secret[:])
 	id, err := b.UniqueID()
 	if err != nil {
 		return nil, err
@@ -141,11 +144,11 @@ func (m *machine) loader() (*chain.Loader, error) {
 			}
 			return c, nil
 		},
-		OpenTPM: m.openTPM,
-		Own:     next.Own,
-		Place:   m.place,
-		Stir:    func(entropy []byte) error { return os.WriteFile("/dev/seed", entropy, 0) },
-		Report:  log.Printf,
+		OpenTPM:   m.openTPM,
+		Constants: next.Constants,
+		Place:     m.place,
+		Stir:      func(entropy []byte) error { return os.WriteFile("/dev/seed", entropy, 0) },
+		Report:    log.Printf,
 	}
 	if closed {
 		l.LifeCycle = eventlog.Closed
@@ -198,6 +201,9 @@ const (
 func (m *machine) rest(why error) {
 	c := code.Of(why)
 	log.Printf("%v", why)
+	if err := m.service(); err == nil && m.chain != nil {
+		m.chain.Rest(why)
+	}
 	log.Printf("quarantine: code %v", c)
 	if e, ok := code.Lookup(c); ok {
 		log.Printf("%s", e.Next)

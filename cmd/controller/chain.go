@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"nitro/attest/eventlog"
 	"nitro/attest/evidence"
 	"nitro/attest/identity"
 	"nitro/attest/tis"
@@ -59,12 +60,14 @@ func (f *firmware) unlock() error {
 			c.TPM = t
 		}
 	}
-	why := c.Unlock()
-	f.setReason(why)
-	f.version = f.measuredVersion()
-	if c.Handover != nil && c.Store == nil && c.Provisioned {
-		c.Handover.Zero()
+	why := f.reason() // that of the host's lines
+	if why != nil {
+		why = c.Hold(why)
+	} else {
+		why = c.Unlock()
+		f.setReason(why)
 	}
+	f.version = versionOf(c.Log)
 	switch {
 	case why != nil:
 		clear(f.ticketKey[:])
@@ -81,12 +84,13 @@ func (f *firmware) unlock() error {
 	return nil
 }
 
-// measuredVersion is the controller's, as it was measured.
-func (f *firmware) measuredVersion() (version string) {
-	if f.chain.Log == nil {
+// versionOf is the controller's, as measured. Status does not look into the log itself:
+// provisioning appends to it while anybody may ask.
+func versionOf(l *eventlog.Log) (version string) {
+	if l == nil {
 		return ""
 	}
-	for _, e := range f.chain.Log.Events() {
+	for _, e := range l.Events() {
 		if e.Name() == "controller" {
 			version = e.Value("version")
 		}
@@ -100,8 +104,7 @@ func (f *firmware) enterQuarantine(why error) {
 	if !f.setReason(why) {
 		return
 	}
-	f.chain.Quarantine(why)
-	f.announceQuarantine(why)
+	f.announceQuarantine(f.chain.Rest(why))
 }
 
 func (f *firmware) announceQuarantine(why error) {
@@ -112,7 +115,7 @@ func (f *firmware) announceQuarantine(why error) {
 		log.Printf("%s", e.Next)
 	}
 	if q := f.chain.Latched; q.Code != 0 {
-		log.Printf("incident %d is latched: leaving it takes the owner's ticket", q.Incident)
+		log.Printf("code %v, incident %d, is latched: leaving it takes the owner's ticket", code.Code(q.Code), q.Incident)
 	}
 }
 
@@ -132,9 +135,7 @@ func (f *firmware) bindIdentity() error {
 	}
 	f.tlsKey = sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	if err := f.chain.BindIdentity(f.tlsKey, sha256.Sum256(f.wrapping.PublicKey().Bytes())); err != nil {
-		if f.setReason(err) {
-			f.announceQuarantine(err)
-		}
+		f.enterQuarantine(err)
 		return nil
 	}
 	f.readEKCertificate()
@@ -172,7 +173,8 @@ func (f *firmware) Status() standing.Status {
 	switch {
 	case why != nil:
 		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(why)
-		if c.Latched.Code != 0 && c.Pin != nil {
+		// A ticket names the code that is latched, which need not be what is wrong now.
+		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
 			s.Quarantine.Board = fmt.Sprintf("%x", ticket.BoardOf(c.Pin.AK))
 		}

@@ -47,6 +47,32 @@ func linesOf(b *board.HostLines) *resetctl.Lines {
 	return lines
 }
 
+// lookAtLines looks at the host's lines before anything is unlocked, and drives none. Lines
+// that somebody else drives are quarantine, whether or not there is a host to guard.
+func (f *firmware) lookAtLines() error {
+	b := f.board.HostLines()
+	if b == nil {
+		log.Print("this board has no lines to a host: it cannot guard one")
+		return nil
+	}
+	lines := linesOf(b)
+	var v cycle.View
+	for range resetctl.Samples {
+		var err error
+		if v, err = lines.Look(); err != nil {
+			log.Printf("host: %v", err)
+			return nil
+		}
+		if v.Commanded&^v.Nets == 0 {
+			log.Printf("host: held are %v, commanded %v, power %v", v.Nets, v.Commanded, v.Power)
+			return nil
+		}
+		time.Sleep(resetctl.Sample)
+	}
+	f.setReason(code.HostLinesFighting.Errorf("host: commanded to hold, and not held: %v: look for a short, a cut wire or a second driver, and keep the host out of service", v.Commanded&^v.Nets))
+	return nil
+}
+
 // controlHost begins to guard the host, if the board is there for that. Else it holds it:
 // in quarantine, before the board is provisioned, and where the configuration names no
 // host. Until here no line was driven: a host that ran on while the controller restarted
@@ -57,12 +83,10 @@ func (f *firmware) controlHost() error {
 	switch {
 	case lines == nil && guarded:
 		f.enterQuarantine(code.HostLinesMissing.Errorf("the configuration has the board guard host %s, and %s has no lines to one", f.chain.Config.Host.Product, f.board.Name()))
-	case lines == nil:
-		log.Print("this board has no lines to a host: it cannot guard one")
-	case !guarded:
-		holdHost(linesOf(lines))
-	default:
+	case guarded:
 		return f.guardHost(linesOf(lines))
+	case lines != nil:
+		holdHost(linesOf(lines))
 	}
 	return nil
 }

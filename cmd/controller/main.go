@@ -42,6 +42,7 @@ func run() error {
 			return err
 		}},
 		{Name: "self-test", Do: selfTest},
+		{Name: "lines", Do: f.lookAtLines},
 		{Name: "hand-over", Do: f.takeHandover},
 		{Name: "random numbers", Do: f.seed},
 		{Name: "clock", Do: f.setClock},

@@ -68,7 +68,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	r, err := rack.Start(rack.Config{
-		Image: o.bootloader, Log: out, Hold: true,
+		Log: out, Hold: true,
 		TPMState: b.tpm(),
 		Cards:    [2]string{b.card(), b.flash()},
 		Host:     true,
@@ -134,7 +134,7 @@ func freePort(want int) int {
 }
 
 func (o *options) explain(out io.Writer, b *bench, address string) {
-	fmt.Fprintf(out, `rack: the emulated MCIMX6UL-EVK boots %s, and from its card %s
+	fmt.Fprintf(out, `rack: the emulated MCIMX6UL-EVK boots its card: %s, then %s
 rack: card, TPM, development keys: %s
 rack: https://%s/ leads to port %d of the board's first Ethernet port; once it is ready, try
 rack:   curl --insecure https://%[4]s/v1/status

@@ -52,6 +52,9 @@ func (c *cpio) add(name string, data []byte, perm fs.FileMode) error {
 	return nil
 }
 
+// has reports whether there is a file at a path.
+func (c *cpio) has(name string) bool { return c.kinds[name] == typeFile }
+
 // folder appends a folder and those above it, unless they are there.
 func (c *cpio) folder(name string) error {
 	if name == "/" || c.kinds[name] == typeFolder {

@@ -21,6 +21,9 @@ import (
 // configure them) is left out: a program that lacks a library is refused by Run.
 var packages = []string{
 	"iperf3", "libiperf0", "libsctp1", "libssl3", // measures the network
+	"nvme-cli", "libnvme1", "libjson-c5", "zlib1g", // the host's side of NVMe
+	"libdbus-1-3", "libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0", "liblzma5", "libzstd1", "liblz4-1", // what libnvme1 loads
+	"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", // ext4
 	"libc6",
 }
 
@@ -158,15 +161,16 @@ func (k *kernel) addLibraries(c *cpio, program string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.addFrom(loader, file, 0o755); err != nil {
-		return err
+	if !c.has(loader) {
+		if err := c.addFrom(loader, file, 0o755); err != nil {
+			return err
+		}
 	}
-	for added := map[string]bool{path.Base(loader): true}; len(needs) > 0; needs = needs[1:] {
+	for ; len(needs) > 0; needs = needs[1:] {
 		name := needs[0]
-		if added[name] {
+		if name == path.Base(loader) || c.has(libraryFolder+"/"+name) {
 			continue
 		}
-		added[name] = true
 		file, err := p.library(name)
 		if err != nil {
 			return fmt.Errorf("peer: %s: %w", program, err)

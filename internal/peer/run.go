@@ -45,11 +45,12 @@ var networkModules = []string{"nvmem-imx-ocotp", "gpio-mxc", "micrel", "fec"}
 
 // A Job is one program to run on the emulated Linux.
 type Job struct {
-	Program string            // path on this machine of a static linux/arm program
+	Program string            // path on this machine of a linux/arm program
 	Args    []string          // its arguments, without the program's name
 	Env     []string          // its environment, KEY=value; none is inherited
 	Modules []string          // kernel modules to load first, by name; what they need is added
 	Files   map[string]string // further files: path in the guest to path on this machine
+	Others  []string          // further programs, for the first one to start: paths on this machine, in the guest in /bin
 
 	Network bool        // bring up the first Ethernet port before the program starts, as Address, on the emulator's own network
 	Forward map[int]int // TCP ports of this machine's loopback interface that lead to ports of the guest; with Network
@@ -231,6 +232,14 @@ func (k *kernel) initramfs(ctx context.Context, job *Job, order *guest.Order, di
 	}
 	if err := k.addLibraries(&c, job.Program); err != nil {
 		return "", err
+	}
+	for _, other := range job.Others {
+		if err := c.addFrom(path.Join("/bin", filepath.Base(other)), other, 0o755); err != nil {
+			return "", err
+		}
+		if err := k.addLibraries(&c, other); err != nil {
+			return "", err
+		}
 	}
 	for in, from := range job.Files {
 		if hidden(in) {

@@ -72,7 +72,7 @@ func Serve(l net.Listener, certificate tls.Certificate, h http.Handler) error {
 		MaxHeaderBytes:    HeaderBytes,
 		ErrorLog:          log.New(io.Discard, "", 0), // what strangers send is no news
 	}
-	err := server.Serve(tls.NewListener(l, &tls.Config{
+	err := server.Serve(tls.NewListener(limitPeers(l), &tls.Config{
 		Certificates: []tls.Certificate{certificate},
 		MinVersion:   tls.VersionTLS13,
 		NextProtos:   []string{"http/1.1"},

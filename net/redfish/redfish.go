@@ -2,19 +2,34 @@
 // Specification, 1.20): resources as JSON, OData annotations, and the specification's
 // error bodies, over net/http.
 //
-// So far there are the service root, what the specification wants beside it (the
-// versions, the OData service document, the metadata), and an empty session service:
-// clients authenticate by certificate, so nobody ever logs in. All of it may be read
-// without authentication, as the specification has it (section 13.3.3). Nothing can be
-// changed.
+// Resources are data: a table of nodes, each with its path, its action in the policy
+// ([policy.Action], one a route and method) and the functions that read or change it,
+// served by one engine (serve.go). Which there are depends on the backends that
+// [Config] has; without any there is the service root and what the specification wants
+// beside it. Schemas are of DMTF's release 2024.1 (DSP8010); docs/redfish.md lists them.
+//
+// A [Gate] is asked before anything is read or changed, and told what came of it. HEAD
+// and OPTIONS ask for what GET asks for.
+//
+// # What is left out
+//
+// Sessions, accounts and passwords (clients authenticate by certificate), events,
+// $filter, only, excerpt, $expand beyond one level and of links ("~"), deep PATCH.
 package redfish
 
 import (
-	"encoding/json"
+	"context"
+	"crypto/x509/pkix"
 	"encoding/xml"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
+
+	"nitro/net/audit"
+	"nitro/net/policy"
 )
 
 // Version is the specification's that the service follows.
@@ -23,129 +38,235 @@ const Version = "1.20.0"
 // Root is where version 1 of the protocol's resources are (DSP0266 6.6).
 const Root = "/redfish/v1/"
 
-// Config is what the service root tells about the machine.
+// Config is what the service tells about the machine, and what it reaches. Backends that
+// are nil have no resources.
 type Config struct {
 	UUID    string // of the service; the same over all boots (RFC 9562)
 	Product string // what the machine is
+
+	// Gate must be there if any backend is.
+	Gate Gate
+
+	Host       Host
+	Controller Controller
+	Firmware   Firmware
+	Evidence   Evidence
+	Log        Log
+	Access     Access
+	Tasks      Tasks
+}
+
+// A Gate authenticates, authorises and records.
+type Gate interface {
+	// Admit is asked for each request, before it is carried out. If there is no error it
+	// is carried out, and the function is called once with what came of it.
+	Admit(r *http.Request, a Ask) (done func(status int, detail string), e *Error)
+	// Permits tells whether what is asked for would be admitted, and records nothing: for
+	// the resources that $expand would add to an answer.
+	Permits(r *http.Request, a Ask) bool
+	// Unrouted is told of a request for which there is no route.
+	Unrouted(r *http.Request, status int)
+}
+
+// An Ask is a request as the policy sees it.
+type Ask struct {
+	Route    Route
+	Resource string // the path of what it is about, in one spelling: policies name it
+	Reset    string // ResetType, of a reset
+}
+
+// A Route is a path and method, with its action in the policy.
+type Route struct {
+	Method  string
+	Pattern string // with {id} for a part that is any ID
+	Action  policy.Action
+	On      policy.ResourceType
+}
+
+// Host is the server.
+type Host interface {
+	Host() HostState
+	// Reset takes one of HostResets.
+	Reset(ctx context.Context, kind string) error
+}
+
+// A HostState is what is known of the server, from its hardware.
+type HostState struct {
+	Powered bool
+	Held    bool // in reset
+	Adopted bool // it ran when the controller started
+	Cycle   uint64
+	Fault   string // why it is held, if it should not be; else empty
+	Serial  string
+}
+
+// HostResets are Redfish's ResetTypes that a server has. ForceOff holds it in reset,
+// which is the safe direction; On verifies its firmware and lets it go.
+var HostResets = []string{"On", "ForceOff", "ForceRestart", "GracefulShutdown"}
+
+// Controller is the board itself.
+type Controller interface {
+	Controller() ControllerState
+	Restart(ctx context.Context) error
+	// SetTime is bounded by the time rules, and an Error where they refuse.
+	SetTime(ctx context.Context, t time.Time) error
+}
+
+// A ControllerState is what is known of the board.
+type ControllerState struct {
+	Version    string
+	Serial     string
+	Time       time.Time // zero while it is not known
+	Quarantine string    // code and name; empty for none
+}
+
+// Firmware is what runs, and what will.
+type Firmware interface {
+	Inventory() []Component
+	// Push takes an image, and gives the task that verifies and writes it.
+	Push(ctx context.Context, name string, image io.Reader) (task string, err error)
+	// Start makes what was pushed active, and gives the task.
+	Start(ctx context.Context) (task string, err error)
+}
+
+// A Component is a piece of firmware.
+type Component struct {
+	ID        string // plain, as in a path
+	Name      string
+	Version   string
+	SHA256    [32]byte // what was measured
+	Lowest    string   // lowest version that runs
+	Updatable bool
+	Healthy   bool
+}
+
+// Evidence is the TPM's.
+type Evidence interface {
+	Evidence() EvidenceState
+	// Quote quotes with the key of a certificate: scheme is a TPMT_SIG_SCHEME, selection a
+	// TPML_PCR_SELECTION. It gives TPMS_ATTEST and TPMT_SIGNATURE, as TPM2_Quote does.
+	Quote(ctx context.Context, certificate string, nonce, scheme, selection []byte) (quoted, signature []byte, err error)
+}
+
+// An EvidenceState describes the TPM.
+type EvidenceState struct {
+	Manufacturer string
+	Firmware     string
+	Serial       string
+	Updated      time.Time // zero while the time is not known
+	PCRs         map[int][32]byte
+	Certificates []Certificate // of its keys; the first one is the attestation key's
+}
+
+// A Certificate is one that the board shows.
+type Certificate struct {
+	ID    string // plain, as in a path
+	Name  string
+	PEM   string
+	Usage []string // Redfish's CertificateUsageTypes
+}
+
+// Log is the audit log: *audit.Log is one.
+type Log interface {
+	Stats() audit.Stats
+	Records(from uint64, max int) ([][]byte, error)
+	Compact() (int, error)
+	// Export is JSON up to the last checkpoint: docs/audit.md.
+	Export(from uint64, older []byte) ([]byte, error)
+	Inclusion(n, size uint64) ([]audit.Hash, error)
+	Witness(checkpoint []byte) error
+}
+
+// Access is who may do what.
+type Access interface {
+	// Certificates are those that the API's TLS shows.
+	Certificates() []Certificate
+	// Request makes a signing request in PEM for the key behind a certificate.
+	Request(ctx context.Context, certificate string, subject pkix.Name, names []string) (csr string, err error)
+	// Replace has TLS show another chain, in PEM.
+	Replace(ctx context.Context, certificate, chain string) error
+	// PolicyEpoch is that of the policy set in force.
+	PolicyEpoch() uint64
+}
+
+// Tasks are what takes longer than a request.
+type Tasks interface {
+	Tasks() []TaskState
+}
+
+// A TaskState is a task.
+type TaskState struct {
+	ID      string // plain, as in a path
+	Name    string
+	State   string // Redfish's TaskState
+	Percent int
+	Start   time.Time
+	End     time.Time // zero while it runs
+	Failure *Error    // of one that failed
 }
 
 // A Service answers requests below /redfish. It implements http.Handler.
 type Service struct {
-	pages map[string]page
-}
-
-// A page is a resource that does not change.
-type page struct {
-	contentType string
-	body        []byte
+	config Config
+	nodes  []node
 }
 
 // An object is a JSON object. Its members come out in the order of their names.
 type object = map[string]any
 
-func link(path string) object { return object{"@odata.id": path} }
+func to(path string) object { return object{"@odata.id": path} }
 
-// New makes the service.
+// New makes the service. It panics if there are backends without a gate, or any that
+// belong to the controller without it.
 func New(c Config) *Service {
-	s := &Service{pages: map[string]page{}}
-	s.resource("/redfish", object{"v1": Root})
-	s.resource(Root, object{
-		"@odata.id": Root, "@odata.type": "#ServiceRoot.v1_17_0.ServiceRoot",
-		"Id": "RootService", "Name": "Nitro Controller", "RedfishVersion": Version,
-		"UUID": c.UUID, "Product": c.Product,
-		"SessionService": link(Root + "SessionService"),
-		"Links":          object{"Sessions": link(Root + "SessionService/Sessions")},
-		"ProtocolFeaturesSupported": object{
-			"FilterQuery": false, "SelectQuery": false, "ExcerptQuery": false, "OnlyMemberQuery": false,
-			"ExpandQuery": object{"ExpandAll": false, "Levels": false, "Links": false, "NoLinks": false},
-		},
-	})
-	s.resource(Root+"SessionService", object{
-		"@odata.id": Root + "SessionService", "@odata.type": "#SessionService.v1_1_9.SessionService",
-		"Id": "SessionService", "Name": "Session Service",
-		"Description":    "Clients authenticate by certificate: there are no sessions.",
-		"ServiceEnabled": false, "Sessions": link(Root + "SessionService/Sessions"),
-	})
-	s.resource(Root+"SessionService/Sessions", object{
-		"@odata.id": Root + "SessionService/Sessions", "@odata.type": "#SessionCollection.SessionCollection",
-		"Name": "Session Collection", "Members": []any{}, "Members@odata.count": 0,
-	})
-	s.resource(Root+"odata", object{
-		"@odata.context": Root + "$metadata",
-		"value": []object{
-			{"name": "Service", "kind": "Singleton", "url": Root},
-			{"name": "Sessions", "kind": "Singleton", "url": Root + "SessionService/Sessions"},
-		},
-	})
-	s.pages[Root+"$metadata"] = page{"application/xml", metadata()}
+	s := &Service{config: c}
+	if c.Controller == nil && (c.Log != nil || c.Evidence != nil || c.Access != nil) {
+		panic("redfish: log, evidence and access are the controller's: give it, too")
+	}
+	s.root()
+	s.backends()
+	if c.Gate == nil && slices.ContainsFunc(s.nodes, func(n node) bool { return n.on != policy.Service }) {
+		panic("redfish: backends without a gate: nobody would be asked who may use them")
+	}
+	s.schemas()
 	return s
 }
 
-// resource adds a JSON resource.
-func (s *Service) resource(path string, o object) {
-	body, err := json.Marshal(o)
-	if err != nil {
-		panic(fmt.Sprintf("redfish: %s: %v", path, err)) // of constants and strings only
+// Routes are all that there are, sorted by pattern and method.
+func (s *Service) Routes() []Route {
+	var all []Route
+	for _, n := range s.nodes {
+		if n.get != nil || n.list != nil || n.page != nil {
+			for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodOptions} {
+				all = append(all, Route{m, n.path, n.read, n.on})
+			}
+		}
+		if n.post != nil {
+			all = append(all, Route{http.MethodPost, n.path, n.post.action, n.on})
+		}
+		if n.patch != nil {
+			all = append(all, Route{http.MethodPatch, n.path, n.patch.action, n.on})
+		}
 	}
-	s.pages[path] = page{"application/json", append(body, '\n')}
+	slices.SortFunc(all, func(a, b Route) int {
+		return strings.Compare(a.Pattern+" "+a.Method, b.Pattern+" "+b.Method)
+	})
+	return all
 }
 
 // metadata lists the schemas of the resources that there are (DSP0266 8.4.1).
-func metadata() []byte {
+func metadata(types []string) []byte {
 	var b strings.Builder
 	b.WriteString(xml.Header)
 	b.WriteString(`<edmx:Edmx xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx" Version="4.0">` + "\n")
-	for _, schema := range []string{"ServiceRoot", "SessionService", "SessionCollection"} {
-		fmt.Fprintf(&b, `<edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/%s_v1.xml"><edmx:Include Namespace=%q/></edmx:Reference>`+"\n", schema, schema)
+	for _, t := range types {
+		name, version, _ := strings.Cut(t, ".")
+		fmt.Fprintf(&b, `<edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/%s_v1.xml"><edmx:Include Namespace=%q/>`, name, name)
+		if version != "" {
+			fmt.Fprintf(&b, `<edmx:Include Namespace=%q/>`, t)
+		}
+		b.WriteString("</edmx:Reference>\n")
 	}
 	b.WriteString(`<edmx:DataServices><Schema xmlns="http://docs.oasis-open.org/odata/ns/edm" Namespace="Service"><EntityContainer Name="Service" Extends="ServiceRoot.v1_17_0.ServiceContainer"/></Schema></edmx:DataServices>` + "\n</edmx:Edmx>\n")
 	return []byte(b.String())
-}
-
-// ServeHTTP answers a request.
-func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("OData-Version", "4.0")
-	h.Set("Cache-Control", "no-cache")
-	p, ok := s.pages[r.URL.Path]
-	if !ok {
-		p, ok = s.pages[other(r.URL.Path)] // with or without the last slash (DSP0266 6.6)
-	}
-	switch {
-	case !ok:
-		refuse(w, http.StatusNotFound, "ResourceMissingAtURI", "The resource at the URI was not found.", "Look for the resource from the service root, "+Root+".")
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		h.Set("Allow", "GET, HEAD")
-		refuse(w, http.StatusMethodNotAllowed, "OperationNotAllowed", "The HTTP method is not allowed on this resource.", "Use one of the methods in the Allow header.")
-	default:
-		h.Set("Allow", "GET, HEAD")
-		h.Set("Content-Type", p.contentType)
-		w.Write(p.body)
-	}
-}
-
-// other is a path with its last slash taken away, or with one.
-func other(path string) string {
-	if p, had := strings.CutSuffix(path, "/"); had && !strings.HasSuffix(p, "/") {
-		return p
-	}
-	return path + "/"
-}
-
-// refuse answers with the specification's error body (DSP0266 8.6), whose messages are
-// those of the Base registry (DSP0268).
-func refuse(w http.ResponseWriter, status int, id, message, resolution string) {
-	body, err := json.Marshal(object{"error": object{
-		"code": "Base.1.18." + id, "message": message,
-		"@Message.ExtendedInfo": []object{{
-			"@odata.type": "#Message.v1_2_1.Message", "MessageId": "Base.1.18." + id, "Message": message,
-			"MessageSeverity": "Critical", "Resolution": resolution,
-		}},
-	}})
-	if err != nil {
-		panic(fmt.Sprintf("redfish: %v", err)) // of strings only
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
 }

@@ -16,7 +16,7 @@ import (
 
 // Config is how a rack is set up.
 type Config struct {
-	Image string    // path of the ELF file
+	Image string    // path of the ELF file; "" boots the first card, as the chip's boot ROM does
 	Log   io.Writer // if set, gets the console as it comes
 
 	NoTPM    bool   // the board has none
@@ -87,6 +87,13 @@ func (r *Rack) start(c Config) (err error) {
 	}
 	for _, part := range []func(*Config) ([]string, error){r.tpmArgs, cardArgs, r.netArgs, i2cArgs} {
 		more, err := part(&c)
+		if err != nil {
+			return err
+		}
+		args = append(args, more...)
+	}
+	if c.Image == "" {
+		more, err := romArgs(&c, r.folder)
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,289 @@
+package redfish
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// published describes DMTF's schemas (DSP8010, 2024.1 and its errata) as data: the
+// properties that a type has, what they are, and which are required ("!"). It is written
+// from the published schemas, without those properties that no service of this kind
+// has. What a resource shows beyond that is an error.
+//
+// Kinds: string, int, bool, time, hex, base64, link, links (an array of links), strings,
+// uri, enum(A,B), oem, [T] for an array of objects of type T, and T for an object. "?"
+// allows null.
+var published = map[string]string{
+	// Resource.json: what every resource has.
+	"Resource": "@odata.id uri!, @odata.type string!, @odata.etag string, Id string!, Name string!, Description string, Oem oem",
+	"Collection": "@odata.id uri!, @odata.type string!, @odata.etag string, Name string!, Description string, Members links!, " +
+		"Members@odata.count int!, Members@odata.nextLink uri",
+	"Status":    "State enum(Enabled,Disabled,StandbyOffline,StandbySpare,InTest,Starting,Absent,UnavailableOffline,Deferring,Quiesced,Updating,Qualified,Degraded)?, Health enum(OK,Warning,Critical)?, HealthRollup enum(OK,Warning,Critical)?, Conditions [Condition]",
+	"Condition": "MessageId string!, Message string, MessageArgs strings, Severity enum(OK,Warning,Critical), Resolution string, Timestamp time",
+	"Target":    "target uri!, title string",
+
+	"ServiceRoot.v1_17_0": "RedfishVersion string, UUID string?, Product string?, Vendor string?, Links RootLinks!, ProtocolFeaturesSupported Features, " +
+		"Systems link, Chassis link, Managers link, Tasks link, SessionService link, AccountService link, EventService link, UpdateService link, " +
+		"CertificateService link, ComponentIntegrity link, JsonSchemas link, Registries link",
+	"RootLinks":             "Sessions link!, ManagerProvidingService link",
+	"Features":              "ExpandQuery Expand, FilterQuery bool, SelectQuery bool, ExcerptQuery bool, OnlyMemberQuery bool, TopSkipQuery bool",
+	"Expand":                "ExpandAll bool, Levels bool, MaxLevels int, Links bool, NoLinks bool",
+	"SessionService.v1_1_9": "ServiceEnabled bool?, SessionTimeout int, Sessions link, Status Status",
+
+	"ComputerSystem.v1_22_1": "SystemType enum(Physical,Virtual,OS,PhysicallyPartitioned,VirtuallyPartitioned,Composed,DPU), PowerState enum(On,Off,PoweringOn,PoweringOff,Paused)?, " +
+		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, SKU string?, UUID string?, AssetTag string?, HostName string?, Status Status, " +
+		"Actions SystemActions, Links SystemLinks, LogServices link",
+	"SystemActions": "#ComputerSystem.Reset ResetAction",
+	"ResetAction":   "target uri!, title string, ResetType@Redfish.AllowableValues resets",
+	"SystemLinks":   "Chassis links, ManagedBy links, Oem oem",
+
+	"Chassis.v1_25_1": "ChassisType enum(Rack,Blade,Enclosure,StandAlone,RackMount,Card,Cartridge,Row,Pod,Expansion,Sidecar,Zone,Sled,Shelf,Drawer,Module,Component,IPBasedDrive,RackGroup,StorageEnclosure,ImmersionTank,HeatExchanger,PowerStrip,Other)!, " +
+		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, Status Status, Links ChassisLinks, TrustedComponents link, Certificates link",
+	"ChassisLinks": "ComputerSystems links, ManagedBy links, ManagersInChassis links, ContainedBy link, Contains links",
+
+	"Manager.v1_19_1": "ManagerType enum(ManagementController,EnclosureManager,BMC,RackManager,AuxiliaryController,Service,FabricManager), FirmwareVersion string?, SerialNumber string?, " +
+		"UUID string?, Model string?, Manufacturer string?, Status Status, DateTime time?, DateTimeLocalOffset string?, LastResetTime time, Actions ManagerActions, Links ManagerLinks, " +
+		"LogServices link, NetworkProtocol link, EthernetInterfaces link, Certificates link",
+	"ManagerActions":                 "#Manager.Reset ResetAction",
+	"ManagerLinks":                   "ManagerForServers links, ManagerForChassis links, ManagerInChassis link, Oem oem",
+	"ManagerNetworkProtocol.v1_10_1": "HTTP Protocol, HTTPS HTTPSProtocol, SSH Protocol, IPMI Protocol, Status Status, HostName string?, FQDN string?",
+	"Protocol":                       "ProtocolEnabled bool?, Port int?",
+	"HTTPSProtocol":                  "ProtocolEnabled bool?, Port int?, Certificates link",
+
+	"LogService.v1_6_0": "ServiceEnabled bool?, LogEntryType enum(Event,SEL,Multiple,OEM,CXL), OverWritePolicy enum(Unknown,WrapsWhenFull,NeverOverWrites), MaxNumberOfRecords int, " +
+		"DateTime time?, DateTimeLocalOffset string?, Status Status, Entries link, Actions LogActions",
+	"LogActions":       "#LogService.ClearLog Target, #LogService.CollectDiagnosticData Target, Oem oem",
+	"LogEntry.v1_16_1": "EntryType enum(Event,SEL,Oem,CXL)!, OemRecordFormat string?, Severity enum(OK,Warning,Critical)?, Created time, Message string?, MessageId string, MessageArgs strings, EntryCode string?",
+
+	"UpdateService.v1_14_0":     "ServiceEnabled bool?, Status Status, HttpPushUri uri, MultipartHttpPushUri uri, MaxImageSizeBytes int, FirmwareInventory link, SoftwareInventory link, Actions UpdateActions",
+	"UpdateActions":             "#UpdateService.StartUpdate Target, #UpdateService.SimpleUpdate Target",
+	"SoftwareInventory.v1_10_1": "Version string?, Updateable bool?, LowestSupportedVersion string?, SoftwareId string, Manufacturer string?, ReleaseDate time, RelatedItem links, Status Status, WriteProtected bool?, Measurement MeasurementBlock",
+	"MeasurementBlock":          "Measurement hex?, MeasurementIndex int?, MeasurementSize int?, MeasurementSpecification int?",
+
+	"ComponentIntegrity.v1_2_3": "ComponentIntegrityType enum(SPDM,TPM,OEM)!, ComponentIntegrityTypeVersion string!, ComponentIntegrityEnabled bool, TargetComponentURI uri!, LastUpdated time?, Status Status, TPM TPMinfo, Actions IntegrityActions, Links oem",
+	"TPMinfo":                   "NonceSizeBytesMaximum int?, MeasurementSet TPMmeasurementSet, IdentityAuthentication TPMauth, ComponentCommunication oem",
+	"TPMmeasurementSet":         "Measurements [TPMmeasurement]",
+	"TPMmeasurement":            "PCR int?, Measurement base64?, MeasurementHashAlgorithm string?, LastUpdated time?",
+	"TPMauth":                   "ComponentCertificate link, VerificationStatus enum(Success,Failed)?",
+	"IntegrityActions":          "#ComponentIntegrity.TPMGetSignedMeasurements Target, #ComponentIntegrity.SPDMGetSignedMeasurements Target",
+	"TrustedComponent.v1_3_1": "TrustedComponentType enum(Discrete,Integrated)!, Manufacturer string?, Model string?, FirmwareVersion string?, SerialNumber string?, PartNumber string?, UUID string?, Status Status, " +
+		"Certificates link, Links TrustedLinks",
+	"TrustedLinks": "ComponentIntegrity links, ComponentsProtected links, ActiveSoftwareImage link, Owner link",
+
+	"AccountService.v1_15_1":      "ServiceEnabled bool?, LocalAccountAuth enum(Enabled,Disabled,Fallback,LocalFirst), HTTPBasicAuth enum(Enabled,Disabled,Unadvertised), Accounts link, Roles link, Status Status, MultiFactorAuth MultiFactor",
+	"MultiFactor":                 "ClientCertificate ClientCertificate",
+	"ClientCertificate":           "Enabled bool?, RespondToUnauthenticatedClients bool?, Certificates link, CertificateMappingAttribute enum(Whole,CommonName,UserPrincipalName)?",
+	"Role.v1_3_2":                 "RoleId string, IsPredefined bool, AssignedPrivileges strings, OemPrivileges strings, Restricted bool",
+	"CertificateService.v1_0_5":   "CertificateLocations link, Actions CertificateActions",
+	"CertificateActions":          "#CertificateService.GenerateCSR Target, #CertificateService.ReplaceCertificate Target",
+	"CertificateLocations.v1_0_4": "Links LocationLinks",
+	"LocationLinks":               "Certificates links, Certificates@odata.count int",
+	"Certificate.v1_8_2":          "CertificateString string?, CertificateType enum(PEM,PEMchain,PKCS7), CertificateUsageTypes usages",
+
+	"TaskService.v1_2_1": "ServiceEnabled bool?, CompletedTaskOverWritePolicy enum(Manual,Oldest), LifeCycleEventOnTaskStateChange bool, DateTime time?, Status Status, Tasks link",
+	"Task.v1_7_4": "TaskState enum(New,Starting,Running,Suspended,Interrupted,Pending,Stopping,Completed,Killed,Exception,Service,Cancelling,Cancelled), TaskStatus enum(OK,Warning,Critical), " +
+		"StartTime time, EndTime time, PercentComplete int?, TaskMonitor uri, Messages [Message]",
+	"Message": "@odata.type string, MessageId string!, Message string, MessageArgs strings, MessageSeverity enum(OK,Warning,Critical), Resolution string, RelatedProperties strings",
+
+	"JsonSchemaFile.v1_1_5":      "Schema string!, Languages strings!, Location [FileLocation]!",
+	"MessageRegistryFile.v1_1_5": "Registry string!, Languages strings!, Location [FileLocation]!",
+	"FileLocation":               "Language string, Uri uri, PublicationUri uri, ArchiveUri uri",
+
+	// Not resources: the answers of actions, and errors.
+	"SignedMeasurements": "SignedMeasurements base64!, Oem oem",
+	"CSR":                "CertificateCollection link!, CSRString string!",
+	"Error":              "error ErrorBody!",
+	"ErrorBody":          "code string!, message string!, @Message.ExtendedInfo [Message]",
+}
+
+// Values of enumerations that are arrays.
+var (
+	resetTypes = strings.Fields("On ForceOff GracefulShutdown GracefulRestart ForceRestart Nmi ForceOn PushPowerButton PowerCycle Suspend Pause Resume FullPowerCycle")
+	usageTypes = strings.Fields("User Web SSH Device Platform BIOS IDevID LDevID IAK LAK EK")
+)
+
+// valid checks a JSON value, as it came over the wire, against a type of published, and
+// gives what is wrong.
+func valid(kind, where string, v any) (wrong []string) {
+	say := func(format string, args ...any) { wrong = append(wrong, where+": "+fmt.Sprintf(format, args...)) }
+	if optional, ok := strings.CutSuffix(kind, "?"); ok {
+		if v == nil {
+			return nil
+		}
+		kind = optional
+	}
+	if inner, ok := strings.CutPrefix(kind, "["); ok {
+		list, is := v.([]any)
+		if !is {
+			say("no array")
+		}
+		for i, e := range list {
+			wrong = append(wrong, valid(strings.TrimSuffix(inner, "]"), fmt.Sprintf("%s[%d]", where, i), e)...)
+		}
+		return wrong
+	}
+	if props, ok := published[kind]; ok {
+		o, is := v.(map[string]any)
+		if !is {
+			return []string{where + ": no object"}
+		}
+		return validObject(props, where, o)
+	}
+	if !validValue(kind, v) {
+		say("%v is no %s", v, kind)
+	}
+	return wrong
+}
+
+// properties splits a description. Commas within enumerations do not count.
+func properties(props string) map[string]string {
+	all := map[string]string{}
+	for _, p := range regexp.MustCompile(`[^ ,]+ [^ ,(]+(\([^)]*\))?[?!]*`).FindAllString(props, -1) {
+		name, kind, _ := strings.Cut(p, " ")
+		all[name] = kind
+	}
+	return all
+}
+
+func validObject(props, where string, o map[string]any) (wrong []string) {
+	want := properties(props)
+	for name, v := range o {
+		kind, ok := want[name]
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf("%s: there is no property %s", where, name))
+			continue
+		}
+		wrong = append(wrong, valid(strings.TrimSuffix(kind, "!"), where+"/"+name, v)...)
+	}
+	for name, kind := range want {
+		if _, ok := o[name]; strings.HasSuffix(kind, "!") && !ok {
+			wrong = append(wrong, fmt.Sprintf("%s: %s is required", where, name))
+		}
+	}
+	return wrong
+}
+
+var (
+	timePattern = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+	hexPattern  = regexp.MustCompile(`^[0-9a-fA-F]+$`)
+)
+
+func validValue(kind string, v any) bool {
+	s, isText := v.(string)
+	list, isList := v.([]any)
+	all := func(ok func(any) bool) bool {
+		return isList && !slices.ContainsFunc(list, func(e any) bool { return !ok(e) })
+	}
+	oneOf := func(values []string) func(any) bool {
+		return func(e any) bool { t, ok := e.(string); return ok && slices.Contains(values, t) }
+	}
+	isLink := func(e any) bool {
+		o, ok := e.(map[string]any)
+		id, text := o["@odata.id"].(string)
+		return ok && text && strings.HasPrefix(id, Root) // an expanded one has more
+	}
+	switch kind {
+	case "string":
+		return isText
+	case "uri":
+		return isText && (strings.HasPrefix(s, "/redfish/v1") || strings.HasPrefix(s, "http://redfish.dmtf.org/"))
+	case "time":
+		_, err := time.Parse(time.RFC3339, s)
+		return err == nil && timePattern.MatchString(s)
+	case "hex":
+		return hexPattern.MatchString(s)
+	case "base64":
+		_, err := base64.StdEncoding.DecodeString(s)
+		return isText && err == nil
+	case "int":
+		n, ok := v.(json.Number)
+		_, err := n.Int64()
+		return ok && err == nil
+	case "bool":
+		_, ok := v.(bool)
+		return ok
+	case "link":
+		return isLink(v)
+	case "links":
+		return all(isLink)
+	case "strings":
+		return all(func(e any) bool { _, ok := e.(string); return ok })
+	case "resets":
+		return all(oneOf(resetTypes))
+	case "usages":
+		return all(oneOf(usageTypes))
+	case "oem":
+		_, ok := v.(map[string]any)
+		return ok
+	}
+	values, ok := strings.CutPrefix(kind, "enum(")
+	return ok && oneOf(strings.Split(strings.TrimSuffix(values, ")"), ","))(v)
+}
+
+// validResource checks a resource by the type that it says it has.
+func validResource(where string, o map[string]any) []string {
+	kind, ok := o["@odata.type"].(string)
+	if !ok {
+		return []string{where + ": no @odata.type"}
+	}
+	kind = strings.TrimPrefix(kind, "#")
+	kind = kind[:strings.LastIndexByte(kind, '.')]
+	if strings.HasSuffix(kind, "Collection") {
+		return valid("Collection", where, o)
+	}
+	props, ok := published[kind]
+	if !ok {
+		return []string{where + ": there is no type " + kind}
+	}
+	return validObject(published["Resource"]+", "+props, where, o)
+}
+
+// TestValidator: each kind of fault is found once.
+func TestValidator(t *testing.T) {
+	good := func() map[string]any {
+		var o map[string]any
+		d := json.NewDecoder(strings.NewReader(`{"@odata.id":"/redfish/v1/Chassis/x","@odata.type":"#Chassis.v1_25_1.Chassis","Id":"x","Name":"X","ChassisType":"Module","SerialNumber":null,
+			"Status":{"State":"Enabled"},"Links":{"ManagedBy":[{"@odata.id":"/redfish/v1/Managers/x"}]}}`))
+		d.UseNumber()
+		if err := d.Decode(&o); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	if wrong := validResource("", good()); len(wrong) > 0 {
+		t.Fatal(wrong)
+	}
+	for name, change := range map[string]func(map[string]any){
+		"an unknown property":    func(o map[string]any) { o["Colour"] = "red" },
+		"a missing one":          func(o map[string]any) { delete(o, "ChassisType") },
+		"another enumeration":    func(o map[string]any) { o["ChassisType"] = "Box" },
+		"another type":           func(o map[string]any) { o["Name"] = json.Number("1") },
+		"null":                   func(o map[string]any) { o["Name"] = nil },
+		"another state":          func(o map[string]any) { o["Status"] = map[string]any{"State": "Fine"} },
+		"a link to elsewhere":    func(o map[string]any) { o["TrustedComponents"] = map[string]any{"@odata.id": "/x"} },
+		"a link that is none":    func(o map[string]any) { o["Links"] = map[string]any{"ManagedBy": []any{"x"}} },
+		"an unknown type":        func(o map[string]any) { o["@odata.type"] = "#Box.v1_0_0.Box" },
+		"an unknown version":     func(o map[string]any) { o["@odata.type"] = "#Chassis.v9_0_0.Chassis" },
+		"no type":                func(o map[string]any) { delete(o, "@odata.type") },
+		"an array for an object": func(o map[string]any) { o["Status"] = []any{} },
+	} {
+		o := good()
+		if change(o); len(validResource("", o)) == 0 {
+			t.Errorf("%s: not found", name)
+		}
+	}
+	for kind := range published {
+		for name, k := range properties(published[kind]) {
+			k = strings.Trim(strings.TrimRight(k, "?!"), "[]")
+			if _, known := published[k]; !known && !slices.Contains(strings.Fields("string int bool time hex base64 link links strings uri oem resets usages"), k) && !strings.HasPrefix(k, "enum(") {
+				t.Errorf("%s/%s: unknown kind %q", kind, name, k)
+			}
+		}
+	}
+}
