@@ -103,6 +103,10 @@ type Lines struct {
 	PowerGood *Line // an input; held: the host has no power
 	Button    *Line // the power button; held: not pressed
 	Nonce     Nonce
+
+	// Fresh is called before each look, where ports and senses share what was read of one
+	// part ([Snapshot]); nil where each is read by itself.
+	Fresh func()
 }
 
 // Settling and debouncing. A level counts when it is seen Samples times in a row, Sample
@@ -194,6 +198,9 @@ func (l *Lines) Hold() error {
 // Look reads all pins once: what is commanded, and what is. An error that is no error of a
 // part is ErrDisagree.
 func (l *Lines) Look() (v cycle.View, err error) {
+	if l.Fresh != nil {
+		l.Fresh()
+	}
 	var problems []error
 	for _, x := range l.each() {
 		commanded, err := x.line.Commanded()

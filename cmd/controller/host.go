@@ -28,18 +28,18 @@ import (
 // linesOf are a board's lines as the host's control wants them: each is driven and seen by
 // the expander, high is held.
 func linesOf(b *board.HostLines) *resetctl.Lines {
+	chip := resetctl.NewSnapshot(b.Expander)
 	line := func(l *board.HostLine) *resetctl.Line {
 		if l == nil {
 			return nil
 		}
 		return &resetctl.Line{
-			Name: l.Name, HeldHigh: true, Kept: b.Kept,
-			Port: resetctl.Expander(b.Expander, l.Line), Sense: resetctl.ExpanderInput(b.Expander, l.Line),
+			Name: l.Name, HeldHigh: true, Kept: b.Kept, Port: resetctl.Expander(chip, l.Line), Sense: resetctl.ExpanderInput(chip, l.Line),
 		}
 	}
 	lines := &resetctl.Lines{
 		Platform: line(b.Platform), BMC: line(b.BMC), Host: line(b.Host), Mux: line(b.Mux), Protect: line(b.Protect),
-		PowerGood: line(b.PowerGood), Button: line(b.Button), Nonce: b.Expander,
+		PowerGood: line(b.PowerGood), Button: line(b.Button), Nonce: b.Expander, Fresh: chip.Fresh,
 	}
 	if lines.PowerGood != nil {
 		lines.PowerGood.Port = nil // an input
