@@ -266,7 +266,7 @@ func TestHost(t *testing.T) {
 
 	// While it restarts, something resets the expander and lets the lines go as they were.
 	must(t, b.ResetAnd(func(registers []byte) { registers[0] ^= 1 }))
-	b.says(`controller: host: cycle 2: holding, code 702 host-latch-broken: [^\r]*`)
+	b.says(`controller: host: cycle 2: holding, after code 702 host-latch-broken, [^\r]*the latch has nonce [^\r]*`)
 	next, cycle := b.released(t, g)
 	if !boot.Ended || next == boot || cycle.Number != 3 || cycle.Adopted {
 		t.Errorf("the cycle behind a broken latch is %+v", cycle)

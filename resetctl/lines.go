@@ -118,6 +118,10 @@ const (
 	Sample  = time.Millisecond
 	Poll    = 10 * time.Millisecond // between two looks while a net is awaited
 	Settle  = 500 * time.Millisecond
+
+	// Looks is how often at least the lines are looked at before they count as never settling:
+	// a controller that had no time to look for Settle has not seen that.
+	Looks = 8 * Samples
 )
 
 // each are the lines that hold, with their bits.
@@ -229,8 +233,8 @@ func (l *Lines) Look() (v cycle.View, err error) {
 // steady looks until the pins say the same Samples times in a row, at most until a limit.
 // What never becomes steady, and what cannot be read, is the view's fault.
 func (l *Lines) steady(ctx context.Context, c Clock) (v cycle.View, err error) {
-	same, dipped := 0, false
-	for limit := c.Now() + Settle; ; {
+	same, looks, dipped := 0, 0, false
+	for limit := c.Now() + Settle; ; looks++ {
 		var next cycle.View
 		next, err = l.Look()
 		dipped, next.Dipped = dipped || next.Dipped, false
@@ -243,7 +247,8 @@ func (l *Lines) steady(ctx context.Context, c Clock) (v cycle.View, err error) {
 			v.Dipped = dipped
 			return v, nil
 		}
-		if c.Now() >= limit || c.Sleep(ctx, Sample) != nil {
+		unread := err != nil && !errors.Is(err, ErrDisagree)
+		if c.Now() >= limit && (unread || looks >= Looks) || c.Sleep(ctx, Sample) != nil {
 			break
 		}
 	}
