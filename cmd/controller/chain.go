@@ -206,7 +206,11 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	if why := f.reason(); why != nil {
 		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(why))}
 	}
-	return s.Make(nonce)
+	text, err := s.Make(nonce)
+	if err != nil && c.T.Lost() != nil {
+		f.tellTPMLost()
+	}
+	return text, err
 }
 
 // Ticket implements standing.Board.

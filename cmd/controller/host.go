@@ -247,6 +247,20 @@ func (f *firmware) deriveTicketKey(storeKey []byte) (err error) {
 	return err
 }
 
+// tellTPMLost has the host's control release nothing any more in this boot. A host that
+// runs goes on.
+func (f *firmware) tellTPMLost() {
+	if c := f.host.Load(); c != nil {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := c.TPMLost(ctx, code.TPMSessionLost); err != nil {
+				log.Printf("host: %v", err)
+			}
+		}()
+	}
+}
+
 // observeHost tells the log what happens to the host. The audit will be told here.
 func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
