@@ -64,7 +64,7 @@ func TestTamper(t *testing.T) {
 			b.on(nil)
 			b.comesTo(tamper.Want{})
 			must(t, b.TPM.Reset())
-			b.says(`controller: code 105 tpm-session-lost is latched: .*`)
+			b.says(`controller: code 105 tpm-session-lost, incident 1, is latched: .*`)
 			b.off()
 			b.on(nil)
 			b.comesTo(tamper.Want{Code: code.TPMSessionLost})

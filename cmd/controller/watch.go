@@ -51,18 +51,20 @@ func blink(lamp board.Lamp) {
 	}
 }
 
-// guardTPM asks now and then whether the TPM is still the one of this boot. A failure does
-// not end what is live; if it is one to be kept, the next boot is in quarantine.
+// guardTPM asks now and then whether the TPM is still the one of this boot. One that was
+// reset, or whose answer is forged, is quarantine at once; one that does not answer blocks
+// what needs it, and what is live goes on.
 func (f *firmware) guardTPM() {
 	for range time.Tick(status) {
 		err := f.chain.Check()
-		if err == nil {
-			continue
-		}
-		log.Printf("%v", err)
-		if k := code.Of(err); k.Class() == code.Latched {
-			log.Printf("code %v is latched: the board is in quarantine from its next boot on", k)
+		switch {
+		case err == nil:
+		case code.Of(err).Class() == code.Latched:
+			f.tellTPMLost()
+			f.enterQuarantine(err)
 			return
+		default:
+			log.Printf("%v", err)
 		}
 	}
 }

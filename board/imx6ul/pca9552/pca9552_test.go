@@ -52,6 +52,18 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// TestRead: settings and nets come in one transfer.
+func TestRead(t *testing.T) {
+	e := setUp(t, transfer{[]byte{0x10}, []byte{0x34, 0x12, 0xff, 0x80, 0xff, 0x80, 0x51, 0x55, 0x56, 0x15}, nil},
+		transfer{[]byte{0x10}, make([]byte, 10), errors.New("broken")})
+	if pulled, levels, err := e.Read(); pulled != 1<<1|1<<8|1<<15 || levels != 0x1234 || err != nil {
+		t.Errorf("%#x, %#x, %v", pulled, levels, err)
+	}
+	if _, _, err := e.Read(); err == nil {
+		t.Error("a bus that is broken gives an answer")
+	}
+}
+
 func TestPull(t *testing.T) {
 	e := setUp(t,
 		transfer{[]byte{7}, []byte{0x55}, nil}, transfer{[]byte{7, 0x51}, nil, nil}, transfer{[]byte{7}, []byte{0x51}, nil},
@@ -72,6 +84,26 @@ func TestPull(t *testing.T) {
 	}
 	if low, err := e.PulledLow(4); low || err != nil {
 		t.Errorf("line 4: %v, %v", low, err)
+	}
+}
+
+// TestNonce: what the chip has after power-on is 0, and a number comes back as it was
+// given.
+func TestNonce(t *testing.T) {
+	fresh, given := []byte{0xff, 0x80, 0xff, 0x80}, []byte{0xff ^ 0x78, 0x80 ^ 0x56, 0xff ^ 0x34, 0x80 ^ 0x12}
+	e := setUp(t,
+		transfer{[]byte{0x12}, fresh, nil},
+		transfer{append([]byte{0x12}, given...), nil, nil}, transfer{[]byte{0x12}, given, nil},
+		transfer{append([]byte{0x12}, fresh...), nil, nil}, transfer{[]byte{0x12}, given, nil},
+	)
+	if n, err := e.Nonce(); n != 0 || err != nil {
+		t.Errorf("after power-on %#x, %v", n, err)
+	}
+	if err := e.SetNonce(0x12345678); err != nil {
+		t.Error(err)
+	}
+	if err := e.SetNonce(0); err == nil {
+		t.Error("a chip that keeps its old number is taken for one that took the new one")
 	}
 }
 
