@@ -16,7 +16,6 @@ import (
 // Commands of the TPM that are tampered with (TPM 2.0 library, part 2, 6.5.2).
 const (
 	startup          tpm2.TPMCC = 0x144
-	getRandom        tpm2.TPMCC = 0x17b
 	pcrRead          tpm2.TPMCC = 0x17e
 	pcrExtend        tpm2.TPMCC = 0x182
 	readPublic       tpm2.TPMCC = 0x173
