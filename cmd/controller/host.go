@@ -132,6 +132,7 @@ func (f *firmware) guardHost(lines *resetctl.Lines) error {
 			f.restartAfter(restartDelay, fmt.Sprintf("host: %v", c))
 		},
 	})
+	clear(f.ticketKey[:])
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,11 @@ func TestStatus(t *testing.T) {
 		t.Errorf("nobody: %+v", p)
 	}
 
+	f.status.Host = &standing.Host{State: "held", Cycle: 7, Code: 703, Why: "bad\x1b[2J"}
+	if out := b.ok("status -board " + address); !strings.Contains(out, "held, cycle 7") || !strings.Contains(out, "703 host-firmware") || strings.Contains(out, "\x1b") {
+		t.Errorf("of a held host people see\n%s", out)
+	}
+
 	f.status = quarantined(code.StoreRolledBack.Errorf("counter 7,\x1b[2J not 9"), 3, [32]byte{1})
 	p = b.json("status -board "+address, exitRefused, &s)
 	if p.Code != code.StoreRolledBack || p.Next == "" || s.Quarantine.Incident != 3 {

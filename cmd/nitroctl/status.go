@@ -33,6 +33,9 @@ func (s statusInfo) print(w io.Writer) {
 	table(w, [2]string{"state", printable(s.State)}, [2]string{"board", printable(s.Status.Board)}, [2]string{"version", printable(s.Version)},
 		[2]string{"slot", printable(s.Slot)}, [2]string{"development", yes(s.Development)}, [2]string{"emulated", yes(s.Emulated)},
 		[2]string{"serves since", fmt.Sprintf("%d seconds", s.Seconds)})
+	if h := s.Host; h != nil {
+		printHost(w, h)
+	}
 	if q := s.Quarantine; q != nil {
 		printReason(w, q.Reason)
 		if q.Incident != 0 {
@@ -40,6 +43,20 @@ func (s statusInfo) print(w io.Writer) {
 		}
 	}
 	s.Connection.print(w)
+}
+
+// printHost says how the host stands. What the codes mean this tool knows better than the
+// board, if it knows them.
+func printHost(w io.Writer, h *standing.Host) {
+	state := printable(h.State)
+	if h.Adopted {
+		state += ", adopted"
+	}
+	table(w, [2]string{"host", fmt.Sprintf("%s, cycle %d", state, h.Cycle)}, [2]string{"host runs", yes(h.Running)}, [2]string{"host has power", yes(h.Power)})
+	if h.Code != 0 {
+		name, next := named(h.Code, "", "")
+		table(w, [2]string{"host's code", fmt.Sprintf("%d %s: %s", h.Code, name, printable(h.Why))}, [2]string{"next", next})
+	}
 }
 
 func printReason(w io.Writer, r standing.Reason) {
