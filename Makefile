@@ -9,11 +9,14 @@ LOADER   = $(subst -T 0x80010000,-T 0x98010000,$(IMAGE)) -tags bootloader
 ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need more than the board
-# has: sockets of an operating system, or (net/stack) a faster machine than the emulated one.
-PORTABLE = ./attest/eventlog ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis ./board/... ./boot/... ./net/dhcp ./net/redfish ./nvme/dhchap ./nvme/initiator ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts ./qemu-test/conformance ./qemu-test/torture
-HOSTED   = ./net/https ./net/stack
+# has: sockets of an operating system, processes, or (attest/verify) more time.
+PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis \
+	./board/... ./boot/... ./resetctl/... \
+	./net/dhcp ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
+	./qemu-test/conformance ./qemu-test/torture
+HOSTED   = ./attest/verify ./net/https ./net/provisioning
 
-.PHONY: all armory run test soak vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run test soak test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -25,6 +28,9 @@ build/bootloader.elf: FORCE
 
 armory: FORCE ## build the firmware for the USB armory Mk II LAN
 	$(IMAGE) -tags armory -o build/controller-armory.elf ./cmd/controller
+
+nitroctl: ## build the factory's and operator's tool (docs/nitroctl.md)
+	$(GO) build -trimpath -o build/bin/nitroctl ./cmd/nitroctl
 
 # RACK are arguments for the rack: make run RACK='-count -v'
 run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
@@ -49,6 +55,9 @@ vet: ## check the sources: gofmt, go vet for all that is built
 
 test-std: deps ## run the standard library's own tests on the emulated board (long)
 	$(METAL) -std
+
+test-powercut: deps ## cut the power at every write and TPM command of provisioning (four minutes)
+	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -run 'TestCut' -v ./net/provisioning
 
 soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 1 GiB of NVMe/TCP with Linux
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m

@@ -4,6 +4,7 @@ go 1.26.3
 
 require (
 	filippo.io/mldsa v1.0.0
+	github.com/google/go-attestation v0.6.1
 	github.com/google/go-tpm v0.9.8
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
 	golang.org/x/crypto v0.58.0

@@ -14,6 +14,9 @@ type Board interface {
 	// Name is the board's, as its maker has it.
 	Name() string
 
+	// Product is what firmware images for the board are signed for.
+	Product() string
+
 	// Emulated tells whether an emulator plays the board. Then there is no secret of
 	// its own and no source of random numbers, whatever else there is.
 	Emulated() bool
@@ -23,6 +26,20 @@ type Board interface {
 
 	// UniqueID is the number that no other chip of the kind has. An emulator's is 0.
 	UniqueID() (uint64, error)
+
+	// Closed tells whether the boot ROM runs only what the chip's owner has signed.
+	Closed() (bool, error)
+
+	// Secret derives a secret from one that the SoC keeps, and tells what it is worth. It
+	// is the same in every boot, and another one on every chip that has one of its own.
+	Secret() (derived [32]byte, worth SecretWorth, err error)
+
+	// TPMBus is the I2C bus that the TPM is on; nil where the board has none.
+	TPMBus() I2C
+
+	// ReadSecurityKey reads the first bytes of the removable security key, an EEPROM with
+	// addresses of 16 bits. A board without a socket for one gives an error.
+	ReadSecurityKey(b []byte) error
 
 	// Ports is how many Ethernet ports there are. The first one is management; the
 	// second one, if there is one, is the private wire to the host.
@@ -52,6 +69,21 @@ type Board interface {
 
 	// Clock is the clock that runs on a battery.
 	Clock() Clock
+}
+
+// A SecretWorth says how secret the SoC's secret is.
+type SecretWorth int
+
+const (
+	NoSecret     SecretWorth = iota // it stands in for one: everybody knows it
+	SharedSecret                    // every chip has the same
+	OwnSecret                       // the chip's own
+)
+
+// I2C is a bus with addresses of 7 bits.
+type I2C interface {
+	// Tx writes, then reads after a repeated start, in one transfer.
+	Tx(address uint8, write, read []byte) error
 }
 
 // A Port is an Ethernet port. It moves frames without their check sequence.

@@ -7,37 +7,12 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"nitro/internal/metal"
 	"nitro/qemu-test/rack"
 )
-
-// controller builds the firmware as the product is.
-func controller(t *testing.T) string {
-	t.Helper()
-	image := filepath.Join(t.TempDir(), "controller.elf")
-	if err := (metal.Build{}).Image(t.Context(), "nitro/cmd/controller", image); err != nil {
-		t.Fatal(err)
-	}
-	return image
-}
-
-// powerOn starts the firmware in a rack. Its HTTPS port can be reached through both
-// networks, if it answers there.
-func powerOn(t *testing.T, c rack.Config) *rack.Rack {
-	t.Helper()
-	c.Nets = []rack.Net{{Cable: rack.User, Forward: map[int]int{443: 0}}, {Cable: rack.User}}
-	r, err := rack.Start(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Close)
-	return r
-}
 
 func client() *http.Client {
 	return &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
@@ -70,10 +45,11 @@ func get(t *testing.T, r *rack.Rack, path string) map[string]any {
 }
 
 // TestController: the firmware holds the host from its first instructions, comes up,
-// serves, goes on when the link flaps, and holds the host over a reset. An empty card
-// slot does not keep it from that.
+// serves, goes on when the link flaps, and holds the host over a reset.
 func TestController(t *testing.T) {
-	r := powerOn(t, rack.Config{Image: controller(t), Expander: true, Wires: rack.ResetWires()})
+	b := newProvisioned(t)
+	b.on(nil)
+	r := b.Rack
 	ready := func() {
 		t.Helper()
 		if _, err := r.Expect(`controller: ready\r\n`, time.Minute); err != nil {
@@ -131,22 +107,25 @@ func TestController(t *testing.T) {
 	}
 }
 
-// TestFightingLine: a net that is high although the firmware holds it is found, and the
-// firmware does not come up.
+// TestFightingLine: a net that is high although the firmware holds it is found, and puts
+// the board into quarantine for longer than its power lasts.
 func TestFightingLine(t *testing.T) {
+	b := newProvisioned(t)
 	wires := rack.ResetWires()
 	wires[1].Sense = nil // BMC reset: the sense input is not on the net
-	r := powerOn(t, rack.Config{Image: controller(t), NoTPM: true, Expander: true, Wires: wires, Hold: true})
-	if err := r.Pins.Drive(rack.GPIO(1, 4), true); err != nil {
-		t.Fatal(err)
+	b.on(func(c *rack.Config) { c.Wires, c.Hold = wires, true })
+	must(t, b.Pins.Drive(rack.GPIO(1, 4), true), b.QMP.Continue())
+	b.says(`controller: quarantine: hold: BMC reset: pin driven true, net high: the net is not held[^\r]*`)
+	b.says(`controller: quarantine: code 701 host-lines-fighting`)
+	b.says(`controller: ready`)
+	if s := b.status(); s.State != "quarantine" || s.Quarantine.Code != 701 || s.Quarantine.Incident != 1 {
+		t.Errorf("it is %+v", s)
 	}
-	if err := r.QMP.Continue(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Expect(`controller: host held: hold: BMC reset: pin driven true, net high: the net is not held[^\r]*\r\n`, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(r.Console()), "controller: ready") {
-		t.Error("the firmware came up")
-	}
+	b.off()
+	b.on(nil) // the net is as it should be
+	b.says(`controller: quarantine: code 701 host-lines-fighting`)
+	b.says(`controller: ready`)
+	b.leave(b.status().Quarantine.Code, b.status().Quarantine.Incident, false)
+	b.says(`controller: quarantine 701 host-lines-fighting, incident 1: the owner lets the board out`)
+	b.says(`controller: slot A is proven; .*`)
 }

@@ -4,19 +4,25 @@ package qemutest
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"nitro/boot/card"
+	"nitro/boot/journal"
+	"nitro/boot/release"
 	"nitro/internal/metal"
 	"nitro/qemu-test/emulator"
+	"nitro/qemu-test/factory"
 	"nitro/qemu-test/images/second/pattern"
 	"nitro/qemu-test/rack"
 )
@@ -26,7 +32,7 @@ type chain struct {
 	*rack.Rack
 	t       *testing.T
 	loader  string // ELF file
-	payload metal.Payload
+	payload release.Payload
 	card    string
 }
 
@@ -40,10 +46,43 @@ func newChain(t *testing.T, loader string, how metal.Build) *chain {
 	how.Bootloader = true
 	c.must(how.Image(t.Context(), loader, c.loader))
 	var err error
-	c.payload, err = metal.ReadPayload(second)
-	c.must(err, rack.NewCard(c.card, 64<<20))
+	c.payload, err = release.ReadPayload(second)
+	c.must(err)
 	c.write()
 	return c
+}
+
+// developmentKeys are those of all cards of a run: making some takes seconds.
+var developmentKeys = sync.OnceValues(factory.New)
+
+// write writes a card with the payload in slot A, signed, and the journal as after many
+// good boots.
+func (c *chain) write() {
+	c.t.Helper()
+	f, err := developmentKeys()
+	c.must(err)
+	loader, err := release.ReadPayload(c.loader)
+	c.must(err)
+	r, err := f.Build(loader, c.payload, factory.Version{Name: "test"})
+	c.must(err)
+	configuration, err := f.Configuration(1, nil)
+	c.must(err)
+	if err := os.Remove(c.card); !errors.Is(err, fs.ErrNotExist) {
+		c.must(err)
+	}
+	c.must(f.Card(c.card, configuration, r))
+	c.prove()
+}
+
+// prove has the journal say that slot A may be tried three times.
+func (c *chain) prove() {
+	c.t.Helper()
+	d, err := card.Open(c.card, true)
+	c.must(err)
+	defer d.Close()
+	j, err := journal.Open(d)
+	c.must(err)
+	c.must(j.Write(journal.State{Preferred: journal.A, Trying: journal.None, Slots: [2]journal.SlotState{{Status: journal.Proven, Attempts: journal.MaxAttempts}}}))
 }
 
 func (c *chain) must(errs ...error) {
@@ -60,32 +99,9 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// header is an image header without signatures (docs/medium.md, Image).
-func header(p metal.Payload) []byte {
-	h := make([]byte, 4096)
-	copy(h, "NCIMAGE1")
-	word := binary.LittleEndian.PutUint32
-	word(h[8:], 4096)
-	word(h[12:], 2)
-	binary.LittleEndian.PutUint64(h[16:], uint64(len(p.Bytes)))
-	word(h[128:], p.Load)
-	word(h[132:], p.Entry)
-	return h
-}
-
-// write writes the payload into slot A.
-func (c *chain) write() {
-	c.t.Helper()
-	f, err := os.OpenFile(c.card, os.O_WRONLY, 0)
-	c.must(err)
-	defer f.Close()
-	_, err = f.WriteAt(append(header(c.payload), c.payload.Bytes...), 16<<20)
-	c.must(err)
-}
-
 func (c *chain) powerOn(config rack.Config) {
 	c.t.Helper()
-	config.Image, config.Cards, config.NoTPM = c.loader, [2]string{c.card}, true
+	config.Image, config.Cards = c.loader, [2]string{c.card}
 	var err error
 	c.Rack, err = rack.Start(config)
 	c.must(err)
@@ -116,7 +132,7 @@ func TestHandOff(t *testing.T) {
 	c.powerOn(rack.Config{Args: emulator.Hurried})
 
 	c.say(`bootloader: the previous boot left no crash record`)
-	c.say(`bootloader: starting the controller at 0x[0-9a-f]+`)
+	c.say(`bootloader: starting the controller, version test, at 0x[0-9a-f]+`)
 	checkHandover(t, c.say(`second: hand-over ([0-9a-f]+)`))
 	c.say(`second: crash: none`)
 	c.say(`second: no other image`)
@@ -135,6 +151,7 @@ func TestHandOff(t *testing.T) {
 		t.Errorf("the pattern of the boot before is still in %d places: %v", len(hits), hits[:min(len(hits), 10)])
 	}
 
+	c.prove()
 	c.must(c.Reset())
 	c.say(`bootloader: the previous boot left no crash record`) // it was reported, once
 	c.say(`second: crash: none`)
@@ -148,13 +165,13 @@ func checkHandover(t *testing.T, text string) {
 	if len(b) != 256 || string(b[:8]) != "NCHANDO1" {
 		t.Fatalf("the hand-over block is % x", b)
 	}
-	if sum := sha256.Sum256(b[:224]); !bytes.Equal(sum[:], b[224:]) {
-		t.Errorf("the hand-over block's digest is wrong: % x", b)
-	}
 	if slot := binary.LittleEndian.Uint32(b[12:]); slot != 0 {
 		t.Errorf("slot %d was handed over, want 0", slot)
 	}
-	if us := binary.LittleEndian.Uint64(b[128:]); us == 0 || us > 60e6 {
+	if length := binary.LittleEndian.Uint32(b[8:]); length < 500 {
+		t.Errorf("the event log has %d bytes", length)
+	}
+	if us := binary.LittleEndian.Uint64(b[128:]); us == 0 || us > 600e6 { // of the board's time, which may be hurried
 		t.Errorf("the bootloader says that it took %d microseconds", us)
 	}
 }
@@ -179,6 +196,7 @@ func TestManyHandOffs(t *testing.T) {
 		c.say(`bootloader: starting .*`)
 		checkHandover(t, c.say(`second: hand-over ([0-9a-f]+)`))
 		c.say(`second: healthy`)
+		c.prove()
 		c.must(c.Reset())
 	}
 }
@@ -188,42 +206,16 @@ func TestManyHandOffs(t *testing.T) {
 func TestHangAfterHandOff(t *testing.T) {
 	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
 	const forever = 0xeafffffe // B to itself
-	c.payload = metal.Payload{Load: 0x8000f000, Entry: 0x80010000, Bytes: make([]byte, 0x2000)}
+	c.payload = release.Payload{Load: 0x8000f000, Entry: 0x80010000, Bytes: make([]byte, 0x2000)}
 	binary.LittleEndian.PutUint32(c.payload.Bytes[0x1000:], forever)
 	c.write()
 	c.powerOn(rack.Config{Args: emulator.Hurried})
 	for range 2 {
-		c.say(`bootloader: starting the controller at 0x80010000`)
+		c.say(`bootloader: starting the controller, version test, at 0x80010000`)
 		_, err := c.QMP.Await(0, time.Minute, "WATCHDOG")
 		c.must(err)
 		c.say(`bootloader: the previous boot left no crash record`) // nobody was there to leave one
 	}
-}
-
-// TestControllerFromCard: the bootloader starts the firmware itself, with all of its
-// memory and its devices.
-func TestControllerFromCard(t *testing.T) {
-	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
-	var err error
-	c.payload, err = metal.ReadPayload(controller(t))
-	c.must(err)
-	c.write()
-	c.powerOn(rack.Config{Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{443: 0}}, {Cable: rack.User}}})
-	c.say(`bootloader: slot A: \d+ bytes`)
-	c.say(`controller: ready`)
-	if got := get(t, c.Rack, "/healthz"); got["status"] != "ready" {
-		t.Errorf("/healthz answers %v", got)
-	}
-}
-
-// TestBadSlot: what is no image is not started.
-func TestBadSlot(t *testing.T) {
-	c := newChain(t, "nitro/cmd/bootloader", metal.Build{})
-	c.payload.Entry = c.payload.Load + uint32(len(c.payload.Bytes))
-	c.write()
-	c.powerOn(rack.Config{})
-	c.say(`bootloader: load: slot A: entry 0x[0-9a-f]+, want it in the payload .*`)
-	c.say(`kernel: program ended, code 1, .*`)
 }
 
 // TestSloppyBootloader stops the board at the second image's first instruction, after a

@@ -47,6 +47,11 @@ var forms = map[string]form{
 	"cap":              {7, ConfigFlags, nil},
 	"identity":         {8, ConfigFlags, []string{"tls", "wrap"}},
 	"slot":             {toldPCR, NoAction, []string{"slot", "attempt"}},
+	"host-cycle":       {4, ConfigFlags, []string{"cycle", "how"}},
+	"host-firmware":    {4, PostCode, []string{"cycle", "sha256", "manifest", "version", "security-version"}},
+	"bmc-firmware":     {5, PostCode, []string{"cycle", "sha256", "manifest", "version", "security-version"}},
+	"recovery":         {6, ConfigFlags, []string{"cycle", "what", "was", "sha256"}},
+	"component":        {6, PostCode, []string{"cycle", "what", "sha256", "version"}},
 }
 
 // toldPCR is the index that is written into events of type NoAction. Nothing is ever
@@ -142,6 +147,58 @@ func Slot(slot int, attempt uint32) Event {
 	return event("slot", string(rune('a'+slot)), decimal(attempt))
 }
 
+// How is how a cycle of the host came to run.
+type How string
+
+const (
+	Verified How = "verified" // its firmware was verified, and then it was released
+	Adopted  How = "adopted"  // it ran when the controller started, and a ticket vouched for it
+)
+
+// HostCycle begins a cycle of the host. It comes first; all other events of the cycle name
+// it, since those of one PCR could else be read as another cycle's.
+func HostCycle(cycle uint64, how How) Event { return event("host-cycle", decimal(cycle), string(how)) }
+
+// A Firmware is what the host or its BMC runs.
+type Firmware struct {
+	Digest          Digest // SHA-256 of all that is static, as its manifest defines it
+	Manifest        Digest // SHA-256 of the signed manifest
+	Version         string
+	SecurityVersion uint32
+}
+
+// HostFirmware measures the host's system firmware.
+func HostFirmware(cycle uint64, f Firmware) Event { return f.event("host-firmware", cycle) }
+
+// BMCFirmware measures the BMC's.
+func BMCFirmware(cycle uint64, f Firmware) Event { return f.event("bmc-firmware", cycle) }
+
+func (f Firmware) event(name string, cycle uint64) Event {
+	return event(name, decimal(cycle), hex(f.Digest), hex(f.Manifest), f.Version, decimal(f.SecurityVersion))
+}
+
+// Recovery measures that something was found to be other than it should be (the SHA-256 of
+// what was there), and was put right (of what is there now).
+func Recovery(cycle uint64, what string, was, now Digest) Event {
+	return event("recovery", decimal(cycle), what, hex(was), hex(now))
+}
+
+// Component measures another part of the host, or who signed its firmware (the SHA-256 of
+// the keys).
+func Component(cycle uint64, what string, digest Digest, version string) Event {
+	return event("component", decimal(cycle), what, hex(digest), version)
+}
+
+// ParseText makes an event of its text, as kept outside of a log. It takes only what a
+// constructor could have made.
+func ParseText(text string) (Event, error) {
+	e := Event{Text: text}
+	if f, known := forms[e.Name()]; known {
+		e.PCR, e.Type = f.pcr, f.kind
+	}
+	return e, e.check()
+}
+
 // Name is the event's, without "nitro".
 func (e Event) Name() string {
 	words := strings.Split(e.Text, " ")
@@ -193,7 +250,7 @@ func (e Event) check() error {
 // digest for one fact.
 func valid(key, v string) bool {
 	switch key {
-	case "sha256", "ed25519", "mldsa65", "tls", "wrap":
+	case "sha256", "ed25519", "mldsa65", "tls", "wrap", "manifest", "was":
 		return lowerHex(v, 64)
 	case "unique-id":
 		return lowerHex(v, 16)
@@ -207,10 +264,12 @@ func valid(key, v string) bool {
 		return slices.Contains([]SoCSecret{NoSecret, SharedSecret, OwnSecret}, SoCSecret(v))
 	case "security-version", "value", "attempt":
 		return isDecimal(v, 32)
-	case "epoch":
+	case "how":
+		return slices.Contains([]How{Verified, Adopted}, How(v))
+	case "epoch", "cycle":
 		return isDecimal(v, 64)
 	}
-	return word(v) // version, product
+	return word(v) // version, product, what
 }
 
 func lowerHex(s string, n int) bool {

@@ -141,7 +141,7 @@ func (d *Draft) Digest() [sha256.Size]byte { return sha256.Sum256(d.signed) }
 
 // Envelope adds the signature, a TPMT_SIGNATURE.
 func (d *Draft) Envelope(signature []byte) ([]byte, error) {
-	if _, _, err := ecdsaSignature(signature); err != nil {
+	if _, _, err := ECDSASignature(signature); err != nil {
 		return nil, fmt.Errorf("golden: board part: %w", err)
 	}
 	env := le.AppendUint32(bytes.Clone(d.signed), uint32(len(signature)))
@@ -162,7 +162,7 @@ func OpenBoard(env []byte, key *ecdsa.PublicKey) (b *Board, revision uint32, err
 	if n := le.Uint32(rest); n > maxSignature || int(n) > len(rest)-4 {
 		return nil, 0, fmt.Errorf("golden: board part: signature of %d bytes: at most %d", n, maxSignature)
 	}
-	r, s, err := ecdsaSignature(rest[4 : 4+le.Uint32(rest)])
+	r, s, err := ECDSASignature(rest[4 : 4+le.Uint32(rest)])
 	if err != nil {
 		return nil, 0, fmt.Errorf("golden: board part: %w", err)
 	}
@@ -183,9 +183,9 @@ const (
 	algSHA256 = 0x000b
 )
 
-// ecdsaSignature reads a TPMT_SIGNATURE with a TPMS_SIGNATURE_ECDSA (TPM 2.0 Library, part
+// ECDSASignature reads a TPMT_SIGNATURE with a TPMS_SIGNATURE_ECDSA (TPM 2.0 Library, part
 // 2, 11.3), which is big endian.
-func ecdsaSignature(b []byte) (r, s *big.Int, err error) {
+func ECDSASignature(b []byte) (r, s *big.Int, err error) {
 	if len(b) < 4 || be.Uint16(b) != algECDSA || be.Uint16(b[2:]) != algSHA256 {
 		return nil, nil, errors.New("the signature is not a TPMT_SIGNATURE of ECDSA with SHA-256")
 	}

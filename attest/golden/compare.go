@@ -41,17 +41,49 @@ func describe(e eventlog.Event) string {
 	return strings.TrimSuffix(fmt.Sprintf("event %x (%s)", d[:8], values), " ()")
 }
 
-// Compare compares a log with both parts of the known-good set: PCR 0, 2 and 7 with the
-// release's, PCR 1 with the board's. In PCR 7 the cap may be there, last. The error joins
-// every [Mismatch]; it is nil where there is none. That the log is the TPM's own, which
-// its replay shows, is for the caller to check: without that a log proves nothing.
+// A Step is one place in the comparison of one PCR: what was measured there, and what had
+// to be. OK tells whether that is the same.
+type Step struct {
+	Mismatch
+	OK bool
+}
+
+// Compare compares a log with both parts of the known-good set. The error joins every
+// [Mismatch]; it is nil where there is none. That the log is the TPM's own, which its
+// replay shows, is for the caller to check: without that a log proves nothing.
 func Compare(log *eventlog.Log, r *Release, b *Board) error {
+	return mismatches(append(Steps(log, r), BoardSteps(log, b)...))
+}
+
+// Compare compares PCR 0, 2 and 7 of a log with the release, as the function does, for who
+// has no board part. In PCR 7 the cap may be there, last.
+func (r *Release) Compare(log *eventlog.Log) error { return mismatches(Steps(log, r)) }
+
+// Compare compares PCR 1 of a log with the board part.
+func (b *Board) Compare(log *eventlog.Log) error { return mismatches(BoardSteps(log, b)) }
+
+func mismatches(steps []Step) error {
 	var problems []error
-	for _, pcr := range ReleasePCRs {
-		problems = append(problems, compare(pcr, log, groups(r.events, pcr))...)
+	for _, s := range steps {
+		if !s.OK {
+			problems = append(problems, &s.Mismatch)
+		}
 	}
-	problems = append(problems, compare(1, log, groups(b.Events, 1))...)
 	return errors.Join(problems...)
+}
+
+// Steps compares a log with the release part alone, and says what is right as well: for
+// tools that show a comparison. PCR 1 is not looked at.
+func Steps(log *eventlog.Log, r *Release) (steps []Step) {
+	for _, pcr := range ReleasePCRs {
+		steps = append(steps, compare(pcr, log, groups(r.events, pcr))...)
+	}
+	return steps
+}
+
+// BoardSteps compares PCR 1 with the board part.
+func BoardSteps(log *eventlog.Log, b *Board) []Step {
+	return compare(1, log, groups(b.Events, 1))
 }
 
 // groups gives the events of a PCR, alternatives together.
@@ -70,7 +102,7 @@ func groups(events []eventlog.Event, pcr int) (all [][]eventlog.Event) {
 }
 
 // compare goes through one PCR's events.
-func compare(pcr int, log *eventlog.Log, expected [][]eventlog.Event) (problems []error) {
+func compare(pcr int, log *eventlog.Log, expected [][]eventlog.Event) (steps []Step) {
 	var actual []eventlog.Event
 	for _, e := range log.Events() {
 		if e.PCR == pcr && e.Type != eventlog.NoAction {
@@ -81,20 +113,18 @@ func compare(pcr int, log *eventlog.Log, expected [][]eventlog.Event) (problems 
 		actual = actual[:n]
 	}
 	for i := range max(len(expected), len(actual)) {
-		m := &Mismatch{PCR: pcr}
+		m := Step{Mismatch: Mismatch{PCR: pcr}}
 		if i < len(expected) {
 			m.Name, m.Expected = expected[i][0].Name(), expected[i]
 		}
 		if i < len(actual) {
 			m.Actual = &actual[i]
-			if slices.Contains(m.Expected, actual[i]) {
-				continue
-			}
+			m.OK = slices.Contains(m.Expected, actual[i])
 			if m.Name == "" {
 				m.Name = actual[i].Name()
 			}
 		}
-		problems = append(problems, m)
+		steps = append(steps, m)
 	}
-	return problems
+	return steps
 }

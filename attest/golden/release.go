@@ -15,6 +15,12 @@
 // approve each time (PolicySigned over nonce and cpHash): firmware that runs can sign
 // nothing with it, neither for itself nor for a successor.
 //
+// # The host
+//
+// PCR 4 to 6 have the cycles of the host that the controller holds and releases. They only
+// grow, so [CompareHost] goes through all of them and judges the last, by the firmware that
+// the configuration's manifests allow.
+//
 // # Alternatives
 //
 // A release may run under more than one bootloader, anchor block or authority. Events of

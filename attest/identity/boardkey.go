@@ -1,9 +1,11 @@
 package identity
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -66,19 +68,9 @@ func BeginSigning(t *tpm.TPM, bind tpm.Entity, digest tpm.Digest) (*Signing, err
 		return nil, fmt.Errorf("identity: board key: %w", err)
 	}
 	g := &Signing{t: t, key: tpm.Entity{Handle: tpm.BoardKeyHandle, Name: *name}}
-	g.command = tpm2.Sign{
-		KeyHandle: g.key.Named(),
-		Digest:    tpm2.TPM2BDigest{Buffer: digest[:]},
-		InScheme: tpm2.TPMTSigScheme{
-			Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256}),
-		},
-		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
+	if g.command, g.cpHash, err = signCommand(g.key, digest); err != nil {
+		return nil, err
 	}
-	cpHash, err := tpm2.CPHash(tpm2.TPMAlgSHA256, g.command)
-	if err != nil {
-		return nil, fmt.Errorf("identity: board key: %w", err)
-	}
-	g.cpHash = *cpHash
 	if g.session, err = t.NewPolicySession(bind); err != nil {
 		return nil, err
 	}
@@ -88,10 +80,50 @@ func BeginSigning(t *tpm.TPM, bind tpm.Entity, digest tpm.Digest) (*Signing, err
 	return g, nil
 }
 
-// ApproveSigning is the owner's part: it signs what [Signing].Approve holds.
-func ApproveSigning(owner *ecdsa.PrivateKey, approve []byte) ([]byte, error) {
+// signCommand is the board key's TPM2_Sign of a digest, and the digest of its parameters.
+func signCommand(key tpm.Entity, digest tpm.Digest) (c tpm2.Sign, cpHash tpm2.TPM2BDigest, err error) {
+	c = tpm2.Sign{
+		KeyHandle: key.Named(),
+		Digest:    tpm2.TPM2BDigest{Buffer: digest[:]},
+		InScheme: tpm2.TPMTSigScheme{
+			Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256}),
+		},
+		Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
+	}
+	h, err := tpm2.CPHash(tpm2.TPMAlgSHA256, c)
+	if err != nil {
+		return c, cpHash, fmt.Errorf("identity: board key: %w", err)
+	}
+	return c, *h, nil
+}
+
+// CheckApproval is the owner's look at what he is asked to sign: [Signing].Approve of this
+// board key for this board part's digest, and nothing else. It answers the board that asks
+// for one signature and uses it for another.
+func CheckApproval(approve []byte, boardKey *tpm2.TPMTPublic, digest tpm.Digest) error {
+	name, err := tpm2.ObjectName(boardKey)
+	if err != nil {
+		return fmt.Errorf("identity: board key: %w", err)
+	}
+	_, cpHash, err := signCommand(tpm.Entity{Handle: tpm.BoardKeyHandle, Name: *name}, digest)
+	if err != nil {
+		return err
+	}
+	want := append(make([]byte, 4), cpHash.Buffer...) // no expiration
+	if len(approve) < len(want)+minNonce || len(approve) > len(want)+MaxNonce || subtle.ConstantTimeCompare(approve[len(approve)-len(want):], want) != 1 {
+		return fmt.Errorf("identity: board key: what the board asks to be approved is not its board part: %w", ErrOwner)
+	}
+	return nil
+}
+
+// minNonce is the shortest nonce of a TPM's session, in bytes (part 1, 19.6.6).
+const minNonce = 16
+
+// ApproveSigning is the owner's part: it signs what [Signing].Approve holds, with a P-256
+// key that may lie elsewhere.
+func ApproveSigning(owner crypto.Signer, approve []byte) ([]byte, error) {
 	digest := sha256.Sum256(approve)
-	return ecdsa.SignASN1(rand.Reader, owner, digest[:])
+	return owner.Sign(rand.Reader, digest[:], crypto.SHA256)
 }
 
 // Finish has the TPM sign, with the owner's approval (ECDSA, ASN.1), and gives the

@@ -300,6 +300,27 @@ func ecdsaSignature(der []byte) (tpm2.TPMTSignature, error) {
 	})}, nil
 }
 
+// PublicKey is the ECDSA key of a public area that the TPM gave, which must have the name
+// that it should have.
+func PublicKey(public *tpm2.TPMTPublic, name []byte) (*ecdsa.PublicKey, error) {
+	got, err := tpm2.ObjectName(public)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	if subtle.ConstantTimeCompare(got.Buffer, name) != 1 {
+		return nil, fmt.Errorf("identity: the key's name is %x, not %x: %w", got.Buffer, name, tpm.ErrName)
+	}
+	key, err := tpm2.Pub(*public)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	ec, ok := key.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("identity: a %T, not an ECDSA key: %w", key, tpm.ErrName)
+	}
+	return ec, nil
+}
+
 // verifyOnly is the owner's public key as the TPM takes it.
 func verifyOnly(owner *ecdsa.PublicKey) (*tpm2.TPMTPublic, error) {
 	if owner == nil || owner.Curve != elliptic.P256() {

@@ -127,6 +127,25 @@ func TestBoardKey(t *testing.T) {
 		return g
 	}
 	g := begin(part)
+	for what, c := range map[string]struct {
+		approve []byte
+		digest  tpm.Digest
+		want    error
+	}{
+		"the board part": {g.Approve, part, nil},
+		"another one":    {g.Approve, sha256.Sum256([]byte("another")), identity.ErrOwner},
+		"an expiration":  {func() []byte { b := bytes.Clone(g.Approve); b[len(b)-33] = 1; return b }(), part, identity.ErrOwner},
+		"no nonce":       {g.Approve[len(g.Approve)-36:], part, identity.ErrOwner},
+		"too much":       {append(make([]byte, identity.MaxNonce), g.Approve...), part, identity.ErrOwner},
+		"nothing":        {nil, part, identity.ErrOwner},
+	} {
+		if err := identity.CheckApproval(c.approve, board.Result.BoardKey, c.digest); !errors.Is(err, c.want) {
+			t.Errorf("to be approved, %s: %v", what, err)
+		}
+	}
+	if err := identity.CheckApproval(g.Approve, board.Result.AK, part); !errors.Is(err, identity.ErrOwner) {
+		t.Errorf("to be approved, another key: %v", err)
+	}
 	approval, err := identity.ApproveSigning(board.Owner, g.Approve)
 	must(t, err)
 	signature, err := g.Finish(&board.Owner.PublicKey, approval)

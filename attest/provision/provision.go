@@ -7,6 +7,11 @@
 // again, the authorisations, is the caller's to keep: he stores them before Run, and
 // gives the same ones each time.
 //
+// [Run] is the whole, where the roots of TPM makers are at hand and the authorisations are
+// kept. A board that is provisioned over the network has neither to begin with: [Make]
+// makes what needs no authorisation, and leaves the certificate to the factory; [Close]
+// sets the authorisations, once they lie in the store that Make's keys have opened.
+//
 // The indices want the platform hierarchy's authorisation to be empty, so the bootloader
 // forgets it in boots that find an attestation key, which comes after the indices; the
 // last step here does it for the boot in which the board is provisioned.
@@ -19,6 +24,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -81,39 +87,66 @@ type run struct {
 
 // Run provisions a board, or goes on where an earlier run was cut. A TPM that is
 // provisioned already is no error.
-func Run(t *tpm.TPM, c Config) (_ *Result, err error) {
+func Run(t *tpm.TPM, c Config) (*Result, error) {
 	r := &run{Config: c, t: t}
-	if c.Strength != Own && !c.Development {
-		return nil, fmt.Errorf("provision: %w", ErrTestSecret)
+	if err := r.do(slices.Concat(r.begin(), []step{{"endorsement key's certificate", r.certificate}}, r.keys(), r.end())); err != nil {
+		return nil, err
 	}
-	if len(c.SoC) != tpm.AuthSize || len(c.Owner) != tpm.AuthSize || len(c.Endorsement) != tpm.AuthSize || len(c.Lockout) != tpm.AuthSize {
-		return nil, fmt.Errorf("provision: secret and authorisations of %d, %d, %d, %d bytes: each has %d",
-			len(c.SoC), len(c.Owner), len(c.Endorsement), len(c.Lockout), tpm.AuthSize)
+	return &r.r, nil
+}
+
+// Make makes keys and indices, as Run does, and leaves the hierarchies as they are. That
+// the TPM's maker vouches for the endorsement key is for the caller to verify, with
+// identity.VerifyEK, before anything secret depends on it. Of the authorisations it needs
+// the owner's, and that only if an earlier Close has set it.
+func Make(t *tpm.TPM, c Config) (*Result, error) {
+	r := &run{Config: c, t: t}
+	if err := r.do(slices.Concat(r.begin(), []step{{"endorsement key's certificate", r.readCertificate}}, r.keys())); err != nil {
+		return nil, err
+	}
+	return &r.r, nil
+}
+
+// Close sets the authorisations of the hierarchies, behind Make. It can be cut as Run can.
+func Close(t *tpm.TPM, c Config) error {
+	r := &run{Config: c, t: t}
+	return r.do(slices.Concat(r.begin()[:3], r.end()))
+}
+
+// A step is one of a run, each of which finds out first what is there.
+type step struct {
+	name string
+	do   func() error
+}
+
+func (r *run) begin() []step {
+	return []step{{"state of the hierarchies", r.state}, {"storage primary", r.storage}, {"session", r.session}, {"endorsement key", r.ek}}
+}
+
+func (r *run) keys() []step {
+	return []step{{"indices", r.indices}, {"attestation key", r.ak}, {"board key", r.boardKey}}
+}
+
+func (r *run) end() []step { return []step{{"hierarchies", r.hierarchies}} }
+
+func (r *run) do(steps []step) (err error) {
+	if r.Strength != Own && !r.Development {
+		return fmt.Errorf("provision: %w", ErrTestSecret)
+	}
+	if len(r.SoC) != tpm.AuthSize {
+		return fmt.Errorf("provision: secret of %d bytes, not %d", len(r.SoC), tpm.AuthSize)
 	}
 	defer func() {
-		if r.s != nil && t.Lost() == nil {
+		if r.s != nil && r.t.Lost() == nil {
 			err = errors.Join(err, r.s.Close())
 		}
 	}()
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
-		{"state of the hierarchies", r.state},
-		{"storage primary", r.storage},
-		{"session", r.session},
-		{"endorsement key", r.ek},
-		{"endorsement key's certificate", r.certificate},
-		{"indices", r.indices},
-		{"attestation key", r.ak},
-		{"board key", r.boardKey},
-		{"hierarchies", r.hierarchies},
-	} {
+	for _, step := range steps {
 		if err := step.do(); err != nil {
-			return nil, fmt.Errorf("provision: %s: %w", step.name, err)
+			return fmt.Errorf("provision: %s: %w", step.name, err)
 		}
 	}
-	return &r.r, nil
+	return nil
 }
 
 // state finds out how far the hierarchies are.
@@ -127,6 +160,7 @@ func (r *run) state() error {
 	}
 	if set.Owner {
 		r.owner = r.Owner
+		return sized(r.Owner)
 	}
 	return nil
 }
@@ -249,12 +283,22 @@ func (r *run) makeEK() (_ *tpm2.TPMTPublic, err error) {
 
 // certificate reads the endorsement key's certificate and verifies it.
 func (r *run) certificate() error {
+	if err := r.readCertificate(); err != nil {
+		return err
+	}
+	_, err := identity.VerifyEK(r.r.EKCertificate.Raw, r.r.EK, r.Roots, r.Intermediates, r.At)
+	return err
+}
+
+func (r *run) readCertificate() error {
 	der, err := identity.EKCertificate(r.t, r.s)
 	if err != nil {
 		return err
 	}
-	r.r.EKCertificate, err = identity.VerifyEK(der, r.r.EK, r.Roots, r.Intermediates, r.At)
-	return err
+	if r.r.EKCertificate, err = x509.ParseCertificate(der); err != nil {
+		return errors.Join(identity.ErrCertificate, err)
+	}
+	return nil
 }
 
 // indices defines and first writes the indices.
@@ -303,9 +347,13 @@ func (r *run) child(handle tpm2.TPMHandle, template tpm2.TPMTPublic, auth []byte
 		return nil, nil, err
 	}
 	if public == nil {
-		if public, err = r.makeChild(handle, template, auth); err != nil {
-			return nil, nil, err
-		}
+		public, err = r.makeChild(handle, template, auth)
+	} else {
+		// Again, so that the TPM itself says so: what follows stands on this key.
+		public, err = r.t.ReadPublicIn(r.s, handle)
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	if !like(public, template) {
 		return nil, nil, fmt.Errorf("another object is at %#x: %w", uint32(handle), ErrForeign)
@@ -356,6 +404,9 @@ func (r *run) hierarchies() error {
 		if h.set {
 			continue
 		}
+		if err := sized(h.auth); err != nil {
+			return err
+		}
 		if err := r.t.SetAuth(r.s, h.handle, nil, h.auth); err != nil {
 			return err
 		}
@@ -365,6 +416,14 @@ func (r *run) hierarchies() error {
 		return nil // forgotten already in this boot
 	}
 	return err
+}
+
+// sized refuses what is no authorisation: an empty one would leave a hierarchy open.
+func sized(auth []byte) error {
+	if len(auth) != tpm.AuthSize {
+		return fmt.Errorf("an authorisation of %d bytes: each has %d", len(auth), tpm.AuthSize)
+	}
+	return nil
 }
 
 // like reports whether a key has a template's properties.

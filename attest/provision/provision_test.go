@@ -228,3 +228,40 @@ func TestForeignStorage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestMakeAndClose: what Run does, in two parts and three boots.
+func TestMakeAndClose(t *testing.T) {
+	chip, roots := swtpm.Made(t)
+	c := config(t, roots)
+	begun := c
+	begun.Roots, begun.Owner, begun.Endorsement, begun.Lockout = nil, nil, nil, nil
+	b := start(t, chip)
+	first, err := Make(b, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set, err := b.AuthsSet(); err != nil || set != (tpm.AuthsSet{}) {
+		t.Fatalf("Make has closed %+v, %v", set, err)
+	}
+	if err := Close(b, begun); err == nil {
+		t.Fatal("closed without authorisations")
+	}
+	if set, err := b.AuthsSet(); err != nil || set != (tpm.AuthsSet{}) {
+		t.Fatalf("Close has closed %+v without authorisations, %v", set, err)
+	}
+	chip.Cycle()
+	if err := Close(start(t, chip), c); err != nil {
+		t.Fatal(err)
+	}
+	chip.Cycle()
+	checkProvisioned(t, chip, c, 0)
+	chip.Cycle()
+	again, err := Make(start(t, chip), c)
+	if err != nil || !bytes.Equal(first.BoardKeyName, again.BoardKeyName) || !bytes.Equal(first.EKCertificate.Raw, again.EKCertificate.Raw) {
+		t.Fatalf("the keys have changed: %v", err)
+	}
+	chip.Cycle()
+	if _, err := Make(start(t, chip), begun); err == nil {
+		t.Error("made without the owner's authorisation")
+	}
+}

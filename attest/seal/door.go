@@ -114,11 +114,15 @@ func (d *Door) SealNew(keys Authorities) (objects []Object, first, second [Secre
 }
 
 // Unseal gives the two secrets out, to firmware that both authorities have approved, and
-// caps PCR 7 whatever comes of it, so that nothing can try again in this boot. The caller
-// zeroes them.
+// caps PCR 7 whatever comes of it, so that nothing can try again in this boot. ErrUncapped
+// tells that it could not. The caller zeroes them.
 func (d *Door) Unseal(set *Set, keys Authorities) (first, second []byte, err error) {
 	first, second, err = d.unsealBoth(set, keys)
-	if e := d.Cap(); e != nil || err != nil {
+	e := d.Cap()
+	if e != nil {
+		e = fmt.Errorf("%w: %w", ErrUncapped, e)
+	}
+	if e != nil || err != nil {
 		clear(first)
 		clear(second)
 		return nil, nil, errors.Join(err, e)

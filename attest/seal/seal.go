@@ -62,6 +62,8 @@ var (
 	ErrRefused = errors.New("the TPM refuses")
 	// ErrCapped: the secrets were unsealed in this boot already.
 	ErrCapped = errors.New("PCR 7 is capped: this boot has unsealed already: restart the board")
+	// ErrUncapped: the cap is not known to be in PCR 7.
+	ErrUncapped = errors.New("PCR 7 could not be capped")
 )
 
 // A Kind is one of the sealed objects and of its approvals. The numbers are the medium's.

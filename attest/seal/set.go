@@ -111,3 +111,13 @@ func Decode(b []byte) (*Set, error) {
 	}
 	return s, nil
 }
+
+// Rank judges a copy of the set on the medium: of two that are whole the one with the
+// higher revision counts.
+func Rank(place []byte) (uint64, error) {
+	s, err := Decode(place)
+	if err != nil {
+		return 0, err
+	}
+	return s.Revision, nil
+}

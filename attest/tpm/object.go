@@ -13,13 +13,33 @@ func IsAbsent(err error) bool { return errors.Is(err, tpm2.TPMRCHandle) }
 // ReadPublic reads an object's public area. [IsAbsent] tells from the error that there
 // is none.
 func (t *TPM) ReadPublic(h tpm2.TPMHandle) (*tpm2.TPMTPublic, error) {
-	r, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(t)
+	return readPublic(t, tpm2.ReadPublic{ObjectHandle: h})
+}
+
+// ReadPublicIn reads it in a session. It answers the interposer who shows a key of his
+// own at a handle: the command's HMAC is over the name of the key that he showed, and the
+// TPM computes it over its own.
+func (t *TPM) ReadPublicIn(s *Session, h tpm2.TPMHandle) (*tpm2.TPMTPublic, error) {
+	shown, err := t.ReadPublic(h)
 	if err != nil {
-		return nil, failed(fmt.Sprintf("TPM2_ReadPublic %#x", uint32(h)), err)
+		return nil, err
+	}
+	name, err := tpm2.ObjectName(shown)
+	if err != nil {
+		return nil, failed(fmt.Sprintf("TPM2_ReadPublic %#x", uint32(h)), errors.Join(ErrAnswer, err))
+	}
+	return readPublic(t, tpm2.ReadPublic{ObjectHandle: tpm2.NamedHandle{Handle: h, Name: *name}}, s.With(nil).audit())
+}
+
+func readPublic(t *TPM, command tpm2.ReadPublic, s ...tpm2.Session) (*tpm2.TPMTPublic, error) {
+	what := fmt.Sprintf("TPM2_ReadPublic %#x", uint32(command.ObjectHandle.HandleValue()))
+	r, err := command.Execute(t, s...)
+	if err != nil {
+		return nil, failed(what, err)
 	}
 	public, err := r.OutPublic.Contents()
 	if err != nil {
-		return nil, failed(fmt.Sprintf("TPM2_ReadPublic %#x", uint32(h)), errors.Join(ErrAnswer, err))
+		return nil, failed(what, errors.Join(ErrAnswer, err))
 	}
 	return public, nil
 }

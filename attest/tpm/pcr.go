@@ -76,10 +76,15 @@ func EventDigest(eventType uint32, data string) Digest {
 	return sha256.Sum256(append(binary.LittleEndian.AppendUint32(nil, eventType), data...))
 }
 
-// Random has the TPM give n random bytes, at most 32, encrypted on the bus. Mix them
-// with other sources: the TPM is one of several.
+// Random has the TPM give n random bytes, at most 32, encrypted on the bus, or, where the
+// session is nil, for everybody on the bus to read. Mix them with other sources: the TPM
+// is one of several.
 func (t *TPM) Random(s *Session, n uint16) ([]byte, error) {
-	r, err := tpm2.GetRandom{BytesRequested: n}.Execute(t, s.With(nil).Out())
+	var sessions []tpm2.Session
+	if s != nil {
+		sessions = []tpm2.Session{s.With(nil).Out()}
+	}
+	r, err := tpm2.GetRandom{BytesRequested: n}.Execute(t, sessions...)
 	if err == nil && len(r.RandomBytes.Buffer) != int(n) {
 		err = ErrAnswer
 	}

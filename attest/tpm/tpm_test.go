@@ -313,3 +313,35 @@ func TestQuotes(t *testing.T) {
 	}
 	t.Logf("%d quotes", count)
 }
+
+// TestReadPublicIn: an interposer who shows a key of his own at a handle. By itself it
+// is believed; in a session it is not.
+func TestReadPublicIn(t *testing.T) {
+	board := provisioned.New(t)
+	b := board.Boot(t, nil)
+	good, err := b.T.ReadPublicIn(b.S, tpm.BoardKeyHandle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := tpm2.ObjectName(good); err != nil || !bytes.Equal(name.Buffer, board.Result.BoardKeyName) {
+		t.Fatalf("name %x, %v", name.Buffer, err)
+	}
+	var shown []byte // the answer for another key
+	board.Chip.Tap.Answer = func(_, answer []byte) []byte { shown = answer; return answer }
+	if _, err := b.T.ReadPublic(tpm.AKHandle); err != nil {
+		t.Fatal(err)
+	}
+	const noSessions = 0x80 // low byte of TPM_ST_NO_SESSIONS is 1: the tag is 0x8001
+	board.Chip.Tap.Answer = func(command, answer []byte) []byte {
+		if command[0] == noSessions && command[1] == 1 {
+			return shown
+		}
+		return answer
+	}
+	if p, err := b.T.ReadPublic(tpm.BoardKeyHandle); err != nil || bytes.Equal(tpm2.Marshal(*p), tpm2.Marshal(*good)) {
+		t.Fatal("the interposer does not work:", err)
+	}
+	if _, err := b.T.ReadPublicIn(b.S, tpm.BoardKeyHandle); err == nil {
+		t.Error("the interposer's key is believed")
+	}
+}

@@ -1,6 +1,7 @@
 package armory
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -69,6 +70,17 @@ func Open() (*Board, error) {
 
 // Name is the board's.
 func (b *Board) Name() string { return config.Name }
+
+// Product is what images for the board are signed for.
+func (b *Board) Product() string { return "imx6ul-armory" }
+
+// TPMBus is nil: the secure element on I2C1 is none.
+func (b *Board) TPMBus() board.I2C { return nil }
+
+// ReadSecurityKey gives an error: there is no socket.
+func (b *Board) ReadSecurityKey([]byte) error {
+	return errors.New("armory: the board has no socket for a security key")
+}
 
 // Ports is one: ENET2. ENET1's pads are in other use; its TX_EN is the watchdog's line
 // to the power supply.

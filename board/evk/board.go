@@ -116,6 +116,24 @@ func (b *Board) Port(n int) (board.Port, error) {
 // Name is the base board's.
 func (b *Board) Name() string { return config.Name }
 
+// Product is what images for the board are signed for.
+func (b *Board) Product() string { return "imx6ul-evk" }
+
+// TPMBus is I2C1.
+func (b *Board) TPMBus() board.I2C { return b.I2C1 }
+
+// securityKeyAddress is that of the removable security key on I2C1: an AT24C with
+// addresses of 16 bits, A0 to A2 low.
+const securityKeyAddress = 0x50
+
+// ReadSecurityKey reads the first bytes of the security key.
+func (b *Board) ReadSecurityKey(p []byte) error {
+	if err := b.I2C1.Tx(securityKeyAddress, []byte{0, 0}, p); err != nil {
+		return fmt.Errorf("evk: security key: %w", err)
+	}
+	return nil
+}
+
 // ResetLines are the host's.
 func (b *Board) ResetLines() []board.ResetLine { return b.lines }
 

@@ -5,11 +5,13 @@
 package imx6ul
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"time"
 
+	"nitro/board"
 	"nitro/board/imx6ul/caam"
 	"nitro/board/imx6ul/ccm"
 	"nitro/board/imx6ul/dma"
@@ -29,6 +31,8 @@ const (
 	GPIO5 = 0x020ac000
 
 	I2C1 = 0x021a0000
+
+	ECSPI1 = 0x02008000
 
 	UART1 = 0x02020000
 	UART2 = 0x021e8000
@@ -107,6 +111,25 @@ func (s *SoC) Chip() string { return s.Clocks.Chip().String() }
 
 // UniqueID is the chip's number.
 func (s *SoC) UniqueID() (uint64, error) { return s.Fuses.UniqueID() }
+
+// Closed tells whether the boot ROM runs only what the chip's owner has signed. QEMU has
+// no boot ROM, and no fuse is blown there.
+func (s *SoC) Closed() (bool, error) { return s.Fuses.Closed() }
+
+// errNoSecret: the chip's key derivation is not driven.
+var errNoSecret = errors.New("this firmware does not drive the chip's key derivation (CAAM, DCP): use an emulated board")
+
+// standIn is what an emulated chip has in place of a secret.
+const standIn = "nitro emulated board: this is no secret"
+
+// Secret derives the SoC's secret. An emulated chip has a stand-in that everybody knows,
+// and says so.
+func (s *SoC) Secret() (derived [32]byte, worth board.SecretWorth, err error) {
+	if !s.Emulated() {
+		return derived, board.NoSecret, fmt.Errorf("imx6ul: %w", errNoSecret)
+	}
+	return sha256.Sum256([]byte(standIn)), board.NoSecret, nil
+}
 
 // Random sets the chip's random number generator up: CAAM's on the UL, the RNGB on the
 // ULL. QEMU has neither, and nil is what there is.

@@ -75,6 +75,10 @@ const (
 	StoreFull       Code = 603
 	StoreWorn       Code = 604
 	StoreUnreadable Code = 605
+	StoreMissing    Code = 606
+	StoreKey        Code = 607
+	StoreTooNew     Code = 608
+	StoreCounter    Code = 609
 )
 
 // The host.
@@ -84,12 +88,33 @@ const (
 	HostFirmware      Code = 703
 	HostFlash         Code = 704
 	HostLinesMissing  Code = 705
+
+	HostFlashUnprotected Code = 709
+	HostFlashWorn        Code = 710
+
+	// The host's control (resetctl).
+	HostLineStuck       Code = 711
+	HostPinsDisagree    Code = 712
+	HostLinesUnreadable Code = 713
+	HostPower           Code = 714
+	HostNotAdopted      Code = 715
+	HostBusy            Code = 716
+	HostUnsupported     Code = 717
 )
 
 // Time and audit.
 const (
 	ClockUnknown    Code = 801
 	AuditUnwritable Code = 802
+)
+
+// Provisioning.
+const (
+	NotProvisioned     Code = 901
+	AlreadyProvisioned Code = 902
+	FactoryUnknown     Code = 903
+	TPMForeign         Code = 904
+	ProvisioningFailed Code = 905
 )
 
 var entries = []Entry{
@@ -198,6 +223,14 @@ var entries = []Entry{
 		"Replace the card and provision the board again."},
 	{StoreUnreadable, "store-unreadable", Transient, "The store could not be read from the medium.",
 		"Switch the board off and on. If the code returns, replace the card."},
+	{StoreMissing, "store-missing", Reprovision, "There is no store on the medium.",
+		"Provision the board again; what a store held is lost."},
+	{StoreKey, "store-key", Reprovision, "The store has another key: it was made by another board, or by this one before it was provisioned again.",
+		"Put the board's own card back, or provision again; what the store held is lost."},
+	{StoreTooNew, "store-too-new", Transient, "The format of the store is newer than this firmware.",
+		"Run the firmware that wrote the store, or newer."},
+	{StoreCounter, "store-counter", Latched, "The TPM's freshness counter is not the one that the store was written with, or it does not count.",
+		"Inspect the TPM, then have the owner sign a ticket that accepts the loss, or provision again."},
 
 	{HostLinesFighting, "host-lines-fighting", Latched, "A reset line of the host is driven to held and its net is not at the held level: something else drives it.",
 		"Inspect the host's reset lines, then have the owner sign a ticket."},
@@ -209,9 +242,38 @@ var entries = []Entry{
 		"Check the flash and its multiplexer, then try again."},
 	{HostLinesMissing, "host-lines-missing", Reprovision, "The board has no reset line to its host and was provisioned to guard one.",
 		"Use a board that has the lines, or provision this one without a host."},
+	{HostFlashUnprotected, "host-flash-unprotected", Transient, "The host's flash does not protect what it must, or protects what the host has to write.",
+		"Check the flash's write-protect pin, and that its regions lie where it can protect them."},
+	{HostFlashWorn, "host-flash-worn", Transient, "A block of the host's flash does not read as it was written.",
+		"Replace the flash."},
+	{HostLineStuck, "host-line-stuck", Transient, "A line of the host was let go and its net stays at the held level: something else holds it.",
+		"Find what holds the line that the message names, then switch the board off and on."},
+	{HostPinsDisagree, "host-pins-disagree", Latched, "Two inputs that see the same line of the host say different things.",
+		"Inspect the host's lines and the wires to both inputs, then have the owner sign a ticket."},
+	{HostLinesUnreadable, "host-lines-unreadable", Transient, "The part that drives or sees the host's lines does not answer, so that nobody knows whether the host is held.",
+		"Check the expander or latch and its bus, then switch the board off and on."},
+	{HostPower, "host-power", Transient, "The host's power did not come or did not go within its limit.",
+		"Check the host's power supply, or force it off, then ask again."},
+	{HostNotAdopted, "host-not-adopted", Transient, "The host ran when the controller started, and no ticket of this host cycle vouched for it. It was held.",
+		"Nothing: the host is verified and released anew. If the code returns, check the store."},
+	{HostBusy, "host-busy", Transient, "A request was refused, since the host is being verified, released or switched off.",
+		"Ask again when that has ended; holding and forcing off are always possible."},
+	{HostUnsupported, "host-unsupported", Transient, "A request was refused, since the board has no line to do what was asked.",
+		"Ask for what the board can do: hold, reset, or force off."},
 
 	{ClockUnknown, "clock-unknown", Transient, "The time is not known.",
 		"Set the time, or let the board reach its time servers."},
 	{AuditUnwritable, "audit-unwritable", Transient, "The audit log cannot be written, so nothing that has to be recorded is allowed.",
 		"Fetch the audit records and make room, or replace the card."},
+
+	{NotProvisioned, "not-provisioned", Reprovision, "The board has never been provisioned.",
+		"Provision the board with the factory tool."},
+	{AlreadyProvisioned, "already-provisioned", Transient, "The board was asked to be provisioned and is provisioned already.",
+		"Nothing, if it is your board. To provision it anew, write its card anew with the factory tool."},
+	{FactoryUnknown, "factory-unknown", Transient, "The factory's certificate is not the one that the configuration names, or it names none, and then nobody may provision the board.",
+		"Use the certificate that the configuration names, or write a signed configuration that names yours."},
+	{TPMForeign, "tpm-foreign", Reprovision, "The TPM holds something of another board's, or authorisations that the card does not have.",
+		"Put the board's own card in, clear the TPM with its lockout authorisation, or use a new TPM."},
+	{ProvisioningFailed, "provisioning-failed", Transient, "A step of provisioning failed. The message says which one and why.",
+		"Restart the board if the message says so, and run provisioning again: it goes on where it was cut."},
 }

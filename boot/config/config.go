@@ -65,6 +65,8 @@ type Config struct {
 
 	// Operators are at most 8 CA certificates for clients of the API.
 	Operators []*x509.Certificate
+	// SecurityKey tells that the store opens only with the removable security key.
+	SecurityKey bool
 }
 
 // Authorities are those that may sign what runs: the anchor block's, then the

@@ -24,6 +24,7 @@ type wire struct {
 	Owner       []byte   `json:"owner"`
 	Factory     []byte   `json:"factory,omitempty"`
 	Operators   [][]byte `json:"operators"`
+	SecurityKey bool     `json:"security_key,omitempty"`
 }
 
 type keys struct {
@@ -62,7 +63,7 @@ func (w *wire) config() (c *Config, err error) {
 	if len(w.Product) < 1 || len(w.Product) > image.TextSize {
 		return nil, fmt.Errorf("product %q: 1 to %d characters", w.Product, image.TextSize)
 	}
-	c = &Config{Epoch: w.Epoch, Product: w.Product, Development: w.Development}
+	c = &Config{Epoch: w.Epoch, Product: w.Product, Development: w.Development, SecurityKey: w.SecurityKey}
 	if c.Release, err = list("release", w.Release, 1, MaxAuthorities, authority); err != nil {
 		return nil, err
 	}
@@ -150,7 +151,7 @@ func ca(der []byte) (*x509.Certificate, error) {
 // Encode makes the payload. It is decoded again, so nothing comes out that a board would
 // refuse.
 func (c *Config) Encode() ([]byte, error) {
-	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}}
+	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}, SecurityKey: c.SecurityKey}
 	for _, a := range c.Release {
 		w.Release = append(w.Release, keys{a.Ed25519[:], a.MLDSA65[:]})
 	}

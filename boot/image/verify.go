@@ -1,12 +1,12 @@
 package image
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
 
+	"nitro/attest/sha256"
 	"nitro/boot/code"
 )
 
@@ -148,25 +148,40 @@ const chunk = 64 << 10
 // hashed where it lies, after it was read for the only time. After an error dst is zero:
 // nothing that was not verified stays where code is run. Load works once.
 func (i *Image) Load(dst []byte) error {
-	if i.payload == nil {
-		return errors.New("image: there is no payload to load, or it was loaded already")
-	}
 	if uint64(len(dst)) != i.Length {
 		return fmt.Errorf("image: %d bytes of room for a payload of %d", len(dst), i.Length)
 	}
-	r := i.payload
+	err := i.hash(func(at, n int) []byte { return dst[at : at+n] })
+	if err != nil {
+		clear(dst)
+	}
+	return err
+}
+
+// Check reads the payload, keeps nothing of it, and compares its digest: for an image that
+// is to run later, when it will be verified again. It works once, instead of Load.
+func (i *Image) Check() error {
+	part := make([]byte, min(chunk, i.Length))
+	return i.hash(func(_, n int) []byte { return part[:n] })
+}
+
+// hash reads the payload into what place gives for each part of it, and compares its
+// digest.
+func (i *Image) hash(place func(at, n int) []byte) error {
+	if i.payload == nil {
+		return errors.New("image: there is no payload to read, or it was read already")
+	}
+	r, length := i.payload, int(i.Length)
 	i.payload = nil
 	hash := sha256.New()
-	for at := 0; at < len(dst); at += chunk {
-		part := dst[at:min(at+chunk, len(dst))]
+	for at := 0; at < length; at += chunk {
+		part := place(at, min(chunk, length-at))
 		if _, err := io.ReadFull(r, part); err != nil {
-			clear(dst)
-			return code.ImageUnreadable.Errorf("boot: %s: payload: byte %d of %d: %w", i.where, at, len(dst), err)
+			return code.ImageUnreadable.Errorf("boot: %s: payload: byte %d of %d: %w", i.where, at, length, err)
 		}
 		hash.Write(part)
 	}
 	if sum := hash.Sum(nil); subtle.ConstantTimeCompare(sum, i.Digest[:]) != 1 {
-		clear(dst)
 		return code.ImageDigest.Errorf("boot: %s: payload: SHA-256 is %x, signed was %x", i.where, sum, i.Digest)
 	}
 	return nil

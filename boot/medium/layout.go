@@ -43,6 +43,8 @@ var (
 	SealedObjects = [Copies]Place{{10*mib + 256*kib, 64 * kib}, {10*mib + 320*kib, 64 * kib}}
 
 	QuarantineAnchor = Place{10*mib + 384*kib, 64 * kib}
+	// Ticket is where the owner's word lies that the board may leave quarantine.
+	Ticket = Place{10*mib + 448*kib, 4 * kib}
 
 	// Slots are A and B: an image header, then the controller.
 	Slots = [2]Place{{16 * mib, 32 * mib}, {48 * mib, 32 * mib}}

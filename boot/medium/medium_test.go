@@ -28,7 +28,7 @@ func TestLayout(t *testing.T) {
 	for _, pair := range [][2]medium.Place{medium.Configurations, medium.KnownGoodOf, medium.BoardParts, medium.SealedObjects} {
 		all = append(all, pair[:]...)
 	}
-	all = append(all, medium.QuarantineAnchor, medium.Slots[0], medium.Slots[1], medium.Store, medium.Pool(medium.MinSize))
+	all = append(all, medium.QuarantineAnchor, medium.Ticket, medium.Slots[0], medium.Slots[1], medium.Store, medium.Pool(medium.MinSize))
 	end := int64(0)
 	for i, p := range all {
 		if p.Offset < end || p.Size <= 0 || i > 1 && p.Offset%4096 != 0 || p.Size%512 != 0 {

@@ -9,28 +9,31 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"nitro/board"
+	"nitro/boot/code"
 )
 
 // checkHeld makes sure that the host is held. The kernel has driven the lines since its
 // first instructions; driving them again does no harm, and what a warm reset left on an
-// expander is put right.
-func checkHeld(lines []board.ResetLine) error {
+// expander is put right. A line that does not hold is quarantine.
+func (f *firmware) checkHeld() error {
+	lines := f.board.ResetLines()
 	if len(lines) == 0 {
 		log.Print("this board has no reset lines: it cannot guard a host")
 	}
 	for _, l := range lines {
-		if err := l.Hold(); err != nil {
-			return err
+		err := l.Hold()
+		held := false
+		if err == nil {
+			held, err = l.Held()
 		}
-		held, err := l.Held()
-		if err != nil {
-			return err
+		switch {
+		case err != nil:
+			f.why = code.HostLinesFighting.Errorf("%w", err)
+		case !held:
+			f.why = code.HostLinesFighting.Errorf("%s: the line does not hold: check its wiring and keep the host out of service", l.Name())
+		default:
+			log.Printf("%s is held", l.Name())
 		}
-		if !held {
-			return fmt.Errorf("%s: the line does not hold: check its wiring and keep the host out of service", l.Name())
-		}
-		log.Printf("%s is held", l.Name())
 	}
 	return nil
 }
@@ -39,14 +42,17 @@ func checkHeld(lines []board.ResetLine) error {
 // hardware gives need not be perfect.
 const seedSize = 64
 
-// seed feeds the kernel's random generator from the chip's.
-func seed(b board.Board) error {
-	source, err := b.Random()
+// seed feeds the kernel's random generator from the chip's, beside what the bootloader
+// has left.
+func (f *firmware) seed() error {
+	source, err := f.board.Random()
 	if err != nil {
 		return err
 	}
 	if source == nil {
-		log.Print("this chip has no random number generator: keys of this boot can be guessed")
+		if f.chain.Handover == nil {
+			log.Print("neither chip nor bootloader gave random numbers: keys of this boot can be guessed")
+		}
 		return nil
 	}
 	entropy := make([]byte, seedSize)
@@ -59,8 +65,8 @@ func seed(b board.Board) error {
 
 // setClock sets the kernel's clock from the one on the battery. Without that it is
 // 1970, and the firmware runs on.
-func setClock(c board.Clock) error {
-	now, err := c.Now()
+func (f *firmware) setClock() error {
+	now, err := f.board.Clock().Now()
 	if err != nil {
 		log.Printf("the time is not known: %v", err)
 		return nil
@@ -73,13 +79,15 @@ func setClock(c board.Clock) error {
 	return nil
 }
 
-// openCard opens the card with the firmware's store. So far the firmware does without.
-func (f *firmware) openCard(b board.Board) error {
-	card, err := b.Card(0)
+// openCard opens the card with the firmware's slots and store. Without it the board is in
+// quarantine.
+func (f *firmware) openCard() error {
+	card, err := f.board.Card(0)
 	if err != nil {
 		log.Printf("no card: %v", err)
 		return nil
 	}
+	f.card = card
 	log.Printf("card: %d blocks of %d bytes", card.Blocks(), card.BlockSize())
 	return nil
 }

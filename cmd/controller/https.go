@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/hpke"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
@@ -12,30 +13,42 @@ import (
 	"time"
 
 	"nitro/board"
+	"nitro/boot/chain"
+	"nitro/boot/handover"
 	"nitro/net/https"
 	"nitro/net/redfish"
 	"nitro/net/stack"
+	"nitro/net/standing"
 )
 
 // firmware is what runs once the board is up.
 type firmware struct {
 	board       board.Board
+	card        board.Card // nil where there is none
 	ports       []*stack.Stack
 	certificate tls.Certificate
 	ready       time.Time
+
+	chain    chain.Controller
+	strength handover.Strength
+	why      error  // of the quarantine; nil in service
+	version  string // of the controller, as measured
+
+	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
+	tlsKey                       [sha256.Size]byte
+	ekCertificate, akCertificate []byte // DER; nil where there is none
 }
 
 const httpsPort = 443
 
-// makeIdentity makes this boot's TLS key and a certificate that it signs itself. So far
-// nothing proves to a client which board it speaks to.
-func (f *firmware) makeIdentity(b board.Board) (err error) {
-	f.board = b
+// makeIdentity makes this boot's TLS key and a certificate that it signs itself: the
+// quote of PCR 8 vouches for the key.
+func (f *firmware) makeIdentity() (err error) {
 	if f.certificate, err = https.SelfSigned(hostname); err != nil {
 		return err
 	}
 	log.Printf("certificate: SHA-256 %x", sha256.Sum256(f.certificate.Certificate[0]))
-	return nil
+	return f.bindIdentity()
 }
 
 // serve opens the HTTPS port on the management port, and on no other.
@@ -50,9 +63,12 @@ func (f *firmware) serve() error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", f.health)
-	service := redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()})
-	mux.Handle("/redfish", service)
-	mux.Handle("/redfish/", service)
+	mux.Handle("/v1/", standing.Handler(f))
+	if f.why == nil && f.chain.Provisioned {
+		service := redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()})
+		mux.Handle("/redfish", service)
+		mux.Handle("/redfish/", service)
+	}
 	f.ready = time.Now()
 	go func() {
 		// Without its API the board is of no use to anybody: reset it.
@@ -62,15 +78,22 @@ func (f *firmware) serve() error {
 }
 
 // health answers that the firmware serves: since how many seconds, and on what board.
+// Being in service is "ready"; anything else says so.
 func (f *firmware) health(w http.ResponseWriter, _ *http.Request) {
+	s := f.Status()
+	state, status := "ready", http.StatusOK
+	if s.State != standing.InService {
+		state, status = s.State, http.StatusServiceUnavailable
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(struct {
 		Status   string `json:"status"`
 		Board    string `json:"board"`
 		Emulated bool   `json:"emulated"`
 		Seconds  int64  `json:"ready_seconds"`
-	}{"ready", f.board.Name(), f.board.Emulated(), int64(time.Since(f.ready) / time.Second)})
+	}{state, s.Board, s.Emulated, s.Seconds})
 }
 
 // serviceUUID names a board's service: a UUID of version 8 (RFC 9562, 5.8) from the

@@ -1,8 +1,11 @@
 // Command controller is the firmware of the Nitro Controller.
 //
-// It brings the board up phase by phase, with a log line for each, and then serves
-// HTTPS on the management port: GET /healthz, and the Redfish service root. The host
-// is held in reset all the time: nothing here lets it go yet.
+// It brings the board up phase by phase, with a log line for each, takes over from the
+// bootloader, and compares what was measured with what should have been. If all is as it
+// should be it opens its store and serves HTTPS on the management port; a board that was
+// never provisioned serves provisioning; and where anything is wrong it goes into
+// quarantine, with its host held, and serves status and evidence. Nothing here lets the
+// host go yet.
 package main
 
 import (
@@ -10,7 +13,6 @@ import (
 	"os"
 	"runtime"
 
-	"nitro/board"
 	"nitro/board/cpu/counter"
 	"nitro/board/phase"
 )
@@ -29,24 +31,25 @@ func main() {
 // run brings the firmware up and keeps it up. It returns only with the reason why it
 // cannot go on: the kernel then resets the board.
 func run() error {
-	var b board.Board
 	var f firmware
 	var instructionTime uint64 // ns, if an emulator counts instructions
 	err := phase.Run(&instructionTime, []phase.Phase{
 		{Name: "board", Do: func() (err error) {
-			b, err = open()
-			if err == nil && b.Emulated() {
+			f.board, err = open()
+			if err == nil && f.board.Emulated() {
 				instructionTime = counter.InstructionTime()
 			}
 			return err
 		}},
 		{Name: "self-test", Do: selfTest},
-		{Name: "host held", Do: func() error { return checkHeld(b.ResetLines()) }},
-		{Name: "random numbers", Do: func() error { return seed(b) }},
-		{Name: "clock", Do: func() error { return setClock(b.Clock()) }},
-		{Name: "card", Do: func() error { return f.openCard(b) }},
-		{Name: "network", Do: func() error { return f.openPorts(b) }},
-		{Name: "identity", Do: func() error { return f.makeIdentity(b) }},
+		{Name: "host held", Do: f.checkHeld},
+		{Name: "hand-over", Do: f.takeHandover},
+		{Name: "random numbers", Do: f.seed},
+		{Name: "clock", Do: f.setClock},
+		{Name: "card", Do: f.openCard},
+		{Name: "unlock", Do: f.unlock},
+		{Name: "network", Do: f.openPorts},
+		{Name: "identity", Do: f.makeIdentity},
 		{Name: "https", Do: f.serve},
 	}...)
 	if err != nil {
@@ -55,7 +58,11 @@ func run() error {
 	phase.Report("from power-on", phase.Counts{}, phase.Count(), instructionTime)
 	announceReady()
 	go f.reportAddress()
-	go blink(b.StatusLED())
+	go f.reportStanding()
+	if f.why == nil && !f.chain.Provisioned {
+		go f.provision()
+	}
+	go blink(f.board.StatusLED())
 	return watch()
 }
 

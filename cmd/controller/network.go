@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"time"
 
-	"nitro/board"
 	"nitro/net/stack"
 )
 
@@ -30,7 +29,8 @@ var hostAddress = netip.MustParsePrefix("169.254.169.254/16")
 // openPorts brings TCP/IP up on the management port, with DHCP and router
 // advertisements, and, where there is a second port, on the host's wire. The two share
 // nothing.
-func (f *firmware) openPorts(b board.Board) error {
+func (f *firmware) openPorts() error {
+	b := f.board
 	id, err := b.UniqueID()
 	if err != nil {
 		return err

@@ -1,19 +1,22 @@
-// Command rack starts the emulated rack with an image and shows its console until
-// Ctrl-C: the board with a TPM, an SD card and two networks, of which the first can be
-// reached from this machine.
+// Command rack starts the emulated rack and shows the board's console until Ctrl-C: the
+// board with a TPM, an SD card and two networks, of which the first can be reached from
+// this machine. It boots as a board on a bench does: bootloader and controller from the
+// card, measured, verified, the store unsealed.
 //
-//	rack [-image file] [-card file] [-tpm-state folder] [-port n] [-count] [-v]
+//	rack [-folder folder] [-bootloader file] [-controller file] [-new] [-port n] [-count] [-v]
 //
-// Card and TPM are kept from run to run, in build/rack unless flags say otherwise; a
-// card that is not there is made, and -tpm-state "" gives a new TPM each time. Port n of
-// 127.0.0.1, or a free one if it is taken, leads to the firmware's HTTPS. -count has the
-// emulator count instructions, which the firmware's boot log then shows; it is slower, and
-// the board's clock falls behind. -v shows what the emulator reports and what the board
-// does with its pins. The rack's own words begin with "rack:", all else is the board's.
+// What lasts from run to run is in the folder: development keys, which are made there, the
+// card, the TPM, and the factory's record of the board. A card is made with those keys and
+// the board is provisioned when there is none, when the programs are others than the card
+// has, or with -new. Port n of 127.0.0.1, or a free one if it is taken, leads to the
+// firmware's HTTPS. -count has the emulator count instructions, which the firmware's boot
+// log then shows; it is slower, and the board's clock falls behind. -v shows what the
+// emulator reports and what the board does with its pins. The rack's own words begin with
+// "rack:", all else is the board's.
 package main
 
 import (
-	"errors"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -25,44 +28,52 @@ import (
 	"syscall"
 	"time"
 
+	"nitro/net/provisioning"
 	"nitro/qemu-test/rack"
 )
-
-// cardSize is that of a card that is made, in bytes.
-const cardSize = 64 << 20
 
 // httpsPort is where the firmware serves HTTPS.
 const httpsPort = 443
 
 type options struct {
-	image, card, tpmState string
-	port                  int
-	count, verbose        bool
+	folder, bootloader, controller string
+	fresh                          bool
+	port                           int
+	count, verbose                 bool
 }
 
 func main() {
 	var o options
-	flag.StringVar(&o.image, "image", "build/controller.elf", "`file` of the firmware, an ELF image")
-	flag.StringVar(&o.card, "card", "build/rack/card.img", "`file` of the SD card; made if it is not there")
-	flag.StringVar(&o.tpmState, "tpm-state", "build/rack/tpm", "`folder` of the TPM's state; \"\" is a new TPM each time")
+	flag.StringVar(&o.folder, "folder", "build/rack", "`folder` of what lasts: keys, card, TPM, record")
+	flag.StringVar(&o.bootloader, "bootloader", "build/bootloader.elf", "`file` of the bootloader, an ELF image")
+	flag.StringVar(&o.controller, "controller", "build/controller.elf", "`file` of the controller, an ELF image")
+	flag.BoolVar(&o.fresh, "new", false, "begin with a new card and a new TPM")
 	flag.IntVar(&o.port, "port", 8443, "port of 127.0.0.1 that leads to the firmware's HTTPS; if it is taken, a free one is used")
 	flag.BoolVar(&o.count, "count", false, "count instructions: slower, and the board's clock falls behind")
 	flag.BoolVar(&o.verbose, "v", false, "show the emulator's events, and what the board does with its pins")
 	flag.Parse()
-	if err := run(o, os.Stdout); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "rack:", err)
 		os.Exit(1)
 	}
 }
 
-func run(o options, out io.Writer) error {
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
-	c, err := o.config(out)
+func run(ctx context.Context, o options, out io.Writer) error {
+	b, err := openBench(o, out)
 	if err != nil {
 		return err
 	}
-	r, err := rack.Start(c)
+	r, err := rack.Start(rack.Config{
+		Log: out, Hold: true,
+		TPMState: b.tpm(),
+		Cards:    [2]string{b.card()},
+		Expander: true,
+		Nets:     []rack.Net{{Forward: map[int]int{httpsPort: freePort(o.port), provisioningPort: 0}}, {}},
+		Wires:    rack.ResetWires(),
+		Args:     o.args(),
+	})
 	if err != nil {
 		return err
 	}
@@ -71,7 +82,7 @@ func run(o options, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	o.explain(out, address)
+	o.explain(out, b, address)
 	if o.verbose {
 		fmt.Fprintf(out, "rack: the emulator is process %d, the TPM %d\n", r.PID(), r.TPM.PID())
 		go showEvents(r, out)
@@ -80,40 +91,24 @@ func run(o options, out io.Writer) error {
 	if err := r.QMP.Continue(); err != nil {
 		return err
 	}
+	failed := make(chan error, 1)
+	go func() {
+		if err := b.provision(ctx, r); err != nil {
+			failed <- err
+		}
+	}()
 	select {
-	case <-stop:
+	case <-ctx.Done():
 		fmt.Fprintln(out, "\nrack: switched off")
 		return nil
+	case err := <-failed:
+		return err
 	case <-r.Ended():
 		if err := r.Err(); err != nil {
 			return err
 		}
 		return fmt.Errorf("the emulator has ended by itself: %s", r.Complaints())
 	}
-}
-
-// config is the rack that the options ask for, before its board runs.
-func (o *options) config(out io.Writer) (rack.Config, error) {
-	if _, err := os.Stat(o.image); err != nil {
-		return rack.Config{}, fmt.Errorf("%w: build it first: make", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(o.card), 0o755); err != nil {
-		return rack.Config{}, err
-	}
-	if _, err := os.Stat(o.card); errors.Is(err, os.ErrNotExist) {
-		if err := rack.NewCard(o.card, cardSize); err != nil {
-			return rack.Config{}, err
-		}
-	}
-	return rack.Config{
-		Image: o.image, Log: out, Hold: true,
-		TPMState: o.tpmState,
-		Cards:    [2]string{o.card},
-		Expander: true,
-		Nets:     []rack.Net{{Forward: map[int]int{httpsPort: freePort(o.port)}}, {}},
-		Wires:    rack.ResetWires(),
-		Args:     o.args(),
-	}, nil
 }
 
 // args has the emulator count instructions if that is wanted: one is a nanosecond of the
@@ -135,17 +130,14 @@ func freePort(want int) int {
 	return want
 }
 
-func (o *options) explain(out io.Writer, address string) {
-	tpm := "new, and gone afterwards"
-	if o.tpmState != "" {
-		tpm = o.tpmState
-	}
-	fmt.Fprintf(out, `rack: the emulated MCIMX6UL-EVK boots %s
-rack: SD card: %s; TPM: %s
-rack: https://%s/ leads to port %d of the board's first Ethernet port
-rack: curl --insecure https://%s/
+func (o *options) explain(out io.Writer, b *bench, address string) {
+	fmt.Fprintf(out, `rack: the emulated MCIMX6UL-EVK boots its card: %s, then %s
+rack: card, TPM, development keys: %s
+rack: https://%s/ leads to port %d of the board's first Ethernet port; once it is ready, try
+rack:   curl --insecure https://%[4]s/v1/status
+rack:   curl --insecure https://%[4]s/v1/evidence -d '{"nonce":"0011223344556677"}'
 rack: Ctrl-C switches off; the console follows
-`, o.image, o.card, tpm, address, httpsPort, address)
+`, o.bootloader, o.controller, filepath.Clean(b.folder), address, httpsPort)
 }
 
 // showEvents shows what the emulator reports, until it ends.
@@ -173,3 +165,10 @@ func showPins(r *rack.Rack, out io.Writer) {
 		}
 	}
 }
+
+// provisioningPort is where the board's end of provisioning listens.
+var provisioningPort = func() int {
+	var n int
+	fmt.Sscanf(provisioning.Port, ":%d", &n)
+	return n
+}()

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -14,73 +15,106 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// Made makes a TPM as its maker delivers it: with a certificate of its endorsement key in
-// index 0x01c00002, by a maker of its own, whose root it gives. It wants TPM2_Startup.
+// Made makes a TPM as its maker delivers it: see Make. It wants TPM2_Startup.
 func Made(tb testing.TB) (*TPM, *x509.CertPool) {
 	tb.Helper()
-	t := New(tb)
-	must := func(err error) {
-		tb.Helper()
-		if err != nil {
-			tb.Fatal("swtpm: making a TPM: ", err)
-		}
+	t := &TPM{tb: tb, state: tb.TempDir()}
+	root, err := Make(t.state)
+	if err != nil {
+		tb.Fatal(err)
 	}
-	_, err := tpm2.Startup{StartupType: tpm2.TPMSUClear}.Execute(t)
-	must(err)
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	tb.Cleanup(t.Cut)
+	t.On()
+	return t, roots
+}
+
+// Make makes a TPM in a folder, for which it is the state, as its maker delivers it: with
+// a certificate of its endorsement key in index 0x01c00002, by a maker of its own, whose
+// root it gives.
+func Make(folder string) (root *x509.Certificate, err error) {
+	t := &TPM{state: folder}
+	if err := t.on(); err != nil {
+		return nil, fmt.Errorf("swtpm: %w", err)
+	}
+	defer t.Cut()
+	if root, err = t.manufacture(); err != nil {
+		return nil, fmt.Errorf("swtpm: making a TPM: %w", err)
+	}
+	return root, nil
+}
+
+// manufacture is what the maker does.
+func (t *TPM) manufacture() (*x509.Certificate, error) {
+	if _, err := (tpm2.Startup{StartupType: tpm2.TPMSUClear}).Execute(t); err != nil {
+		return nil, err
+	}
 	ek, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(tpm2.RSAEKTemplate)}.Execute(t)
-	must(err)
+	if err != nil {
+		return nil, err
+	}
 	public, err := ek.OutPublic.Contents()
-	must(err)
+	if err != nil {
+		return nil, err
+	}
 	key, err := tpm2.Pub(*public)
-	must(err)
-	der, roots, err := certify(key)
-	must(err)
+	if err != nil {
+		return nil, err
+	}
+	der, root, err := certify(key)
+	if err != nil {
+		return nil, err
+	}
+	return root, t.store(der)
+}
+
+// store puts the certificate where the board looks for it.
+func (t *TPM) store(der []byte) error {
 	index := tpm2.TPMSNVPublic{
 		NVIndex: 0x01c00002, NameAlg: tpm2.TPMAlgSHA256, DataSize: uint16(len(der)) + 20, // longer than what lies in it
 		Attributes: tpm2.TPMANV{PPWrite: true, PPRead: true, OwnerRead: true, AuthRead: true, NoDA: true, PlatformCreate: true},
 	}
-	_, err = tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHPlatform, PublicInfo: tpm2.New2B(index)}.Execute(t)
-	must(err)
-	name, err := tpm2.NVName(&index)
-	must(err)
+	if _, err := (tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHPlatform, PublicInfo: tpm2.New2B(index)}).Execute(t); err != nil {
+		return err
+	}
 	for at := 0; at < len(der); at += 512 {
+		name, err := tpm2.NVName(&index)
+		if err != nil {
+			return err
+		}
 		_, err = tpm2.NVWrite{
 			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHPlatform, Auth: tpm2.PasswordAuth(nil)},
 			NVIndex:    tpm2.NamedHandle{Handle: index.NVIndex, Name: *name},
 			Data:       tpm2.TPM2BMaxNVBuffer{Buffer: der[at:min(at+512, len(der))]}, Offset: uint16(at),
 		}.Execute(t)
-		must(err)
+		if err != nil {
+			return err
+		}
 		index.Attributes.Written = true
-		name, err = tpm2.NVName(&index)
-		must(err)
 	}
-	t.Cycle()
-	t.commands = 0
-	return t, roots
+	return nil
 }
 
 // certify makes a maker and has it certify a key. The subject is empty, as makers leave
 // it.
-func certify(key any) (der []byte, roots *x509.CertPool, err error) {
+func certify(key any) (der []byte, root *x509.Certificate, err error) {
 	maker, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
 	now := time.Now()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a maker of TPMs"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
+	root = &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a maker of TPMs"}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, maker.Public(), maker)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := x509.ParseCertificate(rootDER)
-	if err != nil {
+	if root, err = x509.ParseCertificate(rootDER); err != nil {
 		return nil, nil, err
 	}
-	roots = x509.NewCertPool()
-	roots.AddCert(c)
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), NotBefore: root.NotBefore, NotAfter: root.NotAfter, KeyUsage: x509.KeyUsageKeyEncipherment,
 		ExtraExtensions: []pkix.Extension{{
@@ -89,8 +123,8 @@ func certify(key any) (der []byte, roots *x509.CertPool, err error) {
 			Id: []int{2, 5, 29, 17}, Critical: true, Value: directoryName("id:49424D00"),
 		}},
 	}
-	der, err = x509.CreateCertificate(rand.Reader, leaf, c, key, maker)
-	return der, roots, err
+	der, err = x509.CreateCertificate(rand.Reader, leaf, root, key, maker)
+	return der, root, err
 }
 
 // directoryName is a GeneralNames with one directoryName (RFC 5280, 4.2.1.6), which has

@@ -95,13 +95,15 @@ func (c *Client) Restart() {
 // given up without a word to the server.
 func (c *Client) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		if c.acquire(ctx) {
+		switch c.acquire(ctx) {
+		case answered:
 			c.rest = 0
 			c.hold(ctx)
-			continue
+		case restarted: // anew, at once
+		default:
+			c.rest = min(max(2*c.rest, firstRest), lastWait)
+			c.pause(ctx, c.rest)
 		}
-		c.rest = min(max(2*c.rest, firstRest), lastWait)
-		c.pause(ctx, c.rest)
 	}
 	c.set(nil)
 }
@@ -116,39 +118,45 @@ func (c *Client) set(l *Lease) {
 }
 
 // acquire gets a lease: the one that there was if its server still gives it
-// (INIT-REBOOT), else a new one (INIT, SELECTING, REQUESTING).
-func (c *Client) acquire(ctx context.Context) bool {
+// (INIT-REBOOT), else a new one (INIT, SELECTING, REQUESTING). The outcome is answered
+// where there is one. When the link has come back it is restarted, and all begins anew
+// with another transaction number: what was offered or answered before may be another
+// network's, and what the client asked of that network this one has not heard.
+func (c *Client) acquire(ctx context.Context) outcome {
 	if c.lease != nil && time.Now().Before(c.lease.Expires()) {
-		if l, refused := c.request(ctx, c.lease, true, 2); l != nil {
+		switch l, why := c.request(ctx, c.lease, true, 2); why {
+		case answered:
 			c.set(l)
-			return true
-		} else if refused || ctx.Err() != nil {
+			return why
+		case nak, ended:
 			c.set(nil)
-			return false
+			return why
+		case restarted:
+			return why
 		}
 	}
 	// It has expired, or whoever gave it is not here any longer.
 	c.set(nil)
-	offer := c.discover(ctx)
-	if offer == nil {
-		return false
+	offer, why := c.discover(ctx)
+	if why != answered {
+		return why
 	}
-	l, _ := c.request(ctx, offer, false, tries)
-	if l == nil {
-		return false
+	l, why := c.request(ctx, offer, false, tries)
+	if why != answered {
+		return why
 	}
 	if c.config.InUse != nil && c.config.InUse(ctx, l.Address.Addr()) {
 		c.decline(l)
 		c.pause(ctx, declined)
-		return false
+		return nak
 	}
 	c.set(l)
-	return true
+	return answered
 }
 
 // discover asks for offers until there is a good one, or the context ends, or the
 // link has come back.
-func (c *Client) discover(ctx context.Context) *Lease {
+func (c *Client) discover(ctx context.Context) (*Lease, outcome) {
 	xid, begin := newID(), time.Now()
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
 		m := c.message(dhcpv4.MessageTypeDiscover, xid, begin)
@@ -156,21 +164,19 @@ func (c *Client) discover(ctx context.Context) *Lease {
 		offer, why := c.await(ctx, time.Now().Add(jitter(wait)), func(m *message) bool {
 			return m.kind == dhcpv4.MessageTypeOffer && m.xid == xid
 		})
-		if why == answered {
-			return offer.lease
-		}
-		if why == ended {
-			return nil
-		}
-		if why == restarted {
-			wait = firstWait / 2
+		switch why {
+		case answered:
+			return offer.lease, why
+		case ended, restarted:
+			return nil, why
 		}
 	}
 }
 
 // request asks for a lease that was offered, or for one that there was before
-// (reboot). It gives the lease, or whether a server refused it.
-func (c *Client) request(ctx context.Context, want *Lease, reboot bool, times int) (_ *Lease, refused bool) {
+// (reboot), a number of times. It gives the lease where it is answered; nak tells that
+// a server refused it.
+func (c *Client) request(ctx context.Context, want *Lease, reboot bool, times int) (*Lease, outcome) {
 	xid, begin := newID(), time.Now()
 	for wait := firstWait; times > 0; wait, times = min(2*wait, lastWait), times-1 {
 		m := c.message(dhcpv4.MessageTypeRequest, xid, begin)
@@ -183,14 +189,16 @@ func (c *Client) request(ctx context.Context, want *Lease, reboot bool, times in
 		a, why := c.await(ctx, sent.Add(jitter(wait)), func(m *message) bool {
 			return m.xid == xid && (reboot || m.server == want.Server) && answers(m, want)
 		})
-		switch why {
-		case answered:
-			return a.started(sent), a.kind == dhcpv4.MessageTypeNak
-		case ended:
-			return nil, false
+		switch {
+		case why == answered && a.kind == dhcpv4.MessageTypeNak:
+			return nil, nak
+		case why == answered:
+			return a.started(sent), why
+		case why != timeout:
+			return nil, why
 		}
 	}
-	return nil, false
+	return nil, timeout
 }
 
 // hold keeps a lease (BOUND, RENEWING, REBINDING) until it is over, refused, the
@@ -306,11 +314,9 @@ func answers(m *message, l *Lease) bool {
 		m.kind == dhcpv4.MessageTypeAck && m.lease.Address.Addr() == l.Address.Addr()
 }
 
-// started gives the lease of an ACK, which counts from the request on; nil for NAK.
+// started gives the lease of an ACK, which counts from the request on.
 func (m *message) started(at time.Time) *Lease {
-	if m.lease != nil {
-		m.lease.Start = at
-	}
+	m.lease.Start = at
 	return m.lease
 }
 

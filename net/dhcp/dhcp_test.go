@@ -282,6 +282,62 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestRestartWhileAsking: the link comes back again before what was asked is answered.
+// What was asked of the old network is answered then, and must not count on the new one,
+// whose server refuses. However often the link flaps, that server is heard.
+func TestRestartWhileAsking(t *testing.T) {
+	for _, flaps := range []int{1, 2, 5} {
+		var late []*dhcpv4.DHCPv4
+		s := &server{}
+		s.answer = func(m *dhcpv4.DHCPv4, to netip.Addr) []*dhcpv4.DHCPv4 {
+			switch {
+			case m.MessageType() != dhcpv4.MessageTypeRequest || m.ServerIdentifier() != nil:
+				return usual(m, to) // how it got its lease
+			case len(late) < flaps: // on its way as the link goes
+				late = append(late, reply(m, dhcpv4.MessageTypeAck))
+				s.client.Restart()
+				return nil
+			}
+			return append(late, reply(m, dhcpv4.MessageTypeNak))
+		}
+		s.run(t, 100500*time.Millisecond, func() { time.Sleep(100 * time.Second); s.client.Restart() })
+		s.t = t
+		want := []any{0, discover, 0, request, 0, bound}
+		for range 1 + flaps {
+			want = append(want, 100, reboot)
+		}
+		s.expect(append(want, 100, gone)...)
+	}
+}
+
+// TestRestartWhileSelecting: an offer of the network that the link has left is not asked
+// for, nor taken up where it comes late.
+func TestRestartWhileSelecting(t *testing.T) {
+	for _, at := range []dhcpv4.MessageType{dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest} {
+		var late []*dhcpv4.DHCPv4
+		s := &server{}
+		s.answer = func(m *dhcpv4.DHCPv4, to netip.Addr) []*dhcpv4.DHCPv4 {
+			if late != nil {
+				return late // which is all that comes
+			}
+			all := usual(m, to)
+			if m.MessageType() != at {
+				return all
+			}
+			late = all
+			s.client.Restart()
+			return nil
+		}
+		s.run(t, time.Second, nil)
+		s.t = t
+		if at == dhcpv4.MessageTypeDiscover {
+			s.expect(0, discover, 0, discover)
+		} else {
+			s.expect(0, discover, 0, request, 0, discover)
+		}
+	}
+}
+
 // TestSilence: without a server the client asks at growing intervals, for ever.
 func TestSilence(t *testing.T) {
 	s := &server{answer: func(*dhcpv4.DHCPv4, netip.Addr) []*dhcpv4.DHCPv4 { return nil }}

@@ -70,10 +70,24 @@ func (s *station) take() (frames [][]byte) {
 // expect waits until the stack has sent a frame that a test wants.
 func (s *station) expect(what string, want func(frame []byte) bool) []byte {
 	s.t.Helper()
+	return s.insist(what, want, func() {})
+}
+
+// insist does something, and again every second as a client does that gets no answer,
+// until the stack has sent a frame that a test wants. It looks at each frame once: the
+// stack cannot send meanwhile, and there may be tens of thousands.
+func (s *station) insist(what string, want func(frame []byte) bool, try func()) []byte {
+	s.t.Helper()
+	var next time.Time
+	looked := 0
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if now := time.Now(); now.After(next) {
+			try()
+			next = now.Add(time.Second)
+		}
 		s.mu.Lock()
-		for _, f := range s.seen {
-			if want(f) {
+		for ; looked < len(s.seen); looked++ {
+			if f := s.seen[looked]; want(f) {
 				s.mu.Unlock()
 				return f
 			}

@@ -43,8 +43,11 @@ const (
 //	                          them (to 0.1 MiB); on Linux by nothing but its kernel, its
 //	                          first process and one other
 //	image.size                MiB of build/controller.elf, as make all leaves it
+//
+// The firmware is started by the emulator here, without bootloader and card, as its drivers,
+// its network and its TLS take the same then; see chainArea for the whole.
 func (b *bench) bootArea(ctx context.Context) error {
-	return inTurn(ctx, b.bootInstructions, b.bootTime, b.imageSize)
+	return inTurn(ctx, b.bootInstructions, b.bootTime, b.imageSize, b.chainArea)
 }
 
 // bootInstructions counts both ways to readiness. Linux meets nothing outside, so the

@@ -11,7 +11,8 @@
 // or to build/bench-AREA.json when areas are named. The areas:
 //
 //	ground  traps, clock, scheduler, interrupts: in instructions, so the figures repeat
-//	boot    from reset until the firmware is ready; its memory and its size
+//	boot    from reset until the firmware is ready, without and with the whole chain of
+//	        trust; its memory and its size
 //	net     TCP throughput
 //	card    SD card: transfers and requests a second, and instructions a request
 //

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,10 +21,11 @@ const Program = "qemu-system-arm"
 
 // Config says how a board is started.
 type Config struct {
-	Image string     // path of the ELF file
-	Args  []string   // further arguments for the emulator
-	Files []*os.File // open files that the arguments name, as /proc/self/fd/3 and on
-	Log   io.Writer  // if set, gets the console as it comes
+	Image   string     // path of the ELF file; "" where the processor is not to run (-S)
+	Machine string     // the emulator's name of the board; "" means mcimx6ul-evk
+	Args    []string   // further arguments for the emulator
+	Files   []*os.File // open files that the arguments name, as /proc/self/fd/3 and on
+	Log     io.Writer  // if set, gets the console as it comes
 }
 
 // Hurried are arguments that make long times short. The board's clock goes by what
@@ -55,10 +57,13 @@ func Start(c Config) (*Board, error) {
 	b.console.init(c.Log)
 	b.complaints.init(nil)
 	cmd := exec.Command(Program, append([]string{
-		"-M", "mcimx6ul-evk", "-m", "512M", "-display", "none", "-monitor", "none", "-net", "none",
-		"-serial", "stdio", "-kernel", c.Image, "-gdb", b.server(gdbSocket), "-qmp", b.server(qmpSocket),
+		"-M", cmp.Or(c.Machine, "mcimx6ul-evk"), "-m", "512M", "-display", "none", "-monitor", "none", "-net", "none",
+		"-serial", "stdio", "-gdb", b.server(gdbSocket), "-qmp", b.server(qmpSocket),
 		"-qtest", b.server(qtestSocket), "-qtest-log", "/dev/null",
 	}, c.Args...)...)
+	if c.Image != "" {
+		cmd.Args = append(cmd.Args, "-kernel", c.Image)
+	}
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &b.console, &b.complaints, c.Files
 	if b.program, err = tied.Start(cmd); err != nil {
 		folder.Remove()

@@ -24,8 +24,8 @@ type QTest struct {
 }
 
 // QTest connects to the emulator, which serves one such connection at a time, and
-// watches the outputs of a device, such as /machine/soc/gpio0. It is the only device
-// that this emulator can watch. changed is called whenever an output takes another
+// watches the outputs of a device, such as /machine/soc/gpio0; with "" it watches none. It
+// is the only device that this emulator can watch. changed is called whenever an output takes another
 // level than the emulator has told last, in the connection's own goroutine: it may
 // call Drive and ReadThen only. At the connection all levels count as told low.
 func (b *Board) QTest(device string, changed func(output int, high bool)) (*QTest, error) {
@@ -35,6 +35,9 @@ func (b *Board) QTest(device string, changed func(output int, high bool)) (*QTes
 	}
 	t := &QTest{conn: conn, gone: make(chan struct{})}
 	go t.read(changed)
+	if device == "" {
+		return t, nil
+	}
 	if err := t.wait("irq_intercept_out " + device); err != nil {
 		t.Close()
 		return nil, err
@@ -130,11 +133,26 @@ func (t *QTest) wait(command string) error {
 // Drive puts a level on an input of a device. It does not wait: the level is there for
 // all that is called behind it, and should the emulator refuse, later calls say so.
 func (t *QTest) Drive(device string, input int, high bool) error {
+	return t.DriveNamed(device, "unnamed-gpio-in", input, high)
+}
+
+// DriveNamed is Drive for inputs that have a name.
+func (t *QTest) DriveNamed(device, name string, input int, high bool) error {
 	level := 0
 	if high {
 		level = 1
 	}
-	command := fmt.Sprintf("set_irq_in %s unnamed-gpio-in %d %d", device, input, level)
+	return t.order(fmt.Sprintf("set_irq_in %s %s %d %d", device, name, input, level))
+}
+
+// Write32 writes a word of 32 bits at a physical address, as the processor would. It does
+// not wait: whatever is called behind it comes behind it.
+func (t *QTest) Write32(addr, value uint32) error {
+	return t.order(fmt.Sprintf("writel %#x %#x", addr, value))
+}
+
+// order sends a command without waiting. Should the emulator refuse, later calls say so.
+func (t *QTest) order(command string) error {
 	return t.send(command, func(_ string, err error) {
 		if err != nil {
 			t.fail(fmt.Errorf("%s: %w", command, err))

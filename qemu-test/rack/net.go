@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"regexp"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -19,7 +16,7 @@ type Cable int
 
 // Cables.
 const (
-	User   Cable = iota // a network with gateway (10.0.2.2), DHCP and DNS, all played by the emulator, and forwards
+	User   Cable = iota // a network of IPv4 with a gateway (10.0.2.2), DHCP and forwards, all played by this process
 	Raw                 // the test, which sends and receives frames: Rack.Frames
 	Listen              // another machine, which dials the socket Path
 	Dial                // another machine, which listens at the socket Path
@@ -39,12 +36,15 @@ const maxNets = 2
 
 // A port is a Net in use.
 type port struct {
-	listener *net.UnixListener // Raw
+	listener *net.UnixListener // User, Raw
 	frames   *Frames           // Raw
-	forward  map[int]int       // User: with the ports of this machine that they have
+	user     *user             // User
 }
 
 func (p *port) close() {
+	if p.user != nil {
+		p.user.close()
+	}
 	if p.frames != nil {
 		p.frames.close()
 	}
@@ -68,16 +68,11 @@ func (r *Rack) netArgs(c *Config) (args []string, err error) {
 		return nil, fmt.Errorf("%d networks: the board has %d Ethernet ports", len(c.Nets), maxNets)
 	}
 	for i, n := range c.Nets {
-		p := &port{forward: map[int]int{}}
+		p := &port{}
 		r.nets = append(r.nets, p)
 		netdev := fmt.Sprintf(",id=net%d", i)
 		switch n.Cable {
-		case User:
-			netdev = "user" + netdev
-			for board, here := range n.Forward {
-				netdev += fmt.Sprintf(",hostfwd=tcp:127.0.0.1:%d-:%d", here, board)
-			}
-		case Raw:
+		case User, Raw:
 			n.Path = r.folder.Join(fmt.Sprintf("net%d", i))
 			if p.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: n.Path, Net: "unix"}); err != nil {
 				return nil, err
@@ -96,31 +91,9 @@ func (r *Rack) netArgs(c *Config) (args []string, err error) {
 	return args, nil
 }
 
-// forwarded matches a forward in what the monitor's info usernet prints: the port of this
-// machine, and the board's.
-var forwarded = regexp.MustCompile(`TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)`)
-
-// connectNets finds out which ports the forwards have, and waits for the emulator at the
-// raw cables.
-func (r *Rack) connectNets() error {
-	text, err := r.QMP.Monitor("info usernet")
-	if err != nil {
-		return err
-	}
-	for section := range strings.SplitSeq(text, "Hub ") { // "Hub -1 (net0):"
-		_, section, _ = strings.Cut(section, "(net")
-		for i, p := range r.nets {
-			if !strings.HasPrefix(section, strconv.Itoa(i)+")") {
-				continue
-			}
-			for _, m := range forwarded.FindAllStringSubmatch(section, -1) {
-				here, _ := strconv.Atoi(m[1]) // digits
-				board, _ := strconv.Atoi(m[2])
-				p.forward[board] = here
-			}
-		}
-	}
-	for _, p := range r.nets {
+// connectNets waits for the emulator at the cables whose other end is here.
+func (r *Rack) connectNets(c *Config) error {
+	for i, p := range r.nets {
 		if p.listener == nil {
 			continue
 		}
@@ -129,7 +102,12 @@ func (r *Rack) connectNets() error {
 		if err != nil {
 			return err
 		}
-		p.frames = newFrames(conn)
+		frames := newFrames(conn)
+		if c.Nets[i].Cable == Raw {
+			p.frames = frames
+		} else if p.user, err = newUser(frames, c.Nets[i].Forward); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -138,7 +116,10 @@ func (r *Rack) connectNets() error {
 // 127.0.0.1:8443.
 func (r *Rack) Address(boardPort int) (string, error) {
 	for _, p := range r.nets {
-		if here, ok := p.forward[boardPort]; ok {
+		if p.user == nil {
+			continue
+		}
+		if here, ok := p.user.forward[boardPort]; ok {
 			return fmt.Sprintf("127.0.0.1:%d", here), nil
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 // Config is how a rack is set up.
 type Config struct {
-	Image string    // path of the ELF file
+	Image string    // path of the ELF file; "" boots the first card, as the chip's boot ROM does
 	Log   io.Writer // if set, gets the console as it comes
 
 	NoTPM    bool   // the board has none
@@ -80,6 +80,13 @@ func (r *Rack) start(c Config) (err error) {
 		}
 		args = append(args, more...)
 	}
+	if c.Image == "" {
+		more, err := romArgs(&c, r.folder)
+		if err != nil {
+			return err
+		}
+		args = append(args, more...)
+	}
 	files := []*os.File{r.ram} // descriptor 3
 	if r.Board, err = emulator.Start(emulator.Config{Image: c.Image, Log: c.Log, Files: files, Args: append(args, c.Args...)}); err != nil {
 		return err
@@ -90,7 +97,7 @@ func (r *Rack) start(c Config) (err error) {
 	if r.Pins, err = newPins(r.Board, r.QMP, c.Wires, c.Expander); err != nil {
 		return err
 	}
-	if err := r.connectNets(); err != nil {
+	if err := r.connectNets(&c); err != nil {
 		return err
 	}
 	r.over.Go(r.followResets)

@@ -43,6 +43,10 @@ var (
 	CAAMMemory = Gate{0, 4} // UL
 	CAAMBus    = Gate{0, 5} // UL
 	CAAM       = Gate{0, 6} // UL
+	ECSPI1     = Gate{1, 0}
+	ECSPI2     = Gate{1, 1}
+	ECSPI3     = Gate{1, 2}
+	ECSPI4     = Gate{1, 3}
 	GPIO1      = Gate{1, 13}
 	GPIO2      = Gate{0, 15}
 	GPIO3      = Gate{2, 13}

@@ -112,3 +112,12 @@ func (o *OCOTP) UniqueID() (uint64, error) {
 	}
 	return uint64(high)<<32 | uint64(low), nil
 }
+
+// secConfigClosed is SEC_CONFIG[1], bit 1 of CFG5 (fuse map, 0x460): it closes the chip.
+const secConfigClosed = 1 << 1
+
+// Closed tells whether the boot ROM runs only what the chip's owner has signed.
+func (o *OCOTP) Closed() (bool, error) {
+	cfg5, err := o.Read(0, 6)
+	return cfg5&secConfigClosed != 0, err
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"crypto/hpke"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"nitro/attest/eventlog"
+	"nitro/attest/evidence"
+	"nitro/attest/identity"
+	"nitro/attest/tis"
+	"nitro/board/next"
+	"nitro/boot/code"
+	"nitro/boot/handover"
+	"nitro/boot/securitykey"
+	"nitro/boot/ticket"
+	"nitro/net/provisioning"
+	"nitro/net/standing"
+)
+
+// takeHandover takes what the bootloader has left, and seeds the random generator with
+// it. Without a bootloader there is none: the board will be in quarantine.
+func (f *firmware) takeHandover() error {
+	block, err := next.Handover()
+	if err != nil {
+		return err
+	}
+	h, err := handover.Take(block)
+	if err != nil {
+		log.Printf("%v", err)
+		return nil
+	}
+	f.chain.Handover = h
+	f.strength = h.Strength
+	defer clear(h.Seed[:])
+	return os.WriteFile("/dev/seed", h.Seed[:], 0)
+}
+
+// unlock goes on with the boot chain: to an open store, to a board that waits to be
+// provisioned, or to quarantine. It never fails: in quarantine the firmware serves what
+// it can.
+func (f *firmware) unlock() error {
+	c := &f.chain
+	c.Product, c.Report = f.board.Product(), log.Printf
+	c.SecurityKey = func() ([]byte, error) { return securitykey.Read(f.board.ReadSecurityKey) }
+	if f.card != nil {
+		c.Card = f.card
+	}
+	if bus := f.board.TPMBus(); bus != nil {
+		t, err := tis.Open(bus, tis.DefaultAddress)
+		if err != nil {
+			log.Printf("TPM: %v", err)
+		} else {
+			c.TPM = t
+		}
+	}
+	if f.why != nil {
+		f.why = c.Hold(f.why)
+	} else {
+		f.why = c.Unlock()
+	}
+	f.version = versionOf(c.Log)
+	switch {
+	case f.why != nil:
+		f.announceQuarantine()
+	case !c.Provisioned:
+		log.Print("this board is not provisioned: it serves provisioning, and nothing else")
+	default:
+		log.Printf("the store is open: %d records, configuration of epoch %d", c.Store.Stats().Records, c.Config.Epoch)
+		var err error
+		if f.akCertificate, err = c.Store.Get(provisioning.AKCertRecord); err != nil {
+			log.Printf("evidence goes without a certificate of the attestation key: %v", err)
+		}
+	}
+	return nil
+}
+
+// versionOf is the controller's, as measured. Status does not look into the log itself:
+// provisioning appends to it while anybody may ask.
+func versionOf(l *eventlog.Log) (version string) {
+	if l == nil {
+		return ""
+	}
+	for _, e := range l.Events() {
+		if e.Name() == "controller" {
+			version = e.Value("version")
+		}
+	}
+	return version
+}
+
+func (f *firmware) announceQuarantine() {
+	k := code.Of(f.why)
+	log.Printf("quarantine: %v", f.why)
+	log.Printf("quarantine: code %v", k)
+	if e, ok := code.Lookup(k); ok {
+		log.Printf("%s", e.Next)
+	}
+	if q := f.chain.Latched; q.Code != 0 {
+		log.Printf("code %v, incident %d, is latched: leaving it takes the owner's ticket", code.Code(q.Code), q.Incident)
+	}
+}
+
+// bindIdentity makes this boot's key for wrapped secrets, and measures it and the TLS key
+// into PCR 8, so that a quote binds both.
+func (f *firmware) bindIdentity() error {
+	if f.chain.T == nil || f.chain.T.Lost() != nil || f.chain.Log == nil {
+		return nil
+	}
+	var err error
+	if f.wrapping, err = hpke.MLKEM768X25519().GenerateKey(); err != nil {
+		return err
+	}
+	leaf, err := x509.ParseCertificate(f.certificate.Certificate[0])
+	if err != nil {
+		return err
+	}
+	f.tlsKey = sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	if err := f.chain.BindIdentity(f.tlsKey, sha256.Sum256(f.wrapping.PublicKey().Bytes())); err != nil {
+		if f.why == nil {
+			f.why = f.chain.Rest(err)
+			f.announceQuarantine()
+		}
+		return nil
+	}
+	f.readEKCertificate()
+	return nil
+}
+
+// readEKCertificate reads what the TPM's maker says of it, for evidence.
+func (f *firmware) readEKCertificate() {
+	c := &f.chain
+	if c.Session == nil {
+		return
+	}
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	der, err := identity.EKCertificate(c.T, c.Session)
+	if err != nil {
+		log.Printf("evidence goes without the TPM maker's certificate: %v", err)
+		return
+	}
+	f.ekCertificate = der
+}
+
+// Status implements standing.Board.
+func (f *firmware) Status() standing.Status {
+	s := standing.Status{
+		State: standing.InService, Board: f.board.Name(), Emulated: f.board.Emulated(),
+		Seconds: int64(time.Since(f.ready) / time.Second),
+	}
+	c := &f.chain
+	if c.Handover != nil {
+		s.Slot = c.Handover.Slot.String()
+	}
+	s.Version = f.version
+	s.Development = c.Anchors != nil && c.Anchors.Development
+	switch {
+	case f.why != nil:
+		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(f.why)
+		// A ticket names the code that is latched, which need not be what is wrong now.
+		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
+			s.Quarantine.Incident = c.Latched.Incident
+			s.Quarantine.Board = fmt.Sprintf("%x", ticket.BoardOf(c.Pin.AK))
+		}
+	case !c.Provisioned:
+		s.State = standing.Unprovisioned
+	}
+	return s
+}
+
+// Evidence implements standing.Board.
+func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
+	c := &f.chain
+	if !c.Provisioned {
+		return nil, standing.ErrUnavailable
+	}
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	if c.Session == nil || c.T.Lost() != nil {
+		return nil, standing.ErrUnavailable
+	}
+	public, err := c.T.ReadPublic(c.AK.Handle)
+	if err != nil {
+		return nil, err
+	}
+	s := evidence.Source{TPM: c.T, Session: c.Session, AK: c.AK, AKPublic: public, AKCertificate: f.akCertificate, Log: c.Log}
+	if f.ekCertificate != nil {
+		s.EKCertificates = [][]byte{f.ekCertificate}
+	}
+	if f.why != nil {
+		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(f.why))}
+	}
+	return s.Make(nonce)
+}
+
+// Ticket implements standing.Board.
+func (f *firmware) Ticket(b []byte) error {
+	c := &f.chain
+	if c.Config == nil || c.Pin == nil || c.Latched.Code == 0 {
+		return errors.New("no code is latched: another way out is needed, see the code's next step")
+	}
+	t, err := ticket.Open(b, c.Config.Owner)
+	if err != nil {
+		return err
+	}
+	if err := t.For(c.Pin.AK, c.Latched.Code, c.Latched.Incident); err != nil {
+		return err
+	}
+	if err := ticket.Write(c.Card, b); err != nil {
+		return err
+	}
+	f.restartAfter(restartDelay, "the owner lets the board out of quarantine")
+	return nil
+}
+
+// Times until the firmware restarts the board by itself: so that an answer reaches its
+// client, and so that there is time to fetch evidence before another attempt.
+const (
+	restartDelay = 2 * time.Second
+	retryDelay   = 2 * time.Minute
+)
+
+// restartAfter restarts the board.
+func (f *firmware) restartAfter(d time.Duration, why string) {
+	log.Printf("restart in %v: %s", d, why)
+	time.AfterFunc(d, func() {
+		c := &f.chain
+		c.Bus.Lock() // for good
+		if c.T != nil && c.T.Lost() == nil {
+			if err := c.T.Shutdown(); err != nil {
+				log.Printf("TPM: %v", err)
+			}
+		}
+		log.Print("restarting")
+		os.Exit(0)
+	})
+}
+
+// reportStanding tells the slot journal how this boot went, once the firmware serves.
+func (f *firmware) reportStanding() {
+	if f.chain.Card == nil || f.chain.Handover == nil || f.chain.Anchors == nil || f.chain.Config == nil {
+		return
+	}
+	s, err := f.chain.Slots()
+	if err != nil {
+		log.Printf("slots: %v", err)
+		return
+	}
+	k := code.Of(f.why)
+	switch {
+	case f.why != nil:
+	case !f.chain.Provisioned:
+		k = code.NotProvisioned
+	default:
+		if err := s.Healthy(); err != nil {
+			log.Printf("%v", err)
+			return
+		}
+		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
+		return
+	}
+	if err := s.Held(k); err != nil {
+		log.Printf("%v", err)
+	}
+	if k.Class() == code.Transient && s.Again() {
+		f.restartAfter(retryDelay, "another attempt may do better")
+	}
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"nitro/boot/card"
+	"nitro/boot/config"
+	"nitro/boot/image"
+	"nitro/boot/medium"
+	"nitro/boot/release"
+)
+
+var configGroup = &group{"config", "configurations", []*command{
+	{
+		name:    "sign",
+		summary: "sign a configuration",
+		about: `
+Signs a configuration by the configuration authority. Without -in it is made of the public
+keys in the key folders: release authority, sealing authorities, owner and factory, and of
+the CAs given by -operator. With -in it is JSON as docs/medium.md has it, decoded strictly.
+A board takes only what has a higher epoch than it has had.
+`,
+		example: "nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -operator operators.pem -built 1767225600 -out configuration.img",
+		setup:   configSign,
+	},
+	{
+		name:    "show",
+		summary: "show a configuration",
+		args:    "FILE",
+		about: `
+Shows a signed configuration, of a file of its own or of a card, verified by -anchors or, on
+a card, by the card's own anchor block.
+`,
+		example: "nitroctl config show -anchors release/anchors.bin configuration.img",
+		setup:   configShow,
+	},
+}}
+
+// A configInfo is a configuration.
+type configInfo struct {
+	Epoch       uint64               `json:"epoch"`
+	Product     string               `json:"product"`
+	Development bool                 `json:"development"`
+	SHA256      string               `json:"sha256"` // of the payload, as PCR 3 has it
+	Verified    bool                 `json:"verified"`
+	Release     []release.KeyDigests `json:"release"`
+	P384        []string             `json:"sealing_p384"` // SHA-256 of the PKIX forms
+	RSA3072     []string             `json:"sealing_rsa3072"`
+	Owner       string               `json:"owner"`
+	Factory     string               `json:"factory,omitempty"` // SHA-256 of the certificate
+	Operators   []operatorInfo       `json:"operators"`
+	File        string               `json:"file,omitempty"`
+}
+
+type operatorInfo struct {
+	Subject string `json:"subject"`
+	SHA256  string `json:"sha256"`
+}
+
+func (c configInfo) print(w io.Writer) {
+	rows := [][2]string{{"epoch", fmt.Sprint(c.Epoch)}, {"product", c.Product}, {"development", yes(c.Development)}, {"sha256", c.SHA256}, {"verified", yes(c.Verified)}}
+	for _, a := range c.Release {
+		rows = append(rows, [2]string{"release authority", a.Ed25519 + " (Ed25519)"}, [2]string{"", a.MLDSA65 + " (ML-DSA-65)"})
+	}
+	for _, k := range c.P384 {
+		rows = append(rows, [2]string{"sealing, P-384", k})
+	}
+	for _, k := range c.RSA3072 {
+		rows = append(rows, [2]string{"sealing, RSA-3072", k})
+	}
+	rows = append(rows, [2]string{"owner", c.Owner}, [2]string{"factory", c.Factory})
+	for _, o := range c.Operators {
+		rows = append(rows, [2]string{"operators' CA", o.SHA256 + " " + o.Subject})
+	}
+	table(w, append(rows, [2]string{"written to", c.File})...)
+}
+
+// describeConfig describes what a payload says.
+func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (configInfo, error) {
+	i := configInfo{Epoch: c.Epoch, Product: c.Product, Development: c.Development, SHA256: hexOf(payloadDigest), Verified: verified,
+		P384: []string{}, RSA3072: []string{}, Operators: []operatorInfo{}}
+	for _, a := range c.Release {
+		e, m := a.Keys()
+		i.Release = append(i.Release, release.KeyDigests{Ed25519: hexOf(e), MLDSA65: hexOf(m)})
+	}
+	var problems []error
+	digest := func(key any) string {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		problems = append(problems, err)
+		return hexOf(sha256.Sum256(der))
+	}
+	for _, k := range c.P384 {
+		i.P384 = append(i.P384, digest(k))
+	}
+	for _, k := range c.RSA3072 {
+		i.RSA3072 = append(i.RSA3072, digest(k))
+	}
+	i.Owner = digest(c.Owner)
+	if c.Factory != nil {
+		i.Factory = hexOf(sha256.Sum256(c.Factory.Raw))
+	}
+	for _, o := range c.Operators {
+		i.Operators = append(i.Operators, operatorInfo{o.Subject.String(), hexOf(sha256.Sum256(o.Raw))})
+	}
+	return i, errors.Join(problems...)
+}
+
+func configSign(f *flag.FlagSet) func(*call) (result, error) {
+	keys, built := keysFlag(f), builtFlag(f)
+	in := f.String("in", "", "`file` of the configuration in JSON; without it one is made of the keys")
+	product := f.String("product", "", "`product` that it is for: imx6ul-evk, imx6ul-armory")
+	epoch := f.Uint64("epoch", 0, "`epoch`: 1 or more, higher than that of any earlier configuration")
+	var operators list
+	f.Var(&operators, "operator", "`file` of a CA's certificate for clients of the API, PEM; may be repeated")
+	out := f.String("out", "", "`file` to write the signed configuration to")
+	return func(*call) (result, error) {
+		if err := need(map[string]string{"out": *out}); err != nil {
+			return nil, err
+		}
+		if given := *product != "" || *epoch != 0 || len(operators) > 0; (*in != "") == given {
+			return nil, usage("give -in, or -product and -epoch")
+		}
+		time, err := built()
+		if err != nil {
+			return nil, err
+		}
+		k, err := keys.load()
+		if err != nil {
+			return nil, err
+		}
+		c, err := makeConfig(k, *in, *product, *epoch, operators)
+		if err != nil {
+			return nil, err
+		}
+		return signConfig(k, c, time, *out)
+	}
+}
+
+// makeConfig reads a configuration, or makes one of the keys.
+func makeConfig(k *release.Keys, in, product string, epoch uint64, operators list) (*config.Config, error) {
+	if in != "" {
+		b, err := readFile(in, config.MaxSize)
+		if err != nil {
+			return nil, err
+		}
+		c, err := config.Decode(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", in, err)
+		}
+		return c, nil
+	}
+	if product == "" || epoch == 0 {
+		return nil, usage("-product or -epoch is missing")
+	}
+	c, err := k.Config(product, epoch)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range operators {
+		o, err := readCertificate(path)
+		if err != nil {
+			return nil, err
+		}
+		c.Operators = append(c.Operators, o)
+	}
+	return c, nil
+}
+
+func readCertificate(path string) (*x509.Certificate, error) {
+	b, err := readFile(path, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	block, rest := pem.Decode(b)
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%s must hold one PEM block CERTIFICATE: give one file for each CA", path)
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+func signConfig(k *release.Keys, c *config.Config, built uint64, out string) (result, error) {
+	b, err := k.SignConfig(c, built)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeNew(out, b); err != nil {
+		return nil, err
+	}
+	info, err := describeConfig(c, sha256.Sum256(b[image.HeaderSize:]), true) // signing verifies
+	info.File = out
+	return info, err
+}
+
+func configShow(f *flag.FlagSet) func(*call) (result, error) {
+	anchors := f.String("anchors", "", anchorsUsage)
+	return func(c *call) (result, error) {
+		path, err := c.one("configuration")
+		if err != nil {
+			return nil, err
+		}
+		a, err := readAnchors(*anchors)
+		if err != nil {
+			return nil, err
+		}
+		s, err := findConfig(path, a)
+		if err != nil {
+			return nil, err
+		}
+		return describeConfig(s.Config, s.Header.Digest, true)
+	}
+}
+
+// findConfig reads the configuration of a file of its own or of a card.
+func findConfig(path string, a *medium.Anchors) (*config.Signed, error) {
+	head, err := readHead(path)
+	if err != nil {
+		return nil, err
+	}
+	if h, err := image.Parse(&head); err == nil {
+		if a == nil {
+			return nil, usage("give -anchors to verify it with")
+		}
+		return readConfiguration(path, a, h.Product)
+	}
+	r, err := inspect(path, card.Want{Anchors: a}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if r.Configuration == nil {
+		return nil, fmt.Errorf("%s has no good configuration: nitroctl card inspect %s: %w", path, path, r.Err())
+	}
+	return r.Configuration, nil
+}
+
+// readHead reads the first bytes of a file.
+func readHead(path string) (head [image.HeaderSize]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return head, err
+	}
+	defer f.Close()
+	_, err = io.ReadFull(f, head[:])
+	if err != nil {
+		err = fmt.Errorf("%s is too short for a configuration or a card: %w", path, err)
+	}
+	return head, err
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+)
+
+// help answers "help", "help GROUP" and "help GROUP COMMAND".
+func help(args []string, s streams) int {
+	names := args
+	if len(args) > 0 {
+		names = args[1:]
+	}
+	if len(names) == 0 {
+		overview(s.out)
+		return exitOK
+	}
+	g := find(names[0])
+	switch {
+	case g == nil:
+		return misuse(s, "nitroctl", fmt.Sprintf("there is no command %q", names[0]))
+	case len(names) == 1:
+		g.help(s.out)
+		return exitOK
+	}
+	c := g.find(names[1])
+	if c == nil {
+		return misuse(s, "nitroctl "+g.name, fmt.Sprintf("there is no command %q", names[1]))
+	}
+	c.help(g, s.out)
+	return exitOK
+}
+
+func overview(w io.Writer) {
+	fmt.Fprint(w, `nitroctl makes keys, signs images, builds releases and cards, and says what is in each.
+
+usage: nitroctl GROUP COMMAND [flags] [arguments]
+
+`)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, g := range groups {
+		for _, c := range g.commands {
+			fmt.Fprintf(t, "  %s %s\t%s\n", g.name, c.name, c.summary)
+		}
+	}
+	fmt.Fprint(t, "  help [GROUP [COMMAND]]\tthis, or more of one\n")
+	fmt.Fprint(t, "  completion bash|zsh\tprint what completes command lines\n")
+	t.Flush()
+	fmt.Fprint(w, `
+exit codes: 0 done, 1 refused or a check failed, 2 wrong usage, 3 input or output
+
+example, from nothing to a card that a development board boots:
+  make all
+  nitroctl keys new -development -out keys
+  nitroctl release build -keys keys -product imx6ul-evk -version 1.0 -built 1767225600 -out release
+  nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -built 1767225600 -out configuration.img
+  nitroctl card build -release release -config configuration.img -out card.img
+`)
+}
+
+func (g *group) help(w io.Writer) {
+	fmt.Fprintf(w, "nitroctl %s: %s\n\n", g.name, g.summary)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, c := range g.commands {
+		fmt.Fprintf(t, "  %s %s\t%s\n", g.name, c.name, c.summary)
+	}
+	t.Flush()
+	fmt.Fprintf(w, "\nmore: nitroctl help %s COMMAND\n", g.name)
+}
+
+func (c *command) help(g *group, w io.Writer) {
+	fmt.Fprintf(w, "nitroctl %s %s: %s\n\nusage: nitroctl %s %s [flags]", g.name, c.name, c.summary, g.name, c.name)
+	if c.args != "" {
+		fmt.Fprintf(w, " %s", c.args)
+	}
+	fmt.Fprintf(w, "\n\n%s\nflags:\n", strings.TrimLeft(c.about, "\n"))
+	f, _, _ := c.flags(g)
+	f.VisitAll(func(f *flag.Flag) {
+		kind, text := flag.UnquoteUsage(f)
+		line := "  -" + f.Name
+		if kind != "" {
+			line += " " + kind
+		}
+		fmt.Fprintf(w, "%s\n        %s", line, text)
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" {
+			fmt.Fprintf(w, " (default %s)", f.DefValue)
+		}
+		fmt.Fprintln(w)
+	})
+	fmt.Fprintf(w, "\nexample:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(c.example), "\n", "\n  "))
+}
+
+// completion prints a script that completes groups, commands and flags. One function does
+// for both shells: zsh reads bash's by bashcompinit.
+func completion(args []string, s streams) int {
+	if len(args) != 1 || args[0] != "bash" && args[0] != "zsh" {
+		return misuse(s, "nitroctl", "completion is for bash or zsh")
+	}
+	if args[0] == "zsh" {
+		fmt.Fprint(s.out, "autoload -U +X bashcompinit && bashcompinit\n")
+	}
+	fmt.Fprint(s.out, "_nitroctl() {\n  local words=\n  case \"$COMP_CWORD ${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n")
+	var names []string
+	for _, g := range groups {
+		names = append(names, g.name)
+		fmt.Fprintf(s.out, "  \"2 %s \"*) words=%q ;;\n", g.name, strings.Join(g.names(), " "))
+		for _, c := range g.commands {
+			var flags []string
+			f, _, _ := c.flags(g)
+			f.VisitAll(func(f *flag.Flag) { flags = append(flags, "-"+f.Name) })
+			fmt.Fprintf(s.out, "  *\" %s %s\") words=%q ;;\n", g.name, c.name, strings.Join(flags, " "))
+		}
+	}
+	fmt.Fprintf(s.out, "  \"1 \"*) words=%q ;;\n  esac\n", strings.Join(append(names, "help", "completion"), " "))
+	fmt.Fprint(s.out, "  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\ncomplete -o default -F _nitroctl nitroctl\n")
+	return exitOK
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"nitro/boot/release"
+	"nitro/net/provisioning"
+	"nitro/qemu-test/factory"
+	"nitro/qemu-test/rack"
+)
+
+// A bench is the folder of what lasts, with the factory that made it.
+type bench struct {
+	folder  string
+	out     io.Writer
+	factory *factory.Factory
+	release *release.Release
+}
+
+func (b *bench) card() string   { return filepath.Join(b.folder, "card.img") }
+func (b *bench) tpm() string    { return filepath.Join(b.folder, "tpm") }
+func (b *bench) record() string { return filepath.Join(b.folder, "board.json") }
+
+// programs has what the card was made of.
+func (b *bench) programs() string { return filepath.Join(b.folder, "programs") }
+
+// version is what the rack's releases call themselves.
+var version = factory.Version{Name: "0.development", Security: 1}
+
+// openBench makes a card and a TPM if there are none for these programs.
+func openBench(o options, out io.Writer) (*bench, error) {
+	for _, p := range []string{o.bootloader, o.controller} {
+		if _, err := os.Stat(p); err != nil {
+			return nil, fmt.Errorf("%w: build it first: make", err)
+		}
+	}
+	if err := os.MkdirAll(o.folder, 0o755); err != nil {
+		return nil, err
+	}
+	b := &bench{folder: o.folder, out: out}
+	var err error
+	if b.factory, err = factory.Open(filepath.Join(o.folder, "keys")); err != nil {
+		return nil, err
+	}
+	if b.release, err = b.factory.Release(o.bootloader, o.controller, version); err != nil {
+		return nil, err
+	}
+	have, err := os.ReadFile(b.programs())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if o.fresh || string(have) != b.name() {
+		return b, b.make()
+	}
+	return b, nil
+}
+
+// name names the programs and who signed them.
+func (b *bench) name() string {
+	anchors := sha256.Sum256(b.release.AnchorBlock[:])
+	return fmt.Sprintf("%x %x %x\n", anchors, b.release.Bootloader.Digest, b.release.Controller.Digest)
+}
+
+// make makes a card and a TPM: a new board. The name of its programs comes last, so that a
+// board that is half made is made anew.
+func (b *bench) make() error {
+	fmt.Fprintln(b.out, "rack: making a card with these programs, signed by development keys, and a TPM")
+	for _, p := range []string{b.programs(), b.record(), b.card(), b.tpm()} {
+		if err := os.RemoveAll(p); err != nil {
+			return err
+		}
+	}
+	configuration, err := b.factory.Configuration(1, nil)
+	if err != nil {
+		return err
+	}
+	if err := b.factory.Card(b.card(), configuration, b.release); err != nil {
+		return err
+	}
+	if err := factory.MakeTPM(b.tpm()); err != nil {
+		return err
+	}
+	return os.WriteFile(b.programs(), []byte(b.name()), 0o644)
+}
+
+// bootLimit is how long the board may take until it is ready or wants to be provisioned.
+const bootLimit = 10 * time.Minute
+
+// provision provisions the board if it asks for that. An earlier run that was cut goes on.
+func (b *bench) provision(ctx context.Context, r *rack.Rack) error {
+	m, err := r.Expect(`controller: (provisioning is offered on port|\S+ \S+ is proven|quarantine:)`, bootLimit)
+	if err != nil || m[1][:4] != "prov" {
+		return err
+	}
+	address, err := r.Address(provisioningPort)
+	if err != nil {
+		return err
+	}
+	makers, err := factory.Makers(b.tpm())
+	if err != nil {
+		return err
+	}
+	p := factory.Provisioning{
+		Address: address, Makers: makers, Releases: []*release.Release{b.release}, Keep: b.keep,
+		Progress: func(s provisioning.Step) { fmt.Fprintf(b.out, "rack: provisioning: %s\n", s) },
+	}
+	if text, err := os.ReadFile(b.record()); err == nil {
+		if p.Record, err = provisioning.ReadRecord(text); err != nil {
+			return err
+		}
+	}
+	_, err = b.factory.Provision(ctx, p)
+	if ctx.Err() != nil {
+		return nil // switched off; the next run goes on
+	}
+	return err
+}
+
+// keep writes the factory's record of the board down.
+func (b *bench) keep(r provisioning.Record) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	next := b.record() + ".new"
+	if err := os.WriteFile(next, append(text, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, b.record())
+}

@@ -1,0 +1,202 @@
+// Package standing is what a board says of itself to anybody who asks, in service or out
+// of it: its status, and the evidence that proves it. In quarantine these routes are all
+// that it serves; there they also take the owner's ticket, which is its way out.
+//
+//	GET  /v1/status    how the board stands: code, what it means, what to do next
+//	POST /v1/evidence  {"nonce": "<hexadecimal, 8 to 64 bytes>"}: package evidence
+//	POST /v1/ticket    512 bytes: package ticket; in quarantine only
+//
+// Nothing here is secret and nothing changes the board but a ticket, which its owner has
+// signed for this incident. Quotes cost the TPM some hundred milliseconds, so one is made
+// at a time and few may wait.
+package standing
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"nitro/attest/ijson"
+	"nitro/boot/code"
+	"nitro/boot/ticket"
+)
+
+// A Status is how a board stands.
+type Status struct {
+	State       string `json:"state"` // "in service", "unprovisioned" or "quarantine"
+	Board       string `json:"board"`
+	Version     string `json:"version"` // of the controller, as measured
+	Slot        string `json:"slot"`
+	Development bool   `json:"development"`
+	Emulated    bool   `json:"emulated"`
+	Seconds     int64  `json:"ready_seconds"` // since it serves
+
+	Quarantine *Quarantine `json:"quarantine,omitempty"`
+}
+
+// A Quarantine says why, and what to do.
+type Quarantine struct {
+	Code     uint16 `json:"code"`
+	Name     string `json:"name"`
+	Class    string `json:"class"`
+	What     string `json:"what"`
+	Next     string `json:"next"`
+	Detail   string `json:"detail"`
+	Incident uint32 `json:"incident,omitempty"` // of a latched code: tickets name it
+	Board    string `json:"ticket_board,omitempty"`
+}
+
+// States.
+const (
+	InService     = "in service"
+	Unprovisioned = "unprovisioned"
+	InQuarantine  = "quarantine"
+)
+
+// QuarantineOf describes a reason.
+func QuarantineOf(why error) *Quarantine {
+	q := &Quarantine{Code: uint16(code.Of(why)), Detail: why.Error()}
+	q.Class = code.Of(why).Class().String()
+	if e, ok := code.Lookup(code.Of(why)); ok {
+		q.Name, q.What, q.Next = e.Name, e.Sentence, e.Next
+	}
+	return q
+}
+
+// A Board is what the package speaks for.
+type Board interface {
+	Status() Status
+	// Evidence has the TPM quote with a nonce. ErrUnavailable: this board cannot.
+	Evidence(nonce []byte) ([]byte, error)
+	// Ticket takes the owner's ticket and keeps it for the next boot, which the board
+	// then begins by itself. An error says why not.
+	Ticket(b []byte) error
+}
+
+// ErrUnavailable tells that a board has no evidence: it is not provisioned, or its TPM is
+// not there.
+var ErrUnavailable = errors.New("the board cannot prove anything now")
+
+// Limits.
+const (
+	maxAsk   = 1 << 10 // bytes of a question
+	minNonce = 8
+	maxNonce = 64
+	waiting  = 4 // questions for evidence, the one that is answered included
+)
+
+// Handler serves the routes.
+func Handler(b Board) http.Handler {
+	s := &server{board: b, places: make(chan struct{}, waiting), quote: make(chan struct{}, 1)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("POST /v1/evidence", s.evidence)
+	mux.HandleFunc("POST /v1/ticket", s.ticket)
+	return mux
+}
+
+type server struct {
+	board  Board
+	places chan struct{}
+	quote  chan struct{} // held by the one that is answered
+}
+
+func (s *server) status(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, s.board.Status())
+}
+
+// answer writes JSON.
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	answer(w, status, struct {
+		Error string `json:"error"`
+	}{why})
+}
+
+// read reads a request's body of at most max bytes.
+func read(w http.ResponseWriter, r *http.Request, max int64) ([]byte, bool) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, max))
+	if err != nil {
+		refuse(w, http.StatusRequestEntityTooLarge, err.Error())
+		return nil, false
+	}
+	return b, true
+}
+
+// nonceOf reads a question for evidence.
+func nonceOf(b []byte) ([]byte, error) {
+	var ask struct {
+		Nonce string `json:"nonce"`
+	}
+	if err := ijson.Decode(b, ijson.Limit{Size: maxAsk, Depth: 1}, &ask); err != nil {
+		return nil, err
+	}
+	nonce, err := hex.DecodeString(ask.Nonce)
+	if err != nil {
+		return nil, err
+	}
+	if len(nonce) < minNonce || len(nonce) > maxNonce {
+		return nil, errors.New("a nonce has 8 to 64 bytes, in hexadecimal")
+	}
+	return nonce, nil
+}
+
+func (s *server) evidence(w http.ResponseWriter, r *http.Request) {
+	body, ok := read(w, r, maxAsk)
+	if !ok {
+		return
+	}
+	nonce, err := nonceOf(body)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, "the TPM has enough to do: ask again")
+		return
+	}
+	select {
+	case s.quote <- struct{}{}:
+		defer func() { <-s.quote }()
+	case <-r.Context().Done():
+		return
+	}
+	switch text, err := s.board.Evidence(nonce); {
+	case errors.Is(err, ErrUnavailable):
+		refuse(w, http.StatusServiceUnavailable, err.Error())
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, err.Error())
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		w.Write(text)
+	}
+}
+
+func (s *server) ticket(w http.ResponseWriter, r *http.Request) {
+	if s.board.Status().State != InQuarantine {
+		refuse(w, http.StatusConflict, "the board is not in quarantine")
+		return
+	}
+	body, ok := read(w, r, ticket.Size)
+	if !ok {
+		return
+	}
+	if err := s.board.Ticket(body); err != nil {
+		refuse(w, http.StatusForbidden, err.Error())
+		return
+	}
+	answer(w, http.StatusAccepted, s.board.Status())
+}

@@ -1,0 +1,246 @@
+//go:build !arm
+
+package qemutest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"nitro/attest/golden"
+	"nitro/attest/verify"
+	"nitro/boot/release"
+	"nitro/boot/ticket"
+	"nitro/internal/metal"
+	"nitro/net/provisioning"
+	"nitro/qemu-test/factory"
+	"nitro/qemu-test/rack"
+)
+
+// programs are the bootloader and the controller as the product has them, built once.
+var programs = sync.OnceValues(func() (p [2]string, err error) {
+	folder, err := os.MkdirTemp("", "nitro-programs-")
+	if err != nil {
+		return p, err
+	}
+	p = [2]string{filepath.Join(folder, "bootloader.elf"), filepath.Join(folder, "controller.elf")}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	if err = (metal.Build{Bootloader: true}).Image(ctx, "nitro/cmd/bootloader", p[0]); err == nil {
+		err = (metal.Build{}).Image(ctx, "nitro/cmd/controller", p[1])
+	}
+	return p, err
+})
+
+// A trustedBoard is an emulated board with card and TPM that last over its times of power.
+type trustedBoard struct {
+	t       *testing.T
+	factory *factory.Factory
+	release *release.Release
+	card    string // file
+	tpm     string // folder
+	*rack.Rack
+}
+
+const firstVersion = "1.0"
+
+// newBoard makes a board as it comes to the factory's provisioning.
+func newBoard(t *testing.T) *trustedBoard {
+	t.Helper()
+	p, err := programs()
+	must(t, err)
+	f, err := developmentKeys()
+	must(t, err)
+	folder := t.TempDir()
+	b := &trustedBoard{t: t, factory: f, card: filepath.Join(folder, "card.img"), tpm: filepath.Join(folder, "tpm")}
+	b.release, err = f.Release(p[0], p[1], factory.Version{Name: firstVersion, Security: 1})
+	must(t, err)
+	configuration, err := f.Configuration(1, nil)
+	must(t, err, f.Card(b.card, configuration, b.release), factory.MakeTPM(b.tpm))
+	return b
+}
+
+// provisionedParts are a board's card and TPM as they leave the factory.
+type provisionedParts struct {
+	board  *trustedBoard
+	record *provisioning.Record
+}
+
+var (
+	provisionOnce sync.Once
+	provisionedAs provisionedParts
+)
+
+// newProvisioned makes a board that has been provisioned: a copy of one that all tests of a
+// run share.
+func newProvisioned(t *testing.T) *trustedBoard {
+	t.Helper()
+	provisionOnce.Do(func() {
+		b := newBoard(t)
+		folder, err := os.MkdirTemp("", "nitro-board-")
+		must(t, err)
+		b.on(nil)
+		record := b.provision()
+		b.says(`controller: slot A is proven; .*`)
+		b.off()
+		kept := *b
+		kept.card, kept.tpm = filepath.Join(folder, "card.img"), filepath.Join(folder, "tpm")
+		must(t, rack.CopyCard(kept.card, b.card), os.CopyFS(kept.tpm, os.DirFS(b.tpm)))
+		provisionedAs = provisionedParts{&kept, record}
+	})
+	if provisionedAs.board == nil {
+		t.Fatal("the board that all tests share could not be provisioned")
+	}
+	folder, b := t.TempDir(), *provisionedAs.board
+	b.t, b.card, b.tpm = t, filepath.Join(folder, "card.img"), filepath.Join(folder, "tpm")
+	must(t, rack.CopyCard(b.card, provisionedAs.board.card), os.CopyFS(b.tpm, os.DirFS(provisionedAs.board.tpm)))
+	return &b
+}
+
+// leave lets a board out of a latched quarantine, as its owner.
+func (b *trustedBoard) leave(code int, incident uint32, acceptLoss bool) {
+	b.t.Helper()
+	owner, err := b.factory.Keys.Signer(release.Owner)
+	must(b.t, err)
+	word := ticket.Ticket{Board: ticket.BoardOf(provisionedAs.record.AKName), Code: uint32(code), Incident: incident, AcceptLoss: acceptLoss}
+	signed, err := word.Sign(owner)
+	must(b.t, err)
+	if code, text := b.ask("POST", "/v1/ticket", string(signed)); code != http.StatusAccepted {
+		b.t.Fatalf("the ticket: %d %s", code, text)
+	}
+}
+
+// ports are those of the board that the tests reach.
+var ports = map[int]int{443: 0, 4430: 0}
+
+// on switches the board on, in a rack that change may change.
+func (b *trustedBoard) on(change func(*rack.Config)) {
+	b.t.Helper()
+	c := rack.Config{
+		TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.ResetWires(),
+		Nets: []rack.Net{{Cable: rack.User, Forward: ports}, {Cable: rack.User}},
+	}
+	if change != nil {
+		change(&c)
+	}
+	r, err := rack.Start(c)
+	must(b.t, err)
+	b.t.Cleanup(r.Close)
+	b.Rack = r
+}
+
+// off switches it off.
+func (b *trustedBoard) off() { b.Cut() }
+
+// says waits for a line of the console.
+func (b *trustedBoard) says(pattern string) []string {
+	b.t.Helper()
+	m, err := b.Expect(pattern+`\r\n`, 3*time.Minute)
+	must(b.t, err)
+	return m
+}
+
+// provision provisions it.
+func (b *trustedBoard) provision() *provisioning.Record {
+	b.t.Helper()
+	b.says(`controller: provisioning is offered on port 4430`)
+	address, err := b.Address(4430)
+	must(b.t, err)
+	makers, err := factory.Makers(b.tpm)
+	must(b.t, err)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 5*time.Minute)
+	defer cancel()
+	record, err := b.factory.Provision(ctx, factory.Provisioning{Address: address, Makers: makers, Releases: []*release.Release{b.release}})
+	must(b.t, err)
+	return record
+}
+
+// ask asks for JSON over HTTPS.
+func (b *trustedBoard) ask(method, path, body string) (int, []byte) {
+	b.t.Helper()
+	address, err := b.Address(443)
+	must(b.t, err)
+	r, err := http.NewRequestWithContext(b.t.Context(), method, "https://"+address+path, bytes.NewReader([]byte(body)))
+	must(b.t, err)
+	answer, err := client().Do(r)
+	must(b.t, err)
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	must(b.t, err)
+	return answer.StatusCode, text
+}
+
+// status is what the board says of itself.
+func (b *trustedBoard) status() (s struct {
+	State      string
+	Quarantine struct {
+		Code     int
+		Incident uint32
+	}
+}) {
+	b.t.Helper()
+	code, text := b.ask("GET", "/v1/status", "")
+	if code != http.StatusOK {
+		b.t.Fatalf("status: %d %s", code, text)
+	}
+	must(b.t, json.Unmarshal(text, &s))
+	return s
+}
+
+// evidence has the board prove itself, and judges that.
+func (b *trustedBoard) evidence() (*verify.Result, error) {
+	b.t.Helper()
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	code, text := b.ask("POST", "/v1/evidence", fmt.Sprintf(`{"nonce":"%x"}`, nonce))
+	if code != http.StatusOK {
+		b.t.Fatalf("evidence: %d %s", code, text)
+	}
+	issuer, _, err := b.factory.Keys.Issuer()
+	must(b.t, err)
+	pool := x509.NewCertPool()
+	pool.AddCert(issuer)
+	return verify.Evidence(text, verify.Policy{
+		Nonce: nonce, Issuers: pool, Releases: []*golden.Release{b.release.Golden},
+		Development: true, OpenLifeCycle: true, WeakSecret: true,
+	})
+}
+
+// TestChain: a board comes out of the factory's hands provisioned, boots with its store
+// open, proves itself, and keeps all of that over a reset and a power cut.
+func TestChain(t *testing.T) {
+	b := newBoard(t)
+	b.on(nil)
+	record := b.provision()
+	if !record.Complete || len(record.Lockout) != 32 || hex.EncodeToString(record.AKName) == "" {
+		t.Errorf("the factory's record is %+v", record)
+	}
+	b.says(`controller: the store is open: .*`)
+	b.says(`controller: ready`)
+	b.says(`controller: slot A is proven; the rollback floor is 1`)
+	if s := b.status(); s.State != "in service" {
+		t.Errorf("it is %+v", s)
+	}
+	if r, err := b.evidence(); err != nil {
+		for _, c := range r.Checks {
+			t.Log(c)
+		}
+		t.Error(err)
+	}
+	must(t, b.Reset())
+	b.says(`controller: slot A is proven; the rollback floor is 1`)
+	b.off()
+	b.on(nil)
+	b.says(`controller: slot A is proven; the rollback floor is 1`)
+}
