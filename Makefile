@@ -12,7 +12,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # has: sockets of an operating system, processes, or (attest/verify) more time.
 PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis \
 	./board/... ./boot/... ./resetctl/... \
-	./net/dhcp ./net/redfish ./nvme/dhchap ./nvme/initiator ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
+	./net/dhcp ./net/redfish ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/pool ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/https ./net/provisioning ./net/stack
 
