@@ -268,6 +268,13 @@ func TestRefused(t *testing.T) {
 			}
 		}
 	}
+	other, err := r.Request([16]byte{2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := r.deliver(r.grant(other), r.key); !errors.Is(err, ErrVolume) {
+		t.Errorf("another volume's grant: %v", err)
+	}
 	r.volume.Commitment = Commitment(half)
 	g := r.grant(r.request())
 	g.Commitment = r.volume.Commitment

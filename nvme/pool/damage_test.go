@@ -200,7 +200,7 @@ func TestRolledBack(t *testing.T) {
 		// The newest root with the log that was there before: the operation cut out.
 		r.restore(now)
 		for c := range 2 {
-			for _, n := range metadata(c)[9-c : 9-c+64] {
+			for _, n := range logSectors(c) {
 				r.put(n, before[n])
 			}
 		}
@@ -504,4 +504,184 @@ func TestTogether(t *testing.T) {
 	}
 	wg.Wait()
 	r.open()
+}
+
+// logSectors are the places of both rings.
+func logSectors(copy int) []uint64 { return metadata(copy)[9-copy:][:64] }
+
+// TestTail: a record that a cut has left in one copy is in both after a mount.
+func TestTail(t *testing.T) {
+	r := prepared(t)
+	data := make([]byte, ExtentSize)
+	r.card.CutAfter(len(data)/512+1, mediumtest.Prefix) // data and the record's first copy
+	if err := r.model["a"].v.WriteAt(t.Context(), 0, data); !errors.Is(err, mediumtest.ErrPowerCut) {
+		t.Fatal(err)
+	}
+	r.card.PowerOn()
+	r.model = nil
+	r.open()
+	if s := r.pool.Space(); s.Free != testExtents-1 {
+		t.Fatalf("%+v", s)
+	}
+	for _, n := range logSectors(0) {
+		r.put(n, make([]byte, 512))
+	}
+	r.open()
+	if s := r.pool.Space(); s.Free != testExtents-1 {
+		t.Errorf("%+v: the record had one copy", s)
+	}
+}
+
+// logs keeps both rings.
+func (r *rig) logs() (all [2][][]byte) {
+	for c := range 2 {
+		for _, n := range logSectors(c) {
+			all[c] = append(all[c], r.sector(n))
+		}
+	}
+	return all
+}
+
+// TestLog: a log that is damaged before its end, or continued by another time's records,
+// is not cut short.
+func TestLog(t *testing.T) {
+	r := prepared(t)
+	r.reopen()
+	card, era := r.copyCard(), r.store.era
+	write := func(at uint64) [2][][]byte {
+		t.Helper()
+		if err := r.model["a"].v.WriteAt(t.Context(), at*32, make([]byte, ExtentSize)); err != nil {
+			t.Fatal(err)
+		}
+		return r.logs()
+	}
+	before := r.logs()
+	one, two := write(1), write(2)
+	changed := func(a, b [2][][]byte) int {
+		return slices.IndexFunc(a[0], func(s []byte) bool {
+			return !slices.ContainsFunc(b[0], func(o []byte) bool { return bytes.Equal(s, o) })
+		})
+	}
+	first, second := changed(one, before), changed(two, one)
+	for c := range 2 {
+		r.put(logSectors(c)[first], make([]byte, 512))
+	}
+	if _, err := Open(r.conf); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a record is gone: %v", err)
+	}
+	r.restore(card)
+	r.store.era = era
+	r.reopen()
+	write(3)
+	for c := range 2 {
+		r.put(logSectors(c)[second], two[c][second])
+	}
+	if _, err := Open(r.conf); !errors.Is(err, ErrDamaged) {
+		t.Errorf("another time's record: %v", err)
+	}
+}
+
+// churn writes and frees an extent, in two records each time.
+func (r *rig) churn(name string, times int) {
+	r.t.Helper()
+	m := r.model[name]
+	for i := range times {
+		if err := errors.Join(m.write(r.t, 0, 1, uint64(i)), m.deallocate(r.t, 0, uint64(len(m.block))), m.flush(r.t)); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// TestOldChunks: chunks of an earlier checkpoint do not pass for the newest's, which would
+// bring back what was freed.
+func TestOldChunks(t *testing.T) {
+	r := prepared(t)
+	a := r.model["a"]
+	if err := a.write(t, 0, 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.churn("b", 100)
+	old := r.copyCard()
+	if err := a.deallocate(t, 0, 32); err != nil {
+		t.Fatal(err)
+	}
+	r.churn("b", 100)
+	for c := range 2 {
+		for _, n := range metadata(c)[9+64-c : metaSectors-c] {
+			r.put(n, old[n])
+		}
+	}
+	if _, err := Open(r.conf); !errors.Is(err, ErrDamaged) {
+		t.Error(err)
+	}
+}
+
+// TestCheckpointBegins: wherever a checkpoint begins, the record before it is in it.
+func TestCheckpointBegins(t *testing.T) {
+	for n := range 40 {
+		r := prepared(t)
+		r.churn("b", n/2)
+		a := r.model["a"]
+		if n%2 == 1 {
+			if err := a.write(t, 0, 1, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.pool.Create(Spec{Name: "c", BlockSize: 512, Blocks: 1}); err != nil {
+			t.Fatal(err)
+		}
+		r.churn("b", 10)
+		r.open()
+		if _, err := r.pool.Find("c"); err != nil {
+			t.Errorf("behind %d records: %v", n, err)
+		}
+	}
+}
+
+// TestMounts: restarts that are more frequent than checkpoints take long do not fill the
+// log; and each makes an older card useless.
+func TestMounts(t *testing.T) {
+	r := prepared(t)
+	before := r.copyCard()
+	for i := range 60 {
+		r.reopen()
+		m := r.model["a"]
+		if err := m.write(t, uint64(i%6)*32, 32, uint64(i+1)<<16); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(m.deallocate(t, uint64(i%6)*32, 32), m.flush(t), m.write(t, 192, 1, uint64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.reopen()
+	now := r.copyCard()
+	r.open()
+	for _, old := range [][][]byte{before, now} {
+		r.restore(old)
+		if _, err := Open(r.conf); !errors.Is(err, ErrRolledBack) {
+			t.Error(err)
+		}
+	}
+}
+
+// TestGrow: what was behind a smaller end does not come back.
+func TestGrow(t *testing.T) {
+	r := filled(t)
+	if err := errors.Join(r.pool.Resize("a", 40), r.pool.Resize("a", 70)); err != nil {
+		t.Fatal(err)
+	}
+	v, err := r.pool.Volume("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 70*4096)
+	if err := v.ReadAt(t.Context(), 0, b); err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(b[:40*4096], []byte{0}); n == 40*4096 {
+		t.Error("what is before the end is gone")
+	}
+	if n := bytes.Count(b[40*4096:], []byte{0}); n != 30*4096 {
+		t.Error("what was behind the end is there")
+	}
 }

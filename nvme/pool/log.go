@@ -87,7 +87,7 @@ func (p *Pool) apply(r *record) {
 		}
 		before := v.extents()
 		v.descriptor = r.desc
-		if v.extents() < before || t.index == nil {
+		if v.extents() < before {
 			p.empty(r.desc.slot, v.extents())
 		}
 	case kindDelete:

@@ -278,9 +278,6 @@ func (p *Pool) Delete(name string) error {
 
 // operate does a volume operation and has the witness know of it.
 func (p *Pool) operate(r record) error {
-	if err := p.commit(nil); err != nil {
-		return err
-	}
 	if err := p.write(r); err != nil {
 		return err
 	}

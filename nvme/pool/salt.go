@@ -142,9 +142,6 @@ func (p *Pool) Erase(name string) error {
 	var next [32]byte
 	defer clear(next[:])
 	rand.Read(next[:])
-	if err := p.commit(nil); err != nil {
-		return err
-	}
 	for _, v := range p.vols {
 		if v == nil {
 			continue
@@ -152,9 +149,6 @@ func (p *Pool) Erase(name string) error {
 		if err := p.rewrap(v, v == target, old, next[:]); err != nil {
 			return err
 		}
-	}
-	if err := p.seal(); err != nil {
-		return err
 	}
 	if err := p.erase.EraseAll(next); err != nil {
 		return fmt.Errorf("pool: the erase secret was not overwritten, %s is not erased: %w", name, err)

@@ -284,13 +284,11 @@ func (v *Volume) discard(ctx context.Context, lba, blocks uint64, zeros bool) er
 	if err := v.free(ctx, first, end); err != nil || !zeros {
 		return err
 	}
-	if first > end { // within one extent
-		first, end = to/ExtentSize+1, to/ExtentSize+1
-	}
-	if err := v.zero(from, min(to, first*ExtentSize)); err != nil {
+	head := min(to, first*ExtentSize)
+	if err := v.zero(from, head); err != nil {
 		return err
 	}
-	if err := v.zero(max(from, end*ExtentSize), to); err != nil {
+	if err := v.zero(max(head, end*ExtentSize), to); err != nil {
 		return err
 	}
 	return p.commit(nil)
