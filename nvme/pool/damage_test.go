@@ -71,7 +71,7 @@ func TestDamage(t *testing.T) {
 	}
 	for c := range 2 {
 		for i, n := range metadata(c) {
-			if testing.Short() && i%7 != 0 {
+			if few() && i%29 != 0 {
 				continue
 			}
 			good := r.sector(n)
@@ -100,6 +100,9 @@ func TestDamage(t *testing.T) {
 func TestTamper(t *testing.T) {
 	r, want := used(t)
 	for i, n := range metadata(0) {
+		if few() && i%13 != 0 {
+			continue
+		}
 		twin := metadata(1)[i]
 		if n == 0 {
 			twin = poolSectors - 1
@@ -425,7 +428,11 @@ func TestFormatCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened := 0
-	for i, n := range append(cutPoints(r.card), sectors(r.card)) {
+	points := append(cutPoints(r.card), sectors(r.card))
+	for i, n := range points {
+		if few() && i%4 != 0 && i < len(points)-3 {
+			continue
+		}
 		r := filled(t)
 		r.card.CutAfter(n, mediumtest.Tears[i%4])
 		err := Format(r.conf)
@@ -619,6 +626,9 @@ func TestOldChunks(t *testing.T) {
 // TestCheckpointBegins: wherever a checkpoint begins, the record before it is in it.
 func TestCheckpointBegins(t *testing.T) {
 	for n := range 40 {
+		if few() && (n < 26 || n > 34) {
+			continue
+		}
 		r := prepared(t)
 		r.churn("b", n/2)
 		a := r.model["a"]
@@ -643,7 +653,7 @@ func TestCheckpointBegins(t *testing.T) {
 func TestMounts(t *testing.T) {
 	r := prepared(t)
 	before := r.copyCard()
-	for i := range 60 {
+	for i := range 25 {
 		r.reopen()
 		m := r.model["a"]
 		if err := m.write(t, uint64(i%6)*32, 32, uint64(i+1)<<16); err != nil {

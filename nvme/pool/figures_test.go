@@ -67,7 +67,7 @@ func TestFigures(t *testing.T) {
 		m.Settle()
 	}
 	n := 600
-	if testing.Short() {
+	if few() {
 		n = 60
 	}
 	measure("new, 128 KiB in sequence", n, 270, func(i int) error { return v.WriteAt(t.Context(), uint64(i)*32, data) })

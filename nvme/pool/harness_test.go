@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -20,6 +21,9 @@ const (
 	testSize    = 512<<10 + testExtents*ExtentSize // what a log of 64 records leaves 24 of
 	cardBlocks  = (testOffset+testSize)/512 + 100
 )
+
+// few asks for fewer cases, in short tests on an emulated machine.
+func few() bool { return testing.Short() && runtime.GOARCH == "arm" }
 
 // store is what the pool rests on: witness and erase secret, in memory, cut by the power
 // as the card is.

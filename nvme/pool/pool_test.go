@@ -16,8 +16,8 @@ import (
 // through remounts and full pools.
 func TestRandom(t *testing.T) {
 	rounds := 3000
-	if testing.Short() {
-		rounds = 600
+	if few() {
+		rounds = 250
 	}
 	r := newRig(t)
 	x := rand.New(rand.NewPCG(1, 2))
@@ -103,8 +103,8 @@ func TestCuts(t *testing.T) {
 	}
 	points := cutPoints(r.card)
 	every := 1
-	if testing.Short() {
-		every = 17
+	if few() {
+		every = 53
 	}
 	for i := 0; i < len(points); i += every {
 		r := prepared(t)
@@ -216,7 +216,7 @@ func TestOperations(t *testing.T) {
 	points := cutPoints(r.card)
 	for i, n := range points {
 		for _, tear := range mediumtest.Tears {
-			if testing.Short() && (i+int(tear))%4 != 0 {
+			if few() && (i+int(tear))%11 != 0 {
 				continue
 			}
 			r := filled(t)
