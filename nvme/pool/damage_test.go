@@ -653,7 +653,7 @@ func TestCheckpointBegins(t *testing.T) {
 func TestMounts(t *testing.T) {
 	r := prepared(t)
 	before := r.copyCard()
-	for i := range 25 {
+	for i := range 36 {
 		r.reopen()
 		m := r.model["a"]
 		if err := m.write(t, uint64(i%6)*32, 32, uint64(i+1)<<16); err != nil {
