@@ -58,7 +58,7 @@ type Config struct {
 	Witness      Witness
 	Erase        EraseSecret
 	// Records is the length of the log's ring, for Format: 0 means 2048, otherwise a
-	// power of two from 64 on. Pools with more extents need longer ones.
+	// power of two from 64 on, and twice as many as a checkpoint has chunks.
 	Records int
 }
 

@@ -178,8 +178,9 @@ func (v *Volume) fill(ctx context.Context, off uint64, b []byte) error {
 	for len(b) > 0 && ctx.Err() == nil {
 		n := min(len(b), int(ExtentSize-off%ExtentSize))
 		at := uint32(off / ExtentSize)
+		e, mapped := p.table.find(v.slot, at)
 		var err error
-		if e, mapped := p.table.find(v.slot, at); mapped {
+		if mapped {
 			err = p.dev.WriteBlocks(p.geo.extentPlace(e)+off%ExtentSize/sectorSize, b[:n])
 		} else {
 			e = p.table.take()
@@ -188,7 +189,7 @@ func (v *Volume) fill(ctx context.Context, off uint64, b []byte) error {
 		}
 		if err != nil {
 			p.giveBack(maps)
-			return medium("write of "+v.v.name, p.geo.base, err)
+			return medium("write of "+v.v.name, p.geo.extentPlace(e), err)
 		}
 		off, b = off+uint64(n), b[n:]
 	}
