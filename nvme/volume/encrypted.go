@@ -21,8 +21,9 @@ type Encrypted struct {
 	under   Volume
 	buffers chan []byte // free ones; whoever finds none waits
 
-	mu  sync.RWMutex // held while the key is used, and no longer
-	key *xts.Key     // nil when closed
+	mu     sync.RWMutex // held while the key is used, and no longer
+	key    *xts.Key     // nil when it is forgotten
+	closed bool
 }
 
 // NewEncrypted puts a volume on another one. The key lies where its owner keeps keys; from
@@ -146,18 +147,27 @@ func (e *Encrypted) Deallocate(ctx context.Context, lba, blocks uint64) error {
 	return e.under.Deallocate(ctx, lba, blocks)
 }
 
-// Close implements Volume. The key is overwritten as soon as encryptions under way are
-// done, each of at most a buffer; what they were for does not hold it up. Then the volume
-// beneath is closed.
-func (e *Encrypted) Close() error {
+// Forget overwrites the key, as soon as encryptions under way are done, each of at most a
+// buffer; what they were for does not hold it up. From then on reads and writes fail with
+// ErrClosed. The volume beneath stays open until Close.
+func (e *Encrypted) Forget() {
 	e.mu.Lock()
-	key := e.key
-	e.key = nil
-	if key != nil {
-		key.Zero()
+	defer e.mu.Unlock()
+	if e.key != nil {
+		e.key.Zero()
+		e.key = nil
 	}
+}
+
+// Close implements Volume. The key is overwritten first, then the volume beneath is
+// closed.
+func (e *Encrypted) Close() error {
+	e.Forget()
+	e.mu.Lock()
+	closed := e.closed
+	e.closed = true
 	e.mu.Unlock()
-	if key == nil {
+	if closed {
 		return nil
 	}
 	return e.under.Close()

@@ -211,3 +211,28 @@ func TestRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestEncryptedForget: the key goes at once, the volume beneath stays until Close.
+func TestEncryptedForget(t *testing.T) {
+	e, r, k := encrypted(t, 512, 4)
+	p := pattern(512, 0)
+	e.Forget()
+	if *k != (xts.Key{}) {
+		t.Error("the key is still in memory")
+	}
+	if err := e.WriteAt(t.Context(), 0, p); !errors.Is(err, ErrClosed) {
+		t.Errorf("write: %v", err)
+	}
+	if err := e.Zero(t.Context(), 0, 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("zero: %v", err)
+	}
+	if err := r.Flush(t.Context()); err != nil {
+		t.Errorf("the volume beneath: %v", err)
+	}
+	if e.Close() != nil || e.Close() != nil {
+		t.Error("close fails")
+	}
+	if err := r.Flush(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("the volume beneath after Close: %v", err)
+	}
+}
