@@ -20,7 +20,6 @@ import (
 	"nitro/boot/config"
 	"nitro/boot/medium"
 	"nitro/internal/tied"
-	"nitro/qemu-test/emulator"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/rack"
 	"nitro/resetctl/firmware"
@@ -245,17 +244,10 @@ func TestHost(t *testing.T) {
 		t.Errorf("its components are %v", cycle.Components)
 	}
 
-	// The controller restarts, by its reset button, and by its watchdog when it has died.
-	for _, restart := range []func(){
-		func() { must(t, b.Reset()) },
-		func() {
-			h, err := b.Halt()
-			must(t, err)
-			must(t, h.Set(emulator.PC, 0), h.Release()) // where nothing is: the kernel dies, and resets the board by the watchdog
-		},
-	} {
+	// The controller restarts, by its reset button, and by its watchdog.
+	for _, restart := range []func() error{b.Reset, b.Bite} {
 		seen := len(b.Pins.Changes())
-		restart()
+		must(t, restart())
 		b.says(`(?s)controller: (host: cycle 2: running, adopted\r\n.*controller: ready|ready\r\n.*controller: host: cycle 2: running, adopted)`)
 		b.undisturbed(t, boot, seen)
 		r, err := b.evidence(g.hostSet(t, b.factory))

@@ -174,6 +174,21 @@ func (r *Rack) ResetAnd(change func(registers []byte)) error {
 	return r.reset(change)
 }
 
+// wdog1WCR is WDOG1's control register. With WDA and SRS clear it asks for a reset at once
+// (IMX6ULLRM 59.7.1).
+const wdog1WCR = 0x020bc000
+
+// Bite has the board's watchdog reset it, as when the firmware does not serve it any more.
+func (r *Rack) Bite() error {
+	r.Pins.mu.Lock()
+	q := r.Pins.qtest
+	r.Pins.mu.Unlock()
+	if q == nil {
+		return errors.New("rack: the board is being reset, or is off")
+	}
+	return q.Write16(wdog1WCR, 0)
+}
+
 // reset resets a board that stands still, and has it go on.
 func (r *Rack) reset(change func(registers []byte)) error {
 	if err := r.Pins.beforeReset(); err != nil {
