@@ -39,7 +39,7 @@ run: deps all ## boot the firmware in the emulated rack, and say how to reach it
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
-	$(GO) test -short -count=1 ./qemu-test/...
+	$(GO) test -short -count=1 -timeout 40m ./qemu-test/...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(HOSTED)
 	$(METAL) -short -torment ./qemu-test/conformance ./qemu-test/torture ./nvme/xts ./attest/sha256
 	$(METAL) -short $(PORTABLE) ./qemu-test/board ./qemu-test/card ./qemu-test/devices
