@@ -243,6 +243,7 @@ func TestChain(t *testing.T) {
 		t.Error(err)
 	}
 	tool.look()
+	tool.stock()
 	must(t, b.Reset())
 	b.says(`controller: slot A is proven; the rollback floor is 1`)
 	b.off()

@@ -15,16 +15,17 @@ import (
 	"time"
 
 	"nitro/boot/ticket"
+	"nitro/internal/tied"
 	"nitro/net/provisioning"
 )
 
 // nitroctl is the operator's tool, built once.
 var nitroctl = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "nitro-tool-")
+	folder, err := tied.NewFolder("nitro-tool-")
 	if err != nil {
 		return "", err
 	}
-	program := filepath.Join(folder, "nitroctl")
+	program := folder.Join("nitroctl")
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", program, "nitro/cmd/nitroctl")
