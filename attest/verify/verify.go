@@ -70,6 +70,8 @@ type Policy struct {
 	SecurityVersion uint32
 	// Configurations are SHA-256 of the accepted ones; nil if any is.
 	Configurations []eventlog.Digest
+	// PolicySets are SHA-256 of the accepted ones; nil if any is, and none at all.
+	PolicySets []eventlog.Digest
 
 	// What is accepted beside the best.
 	Quarantine    bool // boards that are out of service, as they say themselves
