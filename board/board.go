@@ -55,9 +55,10 @@ type Board interface {
 	// Card opens a slot, counted from 0. An empty slot is an error.
 	Card(n int) (Card, error)
 
-	// ResetLines are those that keep the host in reset. A board without any cannot
-	// guard a host.
-	ResetLines() []ResetLine
+	// HostLines are the lines between the board and its host; nil where there are none,
+	// and then the board cannot guard a host. Nothing has driven them in this boot: a
+	// host may be running.
+	HostLines() *HostLines
 
 	// StatusLED is the lamp that tells people how the firmware is doing; nil where
 	// there is none.
@@ -128,18 +129,44 @@ type Card interface {
 	WriteBlocks(first uint64, p []byte) error
 }
 
-// A ResetLine keeps a part of the host in reset. The board's kernel holds it from its
-// first instructions on; outside the firmware, pulls hold it.
-type ResetLine interface {
-	// Name says what the line resets.
-	Name() string
+// HostLines are the lines between the board and its host (docs/host.md). Platform, BMC
+// and Button may be nil.
+type HostLines struct {
+	Platform, BMC, Host *HostLine // resets; held: in reset
+	Mux                 *HostLine // of the host's flash; held: the flash is the board's
+	Protect             *HostLine // of the flash's status bits; held: protected
+	PowerGood           *HostLine // an input; held: the host has no power
+	Button              *HostLine // the power button; held: not pressed
 
-	// Hold drives the line to its held level.
-	Hold() error
+	// Expander is what drives and sees the lines.
+	Expander Expander
 
-	// Held tells whether the part is in reset: that the line is driven to held, or left
-	// to its pull, and that the net itself is seen at the held level.
-	Held() (bool, error)
+	// Kept is the board's declaration that the expander keeps its lines, and its nonce,
+	// while the SoC is reset, and loses both when the host loses its power.
+	Kept bool
+}
+
+// A HostLine is a line on the expander: pulled low by it, or released to an external
+// pull-up, which is what holds.
+type HostLine struct {
+	Name string
+	Line int // of the expander
+}
+
+// An Expander has open-drain lines with external pull-ups, and remembers a number.
+type Expander interface {
+	// Pull pulls a line low, or releases it.
+	Pull(line int, low bool) error
+
+	// PulledLow reads back whether it pulls a line low.
+	PulledLow(line int) (bool, error)
+
+	// Levels reads the nets; bit n is line n, 1 is high.
+	Levels() (uint16, error)
+
+	// Nonce is the number that SetNonce has given it, and 0 if it has lost that.
+	Nonce() (uint32, error)
+	SetNonce(uint32) error
 }
 
 // A Lamp is a light.

@@ -27,6 +27,7 @@ import (
 	"nitro/internal/metal"
 	"nitro/internal/tied"
 	"nitro/net/provisioning"
+	"nitro/net/standing"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/rack"
 )
@@ -52,6 +53,7 @@ type trustedBoard struct {
 	factory *factory.Factory
 	release *release.Release
 	card    string // file
+	flash   string // file of the card that stands in for the host's flash; "" where no host is guarded
 	tpm     string // folder
 	*rack.Rack
 }
@@ -132,8 +134,11 @@ var ports = map[int]int{443: 0, 4430: 0}
 func (b *trustedBoard) on(change func(*rack.Config)) {
 	b.t.Helper()
 	c := rack.Config{
-		TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.ResetWires(),
+		TPMState: b.tpm, Cards: [2]string{b.card}, Expander: true, Wires: rack.HostWires(),
 		Nets: []rack.Net{{Cable: rack.User, Forward: ports}, {Cable: rack.User}},
+	}
+	if b.flash != "" {
+		c.Cards[1], c.Host, c.Wires = b.flash, true, nil
 	}
 	if change != nil {
 		change(&c)
@@ -188,6 +193,7 @@ func (b *trustedBoard) ask(method, path, body string) (int, []byte) {
 // status is what the board says of itself.
 func (b *trustedBoard) status() (s struct {
 	State      string
+	Host       standing.Host
 	Quarantine struct {
 		Code     int
 		Incident uint32
@@ -202,8 +208,9 @@ func (b *trustedBoard) status() (s struct {
 	return s
 }
 
-// evidence has the board prove itself, and judges that.
-func (b *trustedBoard) evidence() (*verify.Result, error) {
+// evidence has the board prove itself, and judges that; host is what its host may run, or
+// nil.
+func (b *trustedBoard) evidence(host *golden.HostSet) (*verify.Result, error) {
 	b.t.Helper()
 	nonce := make([]byte, 32)
 	rand.Read(nonce)
@@ -217,7 +224,7 @@ func (b *trustedBoard) evidence() (*verify.Result, error) {
 	pool.AddCert(issuer)
 	return verify.Evidence(text, verify.Policy{
 		Nonce: nonce, Issuers: pool, Releases: []*golden.Release{b.release.Golden},
-		Development: true, OpenLifeCycle: true, WeakSecret: true,
+		Development: true, OpenLifeCycle: true, WeakSecret: true, Host: host,
 	})
 }
 
@@ -236,7 +243,7 @@ func TestChain(t *testing.T) {
 	if s := b.status(); s.State != "in service" {
 		t.Errorf("it is %+v", s)
 	}
-	if r, err := b.evidence(); err != nil {
+	if r, err := b.evidence(nil); err != nil {
 		for _, c := range r.Checks {
 			t.Log(c)
 		}

@@ -180,10 +180,7 @@ func (c *Controller) keepGoal(ctx context.Context) {
 
 // quarantine holds everything, as far as it can be held.
 func (c *Controller) quarantine(why code.Code) {
-	c.cause = c.c.Lines.drive(cycle.All, true)
-	if c.c.Lines.Nonce != nil {
-		c.cause = errors.Join(c.cause, c.c.Lines.Nonce.SetNonce(0))
-	}
+	c.cause = c.c.Lines.Hold()
 	if c.c.Quarantine != nil {
 		c.c.Quarantine(why)
 	}

@@ -181,6 +181,16 @@ func (l *Lines) drive(lines cycle.Lines, held bool) error {
 	return errors.Join(problems...)
 }
 
+// Hold drives all lines to held, and makes any ticket void: for a board that does not guard
+// its host, and so never lets it go.
+func (l *Lines) Hold() error {
+	err := l.drive(cycle.All, true)
+	if l.Nonce != nil {
+		err = errors.Join(err, l.Nonce.SetNonce(0))
+	}
+	return err
+}
+
 // Look reads all pins once: what is commanded, and what is. An error that is no error of a
 // part is ErrDisagree.
 func (l *Lines) Look() (v cycle.View, err error) {

@@ -29,7 +29,7 @@ import (
 )
 
 // Format is the version of the format.
-const Format = 1
+const Format = 2
 
 // Limits of the format, in bytes where nothing else is said.
 const (

@@ -73,10 +73,10 @@ func TestDecodeRefuses(t *testing.T) {
 	good := string(text(t, sample()))
 	pcr := func(n byte) string { return fmt.Sprintf(`"%d":"%x"`, n, d(n)) }
 	for _, c := range []struct{ name, old, new, say string }{
-		{"format", `"format":1`, `"format":2`, "known is 1"},
-		{"no format", `"format":1,`, ``, "format 0"},
-		{"unknown member", `"format":1`, `"format":1,"extra":1`, "unknown field"},
-		{"member twice", `"format":1`, `"format":1,"format":1`, "twice"},
+		{"format", `"format":2`, `"format":1`, "known is 2"},
+		{"no format", `"format":2,`, ``, "format 0"},
+		{"unknown member", `"format":2`, `"format":2,"extra":1`, "unknown field"},
+		{"member twice", `"format":2`, `"format":2,"format":2`, "twice"},
 		{"member in capitals", `"nonce"`, `"Nonce"`, "lower-case"},
 		{"null", `"development":true`, `"development":null`, "null"},
 		{"no development", `"development":true,`, ``, "missing"},
@@ -154,7 +154,25 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%v: %q", c.events, got)
 		}
 	}
-	for _, words := range append(always, limitOpen, limitNoSecret, limitShared, limitDevelopment, limitConfigured) {
+	all := []eventlog.Event{eventlog.Anchors(d(1), false), board(eventlog.Closed, eventlog.OwnSecret), configured}
+	f := eventlog.Firmware{Version: "1", SecurityVersion: 1}
+	for _, c := range []struct {
+		name   string
+		events []eventlog.Event
+		host   []string
+	}{
+		{"begun", []eventlog.Event{eventlog.HostCycle(1, eventlog.Verified)}, []string{limitHost}},
+		{"verified", []eventlog.Event{eventlog.HostCycle(1, eventlog.Verified), eventlog.HostFirmware(1, f), eventlog.BMCFirmware(1, f)}, []string{limitMutable, limitChip}},
+		{"no BMC", []eventlog.Event{eventlog.HostCycle(1, eventlog.Verified), eventlog.HostFirmware(1, f)}, []string{limitMutable, limitChip, limitBMC}},
+		{"adopted", []eventlog.Event{eventlog.HostCycle(1, eventlog.Adopted), eventlog.HostFirmware(1, f), eventlog.BMCFirmware(1, f)}, []string{limitMutable, limitChip, limitAdopted}},
+		{"begun again", []eventlog.Event{eventlog.HostCycle(1, eventlog.Verified), eventlog.HostFirmware(1, f), eventlog.HostCycle(2, eventlog.Verified)}, []string{limitHost}},
+		{"out of order", []eventlog.Event{eventlog.HostFirmware(1, f)}, []string{limitHost}},
+	} {
+		if got := Limits(logOf(t, append(slices.Clone(all), c.events...)...)); !slices.Equal(got, append(c.host, limitMedium, limitProbes)) {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+	for _, words := range append(always, limitMutable, limitChip, limitBMC, limitAdopted, limitOpen, limitNoSecret, limitShared, limitDevelopment, limitConfigured) {
 		if !printable(words, MaxText) {
 			t.Errorf("%q does not fit", words)
 		}

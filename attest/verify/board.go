@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"nitro/attest/eventlog"
+	"nitro/attest/golden"
 )
 
 // events are those of a name.
@@ -138,6 +139,28 @@ func (v *verification) accept(why, value, best string, others bool) (string, err
 		return "", differ(why, best, value)
 	}
 	return value, nil
+}
+
+// hostCycles answers who moves an event of the host from one cycle to another.
+func (v *verification) hostCycles() (string, error) {
+	c, err := golden.LastHostCycle(v.log)
+	if err != nil || c == nil {
+		return "none", err
+	}
+	v.host = c
+	if c.Adopted {
+		return fmt.Sprintf("%d, adopted", c.Number), nil
+	}
+	return fmt.Sprint(c.Number), nil
+}
+
+// hostFirmware judges what the host was released with in its last cycle.
+func (v *verification) hostFirmware() (string, error) {
+	c, err := golden.CompareHost(v.log, *v.policy.Host)
+	if err != nil {
+		return "", err
+	}
+	return c.Firmware.Value("version"), nil
 }
 
 // tlsKey answers who relays the evidence of a good board over a connection of his own.

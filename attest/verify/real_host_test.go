@@ -92,7 +92,7 @@ func TestReal(t *testing.T) {
 		t.Fatalf("%v\n%s", err, list(r))
 	}
 	for _, c := range r.Checks {
-		if (c.Outcome == OK) != c.Wanted || !c.Wanted {
+		if (c.Outcome == OK) != c.Wanted || !c.Wanted && c.Name != "host firmware" { // TestHost has that
 			t.Error(c)
 		}
 	}

@@ -27,8 +27,9 @@ type verification struct {
 	named       bool               // board part
 	attest      *tpm2.TPMSAttest   // quote
 	info        *tpm2.TPMSQuoteInfo
-	log         *eventlog.Log // event log
-	release     int           // release
+	log         *eventlog.Log     // event log
+	release     int               // release
+	host        *golden.HostCycle // host cycles; nil where there was none
 }
 
 // A step makes one check. needs says what it stands on; nil is nothing.
@@ -64,6 +65,8 @@ var steps = []step{
 	{"development", nil, hasLog, (*verification).development},
 	{"life cycle", nil, hasLog, (*verification).lifeCycle},
 	{"SoC secret", nil, hasLog, (*verification).socSecret},
+	{"host cycles", nil, hasLog, (*verification).hostCycles},
+	{"host firmware", func(p *Policy) bool { return p.Host != nil }, hasLog, (*verification).hostFirmware},
 	{"TLS key", func(p *Policy) bool { return p.TLSKey != nil }, hasEvidence, (*verification).tlsKey},
 	{"wrapping key", func(p *Policy) bool { return p.WrapKey != nil }, hasEvidence, (*verification).wrapKey},
 }
@@ -141,7 +144,7 @@ func printable(s string) string {
 func (v *verification) facts() *Facts {
 	f := &Facts{
 		AKName: v.evidence.AKName, Board: v.evidence.Board, Development: v.evidence.Development, Release: v.release,
-		TLSKey: v.evidence.TLSKey, WrapKey: v.evidence.WrapKey, Log: v.log, NotChecked: v.evidence.NotChecked,
+		TLSKey: v.evidence.TLSKey, WrapKey: v.evidence.WrapKey, Log: v.log, Host: v.host, NotChecked: v.evidence.NotChecked,
 	}
 	for _, e := range v.log.Events() {
 		switch e.Name() {

@@ -73,6 +73,10 @@ type Policy struct {
 	// PolicySets are SHA-256 of the accepted ones; nil if any is, and none at all.
 	PolicySets []eventlog.Digest
 
+	// Host is the firmware that the board's host may run; nil asks for none: then the host
+	// may be held, or run anything that its manifests' signers have signed.
+	Host *golden.HostSet
+
 	// What is accepted beside the best.
 	Quarantine    bool // boards that are out of service, as they say themselves
 	Development   bool // boards that take development keys
@@ -170,6 +174,9 @@ type Facts struct {
 	Controller      golden.Component
 	TLSKey, WrapKey eventlog.Digest
 	Log             *eventlog.Log
+
+	// Host is the last cycle of the host; nil if there was none in this boot.
+	Host *golden.HostCycle
 
 	// NotChecked is what it does not prove. What is behind evidence.Limits of the log is the
 	// board's word, which nobody signed.

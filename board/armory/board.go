@@ -119,8 +119,8 @@ func (b *Board) Port(n int) (board.Port, error) {
 	return p, nil
 }
 
-// ResetLines is empty: no line leaves the board.
-func (b *Board) ResetLines() []board.ResetLine { return nil }
+// HostLines is nil: no line leaves the board.
+func (b *Board) HostLines() *board.HostLines { return nil }
 
 // StatusLED is the white one.
 func (b *Board) StatusLED() board.Lamp { return b.white }

@@ -5,7 +5,6 @@ import (
 	"sync"
 
 	"nitro/board"
-	"nitro/board/hold"
 	"nitro/board/imx6ul"
 	"nitro/board/imx6ul/gpio"
 	"nitro/board/imx6ul/i2c"
@@ -15,16 +14,15 @@ import (
 
 var _ board.Board = (*Board)(nil)
 
-// A Board is the EVK with what stands beside it: a TPM on I2C1, and the reset latch
-// of the host. It satisfies board.Board.
+// A Board is the EVK with what stands beside it: a TPM and the expander of the host's
+// lines, both on I2C1. It satisfies board.Board.
 type Board struct {
 	*imx6ul.SoC
 
-	// I2C1 has the base board's sensors, the TPM, and, where there is one, the
-	// expander with more reset lines.
+	// I2C1 has the base board's sensors, the TPM, and the expander of the host's lines.
 	I2C1 *i2c.Bus
 
-	lines []board.ResetLine
+	lines *board.HostLines
 	led   lamp
 
 	startEthernet sync.Once
@@ -32,24 +30,28 @@ type Board struct {
 	ethernetErr   error
 }
 
-// The pins of the host's reset latch: four of GPIO1's lines with pads of their own,
-// that the base board uses for a touch screen which is not fitted. Each line that
-// holds (low) has one that sees the net behind the latch.
-const (
-	lineHostHold  = 1
-	lineHostSense = 2
-	lineBMCHold   = 3
-	lineBMCSense  = 4
+// lineLED lights a lamp when it is high: the backlight's line of the display's
+// connector, since the EVK has no lamp of its own for software.
+const lineLED = 8
 
-	// lineLED lights a lamp when it is high: the backlight's line of the display's
-	// connector, since the EVK has no lamp of its own for software.
-	lineLED = 8
-)
-
-// The expander of reset lines: an optional PCA9552 on I2C1.
+// The expander of the host's lines: a PCA9552 on I2C1 with a pull-up on each line, on the
+// host's standby supply. Its RESET input is not the SoC's: it gets a short pulse when the
+// host's power good goes away (through a capacitor), so that all lines fall back to held,
+// and the nonce is gone, when the host loses its power; afterwards the chip works
+// again, for the power button.
+//
+// The lines need neither software nor the SoC to hold. None of them is on a pin of the
+// SoC: those float at each reset of the controller, which would reset the host too.
 const (
-	expanderAddress  = 0x60
-	expanderPlatform = 0 // holds the platform reset when it is high
+	expanderAddress = 0x60
+
+	lineHost      = 0
+	lineBMC       = 1
+	linePlatform  = 2
+	lineMux       = 3
+	lineProtect   = 4
+	linePowerGood = 5 // pulled low by the power supply while the host has power
+	lineButton    = 6
 )
 
 // I2C1's clock and data (IMX6ULLRM 32.6).
@@ -59,7 +61,7 @@ var (
 )
 
 // Open maps the blocks, switches their clocks on, gives I2C1 its pads, and takes over
-// the reset lines as the kernel left them: held. A program does it once.
+// the host's lines as they are. A program does it once.
 func Open() (*Board, error) {
 	soc, err := imx6ul.Open()
 	if err != nil {
@@ -69,29 +71,31 @@ func Open() (*Board, error) {
 	if b.I2C1, err = b.OpenI2C1(i2c1Clock, i2c1Data); err != nil {
 		return nil, fmt.Errorf("evk: %w", err)
 	}
-	b.takeLines()
+	if err := b.takeLines(); err != nil {
+		return nil, fmt.Errorf("evk: %w", err)
+	}
 	b.led = lamp{b.Line(lineLED, "status led")}
 	return b, nil
 }
 
-// takeLines finds the reset lines. Those on pins are always there; the expander's are
-// if it answers.
-func (b *Board) takeLines() {
-	pin := func(name string, drive, sense int) {
-		in := b.Line(sense, name+" sense")
-		in.Input()
-		b.lines = append(b.lines, hold.NewPin(name, b.Line(drive, name+" hold"), in))
+// takeLines declares the host's lines. It drives nothing: a host that ran while the
+// controller restarted goes on. Whether the expander answers is seen when it is asked.
+func (b *Board) takeLines() error {
+	chip, err := pca9552.New(b.I2C1, expanderAddress)
+	if err != nil {
+		return err
 	}
-	pin("host CPU reset", lineHostHold, lineHostSense)
-	pin("BMC reset", lineBMCHold, lineBMCSense)
-	if chip, err := pca9552.New(b.I2C1, expanderAddress); err == nil {
-		if _, err := chip.Levels(); err == nil {
-			b.lines = append(b.lines, hold.NewExpander("platform reset", chip, expanderPlatform))
-		}
+	line := func(n int, name string) *board.HostLine { return &board.HostLine{Name: name, Line: n} }
+	b.lines = &board.HostLines{
+		Host: line(lineHost, "host CPU reset"), BMC: line(lineBMC, "BMC reset"), Platform: line(linePlatform, "platform reset"),
+		Mux: line(lineMux, "flash multiplexer"), Protect: line(lineProtect, "write protect"),
+		PowerGood: line(linePowerGood, "power good"), Button: line(lineButton, "power button"),
+		Expander: chip, Kept: true,
 	}
+	return nil
 }
 
-// lineControl: a 100 kOhm pull-down, so that a line holds while nobody drives it.
+// lineControl: a 100 kOhm pull-down, so that a line is low while nobody drives it.
 const lineControl = iomuxc.Hysteresis | iomuxc.PullDown | iomuxc.Speed100 | iomuxc.Drive43
 
 // Line names one of GPIO1's lines 0 to 9, which have pads of their own, with the
@@ -134,8 +138,8 @@ func (b *Board) ReadSecurityKey(p []byte) error {
 	return nil
 }
 
-// ResetLines are the host's.
-func (b *Board) ResetLines() []board.ResetLine { return b.lines }
+// HostLines are those of the expander.
+func (b *Board) HostLines() *board.HostLines { return b.lines }
 
 // StatusLED is the lamp on the display's connector.
 func (b *Board) StatusLED() board.Lamp { return b.led }

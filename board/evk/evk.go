@@ -49,16 +49,6 @@ var config = kernel.Config{
 	},
 
 	Setup: [32]kernel.RegisterWrite{
-		// The reset lines hold, before anything else: pads with a 100 kOhm pull-down,
-		// level low, direction, function GPIO (see board.go, lineHostHold and
-		// lineBMCHold). DR and GDIR are all zero out of reset (IMX6ULRM 28.5).
-		{Address: 0x020e02ec, Value: lineControl}, // SW_PAD_CTL of GPIO1_IO01
-		{Address: 0x020e02f4, Value: lineControl}, // of GPIO1_IO03
-		{Address: imx6ul.GPIO1, Value: 0},         // DR
-		{Address: imx6ul.GPIO1 + 4, Value: 1<<lineHostHold | 1<<lineBMCHold},
-		{Address: 0x020e0060, Value: 1<<4 | imx6ul.ALTGPIO}, // SW_MUX_CTL of GPIO1_IO01, SION
-		{Address: 0x020e0068, Value: 1<<4 | imx6ul.ALTGPIO}, // of GPIO1_IO03
-
 		// UART1_TX_DATA carries UART1's transmitter (IMX6ULRM 32.6: mux ALT0,
 		// pad with a 100 kOhm pull-up and medium drive).
 		{Address: 0x020e0084, Value: 0},

@@ -39,8 +39,8 @@ type Config struct {
 	// the interrupt controller, is out of User mode's reach.
 	Devices [maxDeviceRanges]DeviceRange
 
-	// Setup are register writes to be made first of all, in order: the host's
-	// reset lines, then such as the pads of the console.
+	// Setup are register writes to be made first of all, in order, such as the pads of
+	// the console. Lines that keep their level over a reset of the SoC are not among them.
 	Setup [32]RegisterWrite
 
 	// Wipe has the kernel zero all RAM at its start, but its own image and the crash

@@ -36,6 +36,9 @@ type Controller struct {
 	// SecurityKey reads what the removable security key gives. It is asked if the
 	// configuration says that the board has one.
 	SecurityKey func() ([]byte, error)
+	// WithStoreKey is lent the store's key before the store takes it, to derive others from
+	// it. It must not keep it; nil derives nothing.
+	WithStoreKey func(key []byte) error
 	// Report is told what happens on the way; it may be nil.
 	Report func(format string, args ...any)
 
@@ -383,6 +386,12 @@ func (c *Controller) openStore() error {
 	if err != nil {
 		return err
 	}
+	if c.WithStoreKey != nil {
+		if err := c.WithStoreKey(key); err != nil {
+			clear(key)
+			return code.UnsealRefused.Errorf("unlock: %w", err)
+		}
+	}
 	c.Store, err = store.Open(store.Config{
 		Device: c.Card, Place: medium.Store, Key: key, Counter: Freshness{c.NV, &c.Bus}, AcceptLoss: c.loss,
 	})
@@ -480,6 +489,25 @@ func (c *Controller) accept() error {
 		}
 	}
 	return nil
+}
+
+// Fits tells whether the log has room for events. It is for who measures, as Measure is.
+func (c *Controller) Fits(events ...eventlog.Event) bool {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	return c.Log.Fits(events...)
+}
+
+// Measure extends an event into the TPM and appends it to the log. After an error other
+// than eventlog.ErrFull nothing more is measured in this boot.
+func (c *Controller) Measure(e eventlog.Event) error {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	err := c.Log.Measure(extender{c.T, c.Session}, e)
+	if err != nil && !errors.Is(err, eventlog.ErrFull) {
+		return tpmCoded(err)
+	}
+	return err
 }
 
 // capUnsealing extends the cap if that has not been done, so that a board in quarantine

@@ -67,12 +67,33 @@ type Config struct {
 	Operators []*x509.Certificate
 	// SecurityKey tells that the store opens only with the removable security key.
 	SecurityKey bool
+
+	// Host is the host that the board guards; nil where it guards none.
+	Host *Host
+}
+
+// A Host is the host that a board guards.
+type Host struct {
+	Product string // of its board, as manifests of its firmware name it
+	BMC     bool   // it has a BMC
+
+	// Firmware are at most 4 release authorities that alone sign firmware of the host and
+	// its BMC; none leaves that to those that sign releases.
+	Firmware []image.Authority
 }
 
 // Authorities are those that may sign what runs: the anchor block's, then the
 // configuration's.
 func (c *Config) Authorities(a *medium.Anchors) []image.Authority {
 	return append(append([]image.Authority(nil), a.Authorities...), c.Release...)
+}
+
+// HostAuthorities are those that may sign firmware of the host and its BMC.
+func (c *Config) HostAuthorities(a *medium.Anchors) []image.Authority {
+	if c.Host != nil && len(c.Host.Firmware) > 0 {
+		return c.Host.Firmware
+	}
+	return c.Authorities(a)
 }
 
 // A Want is what the board will accept.

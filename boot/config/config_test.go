@@ -95,6 +95,17 @@ func TestRoundTrip(t *testing.T) {
 	if len(a) != 4 || a[2] != c.Release[0] {
 		t.Error("the authorities are not the anchor block's, then the configuration's")
 	}
+	if s.Host != nil || len(s.HostAuthorities(want(0).Anchors)) != 4 {
+		t.Errorf("without a host: %+v", s.Host)
+	}
+	c.Host = &config.Host{Product: "q35", BMC: true}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host == nil || s.Host.Product != "q35" || !s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 4 {
+		t.Errorf("with a host: %+v, %v", s, err)
+	}
+	c.Host = &config.Host{Product: "q35", Firmware: c.Release[1:]}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 1 || s.Host.Firmware[0] != c.Release[1] {
+		t.Errorf("with authorities of its own: %+v, %v", s, err)
+	}
 	c.Factory, c.Operators = nil, nil
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Factory != nil || len(s.Operators) != 0 {
 		t.Errorf("without factory and operators: %v", err)
@@ -175,6 +186,14 @@ func TestDecodeRefuses(t *testing.T) {
 		{"owner of another curve", func(m map[string]any) { m["owner"] = p384 }, "owner: *ecdsa.PublicKey, not an ECDSA key of P-256"},
 		{"factory", func(m map[string]any) { m["factory"] = "AAAA" }, "factory:"},
 		{"operator that is no CA", func(m map[string]any) { m["operators"] = list(1, base64.StdEncoding.EncodeToString(k.leaf.Raw)) }, "no CA's certificate"},
+		{"host without product", func(m map[string]any) { m["host"] = map[string]any{} }, "host.product"},
+		{"host's product with a space", func(m map[string]any) { m["host"] = map[string]any{"product": "q 35"} }, "host.product"},
+		{"unknown member of host", func(m map[string]any) { m["host"] = map[string]any{"product": "q35", "shell": true} }, "unknown field"},
+		{"host that nobody signs for", func(m map[string]any) { m["host"] = map[string]any{"product": "q35", "firmware": []any{}} }, "host.firmware: 0 elements"},
+		{"five signers for the host", func(m map[string]any) {
+			m["host"] = map[string]any{"product": "q35", "firmware": list(5, m["release"].([]any)[0])}
+		}, "host.firmware: 5 elements"},
+		{"no host", func(m map[string]any) { m["host"] = nil }, "null"},
 		{"nine operators", func(m map[string]any) { m["operators"] = list(9, base64.StdEncoding.EncodeToString(k.ca.Raw)) }, "operators: 9 elements"},
 	} {
 		if _, err := config.Decode(change(t, c.f)); err == nil || !strings.Contains(err.Error(), c.say) {

@@ -25,6 +25,13 @@ type wire struct {
 	Factory     []byte   `json:"factory,omitempty"`
 	Operators   [][]byte `json:"operators"`
 	SecurityKey bool     `json:"security_key,omitempty"`
+	Host        *host    `json:"host,omitempty"`
+}
+
+type host struct {
+	Product  string  `json:"product"`
+	BMC      bool    `json:"bmc,omitempty"`
+	Firmware *[]keys `json:"firmware,omitempty"`
 }
 
 type keys struct {
@@ -81,8 +88,35 @@ func (w *wire) config() (c *Config, err error) {
 			return nil, fmt.Errorf("factory: %w", err)
 		}
 	}
-	c.Operators, err = list("operators", w.Operators, 0, MaxOperators, ca)
+	if c.Operators, err = list("operators", w.Operators, 0, MaxOperators, ca); err != nil {
+		return nil, err
+	}
+	c.Host, err = w.Host.host()
 	return c, err
+}
+
+func (w *host) host() (h *Host, err error) {
+	if w == nil {
+		return nil, nil
+	}
+	if !word(w.Product) {
+		return nil, fmt.Errorf("host.product %q: 1 to %d characters of printable ASCII without space", w.Product, image.TextSize)
+	}
+	h = &Host{Product: w.Product, BMC: w.BMC}
+	if w.Firmware != nil {
+		h.Firmware, err = list("host.firmware", *w.Firmware, 1, MaxAuthorities, authority)
+	}
+	return h, err
+}
+
+// word tells whether s can be a text field of an image's header.
+func word(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return len(s) >= 1 && len(s) <= image.TextSize
 }
 
 // list parses each element of a list of bounded length.
@@ -152,8 +186,13 @@ func ca(der []byte) (*x509.Certificate, error) {
 // refuse.
 func (c *Config) Encode() ([]byte, error) {
 	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}, SecurityKey: c.SecurityKey}
-	for _, a := range c.Release {
-		w.Release = append(w.Release, keys{a.Ed25519[:], a.MLDSA65[:]})
+	w.Release = wireKeys(c.Release)
+	if c.Host != nil {
+		w.Host = &host{Product: c.Host.Product, BMC: c.Host.BMC}
+		if len(c.Host.Firmware) > 0 {
+			firmware := wireKeys(c.Host.Firmware)
+			w.Host.Firmware = &firmware
+		}
 	}
 	var err error
 	if w.Sealing.P384, err = pkix(c.P384...); err != nil {
@@ -181,6 +220,13 @@ func (c *Config) Encode() ([]byte, error) {
 		return nil, err
 	}
 	return payload, nil
+}
+
+func wireKeys(all []image.Authority) (w []keys) {
+	for _, a := range all {
+		w = append(w, keys{a.Ed25519[:], a.MLDSA65[:]})
+	}
+	return w
 }
 
 // pkix encodes public keys.

@@ -8,35 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"nitro/boot/code"
 )
-
-// checkHeld makes sure that the host is held. The kernel has driven the lines since its
-// first instructions; driving them again does no harm, and what a warm reset left on an
-// expander is put right. A line that does not hold is quarantine.
-func (f *firmware) checkHeld() error {
-	lines := f.board.ResetLines()
-	if len(lines) == 0 {
-		log.Print("this board has no reset lines: it cannot guard a host")
-	}
-	for _, l := range lines {
-		err := l.Hold()
-		held := false
-		if err == nil {
-			held, err = l.Held()
-		}
-		switch {
-		case err != nil:
-			f.why = code.HostLinesFighting.Errorf("%w", err)
-		case !held:
-			f.why = code.HostLinesFighting.Errorf("%s: the line does not hold: check its wiring and keep the host out of service", l.Name())
-		default:
-			log.Printf("%s is held", l.Name())
-		}
-	}
-	return nil
-}
 
 // seedSize is how much entropy the kernel's generator gets: 512 bits, since what the
 // hardware gives need not be perfect.

@@ -47,6 +47,7 @@ func (f *firmware) takeHandover() error {
 func (f *firmware) unlock() error {
 	c := &f.chain
 	c.Product, c.Report = f.board.Product(), log.Printf
+	c.WithStoreKey = f.deriveTicketKey
 	c.SecurityKey = func() ([]byte, error) { return securitykey.Read(f.board.ReadSecurityKey) }
 	if f.card != nil {
 		c.Card = f.card
@@ -59,15 +60,18 @@ func (f *firmware) unlock() error {
 			c.TPM = t
 		}
 	}
-	if f.why != nil {
-		f.why = c.Hold(f.why)
+	why := f.reason() // that of the host's lines
+	if why != nil {
+		why = c.Hold(why)
 	} else {
-		f.why = c.Unlock()
+		why = c.Unlock()
+		f.setReason(why)
 	}
 	f.version = versionOf(c.Log)
 	switch {
-	case f.why != nil:
-		f.announceQuarantine()
+	case why != nil:
+		clear(f.ticketKey[:])
+		f.announceQuarantine(why)
 	case !c.Provisioned:
 		log.Print("this board is not provisioned: it serves provisioning, and nothing else")
 	default:
@@ -94,9 +98,18 @@ func versionOf(l *eventlog.Log) (version string) {
 	return version
 }
 
-func (f *firmware) announceQuarantine() {
-	k := code.Of(f.why)
-	log.Printf("quarantine: %v", f.why)
+// enterQuarantine puts a board that is in service into quarantine: its secrets are zeroed,
+// and what is to be latched is.
+func (f *firmware) enterQuarantine(why error) {
+	if !f.setReason(why) {
+		return
+	}
+	f.announceQuarantine(f.chain.Rest(why))
+}
+
+func (f *firmware) announceQuarantine(why error) {
+	k := code.Of(why)
+	log.Printf("quarantine: %v", why)
 	log.Printf("quarantine: code %v", k)
 	if e, ok := code.Lookup(k); ok {
 		log.Printf("%s", e.Next)
@@ -122,10 +135,7 @@ func (f *firmware) bindIdentity() error {
 	}
 	f.tlsKey = sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	if err := f.chain.BindIdentity(f.tlsKey, sha256.Sum256(f.wrapping.PublicKey().Bytes())); err != nil {
-		if f.why == nil {
-			f.why = f.chain.Rest(err)
-			f.announceQuarantine()
-		}
+		f.enterQuarantine(err)
 		return nil
 	}
 	f.readEKCertificate()
@@ -151,18 +161,18 @@ func (f *firmware) readEKCertificate() {
 // Status implements standing.Board.
 func (f *firmware) Status() standing.Status {
 	s := standing.Status{
-		State: standing.InService, Board: f.board.Name(), Emulated: f.board.Emulated(),
-		Seconds: int64(time.Since(f.ready) / time.Second),
+		State: standing.InService, Board: f.board.Name(), Version: f.version, Emulated: f.board.Emulated(),
+		Seconds: int64(time.Since(f.ready) / time.Second), Host: f.hostStatus(),
 	}
 	c := &f.chain
 	if c.Handover != nil {
 		s.Slot = c.Handover.Slot.String()
 	}
-	s.Version = f.version
 	s.Development = c.Anchors != nil && c.Anchors.Development
+	why := f.reason()
 	switch {
-	case f.why != nil:
-		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(f.why)
+	case why != nil:
+		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(why)
 		// A ticket names the code that is latched, which need not be what is wrong now.
 		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
@@ -193,8 +203,8 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	if f.ekCertificate != nil {
 		s.EKCertificates = [][]byte{f.ekCertificate}
 	}
-	if f.why != nil {
-		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(f.why))}
+	if why := f.reason(); why != nil {
+		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(why))}
 	}
 	return s.Make(nonce)
 }
@@ -252,9 +262,10 @@ func (f *firmware) reportStanding() {
 		log.Printf("slots: %v", err)
 		return
 	}
-	k := code.Of(f.why)
+	why := f.reason()
+	k := code.Of(why)
 	switch {
-	case f.why != nil:
+	case why != nil:
 	case !f.chain.Provisioned:
 		k = code.NotProvisioned
 	default:

@@ -10,6 +10,8 @@ import (
 	"log"
 	"net/http"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"nitro/board"
@@ -19,6 +21,8 @@ import (
 	"nitro/net/redfish"
 	"nitro/net/stack"
 	"nitro/net/standing"
+	"nitro/resetctl"
+	"nitro/resetctl/ticket"
 )
 
 // firmware is what runs once the board is up.
@@ -31,12 +35,35 @@ type firmware struct {
 
 	chain    chain.Controller
 	strength handover.Strength
-	why      error  // of the quarantine; nil in service
 	version  string // of the controller, as measured
+
+	mu  sync.Mutex
+	why error // of the quarantine; nil in service
+
+	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
+	ticketKey ticket.Key                          // of the host's tickets
 
 	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
 	tlsKey                       [sha256.Size]byte
 	ekCertificate, akCertificate []byte // DER; nil where there is none
+}
+
+// reason is why the board is in quarantine; nil in service.
+func (f *firmware) reason() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.why
+}
+
+// setReason puts the board into quarantine, unless it is there.
+func (f *firmware) setReason(why error) (first bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.why != nil || why == nil {
+		return false
+	}
+	f.why = why
+	return true
 }
 
 const httpsPort = 443
@@ -64,8 +91,8 @@ func (f *firmware) serve() error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", f.health)
 	mux.Handle("/v1/", standing.Handler(f))
-	if f.why == nil && f.chain.Provisioned {
-		service := redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()})
+	if f.reason() == nil && f.chain.Provisioned {
+		service := f.inService(redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()}))
 		mux.Handle("/redfish", service)
 		mux.Handle("/redfish/", service)
 	}
@@ -75,6 +102,17 @@ func (f *firmware) serve() error {
 		log.Fatal(https.Serve(l, f.certificate, mux))
 	}()
 	return nil
+}
+
+// inService serves as long as the board is not in quarantine.
+func (f *firmware) inService(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.reason() != nil {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // health answers that the firmware serves: since how many seconds, and on what board.

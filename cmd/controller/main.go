@@ -2,10 +2,10 @@
 //
 // It brings the board up phase by phase, with a log line for each, takes over from the
 // bootloader, and compares what was measured with what should have been. If all is as it
-// should be it opens its store and serves HTTPS on the management port; a board that was
-// never provisioned serves provisioning; and where anything is wrong it goes into
-// quarantine, with its host held, and serves status and evidence. Nothing here lets the
-// host go yet.
+// should be it opens its store, verifies the host's firmware and releases the host, or
+// adopts one that it has released before, and serves HTTPS on the management port; a board
+// that was never provisioned serves provisioning; and where anything is wrong it goes into
+// quarantine, with its host held, and serves status and evidence.
 package main
 
 import (
@@ -42,14 +42,15 @@ func run() error {
 			return err
 		}},
 		{Name: "self-test", Do: selfTest},
-		{Name: "host held", Do: f.checkHeld},
+		{Name: "lines", Do: f.lookAtLines},
 		{Name: "hand-over", Do: f.takeHandover},
 		{Name: "random numbers", Do: f.seed},
 		{Name: "clock", Do: f.setClock},
 		{Name: "card", Do: f.openCard},
 		{Name: "unlock", Do: f.unlock},
-		{Name: "network", Do: f.openPorts},
 		{Name: "identity", Do: f.makeIdentity},
+		{Name: "host", Do: f.controlHost},
+		{Name: "network", Do: f.openPorts},
 		{Name: "https", Do: f.serve},
 	}...)
 	if err != nil {
@@ -59,7 +60,7 @@ func run() error {
 	announceReady()
 	go f.reportAddress()
 	go f.reportStanding()
-	if f.why == nil && !f.chain.Provisioned {
+	if f.reason() == nil && !f.chain.Provisioned {
 		go f.provision()
 	}
 	go blink(f.board.StatusLED())

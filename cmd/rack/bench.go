@@ -24,9 +24,12 @@ type bench struct {
 	out     io.Writer
 	factory *factory.Factory
 	release *release.Release
+
+	host, bmc *factory.Flash // what the host's chips hold
 }
 
 func (b *bench) card() string   { return filepath.Join(b.folder, "card.img") }
+func (b *bench) flash() string  { return filepath.Join(b.folder, "flash.img") }
 func (b *bench) tpm() string    { return filepath.Join(b.folder, "tpm") }
 func (b *bench) record() string { return filepath.Join(b.folder, "board.json") }
 
@@ -54,6 +57,9 @@ func openBench(o options, out io.Writer) (*bench, error) {
 	if b.release, err = b.factory.Release(o.bootloader, o.controller, version); err != nil {
 		return nil, err
 	}
+	if b.host, b.bmc, err = factory.HostFirmware(); err != nil {
+		return nil, err
+	}
 	have, err := os.ReadFile(b.programs())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -67,23 +73,30 @@ func openBench(o options, out io.Writer) (*bench, error) {
 // name names the programs, who signed them, and whose clients the board knows.
 func (b *bench) name() string {
 	anchors, clients := sha256.Sum256(b.release.AnchorBlock[:]), sha256.Sum256(b.factory.Clients.CA.Raw)
-	return fmt.Sprintf("%x %x %x %x\n", anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, clients)
+	flash := sha256.Sum256(append(append([]byte(nil), b.host.Data...), b.bmc.Data...))
+	return fmt.Sprintf("%x %x %x %x %x\n", anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash, clients)
 }
 
-// make makes a card and a TPM: a new board. The name of its programs comes last, so that a
+// make makes a card and a TPM, and a card that stands in for the host's flash: a new board. The name of its programs comes last, so that a
 // board that is half made is made anew.
 func (b *bench) make() error {
 	fmt.Fprintln(b.out, "rack: making a card with these programs, signed by development keys, and a TPM")
-	for _, p := range []string{b.programs(), b.record(), b.card(), b.tpm()} {
+	for _, p := range []string{b.programs(), b.record(), b.card(), b.flash(), b.tpm()} {
 		if err := os.RemoveAll(p); err != nil {
 			return err
 		}
 	}
-	configuration, err := b.factory.Configuration(1, nil)
+	configuration, err := b.factory.Configuration(1, factory.Guard)
 	if err != nil {
 		return err
 	}
 	if err := b.factory.Card(b.card(), configuration, b.release); err != nil {
+		return err
+	}
+	if err := b.factory.Deliver(b.card(), b.host, b.bmc); err != nil {
+		return err
+	}
+	if err := factory.FlashCard(b.flash(), b.host, b.bmc); err != nil {
 		return err
 	}
 	if err := factory.MakeTPM(b.tpm()); err != nil {

@@ -1,7 +1,9 @@
 // Command rack starts the emulated rack and shows the board's console until Ctrl-C: the
 // board with a TPM, an SD card and two networks, of which the first can be reached from
-// this machine. It boots as a board on a bench does: bootloader and controller from the
-// card, measured, verified, the store unsealed.
+// this machine, and an x86 host behind its lines. It boots as a board on a bench does:
+// bootloader and controller from the card, measured, verified, the store unsealed; then the
+// board verifies the host's firmware (OVMF, and U-Boot for a BMC that nobody emulates) in
+// the flash that a second card stands in for, and releases the host, which boots it.
 //
 //	rack [-folder folder] [-bootloader file] [-controller file] [-new] [-port n] [-count] [-v]
 //
@@ -12,7 +14,7 @@
 // firmware's HTTPS. -count has the emulator count instructions, which the firmware's boot
 // log then shows; it is slower, and the board's clock falls behind. -v shows what the
 // emulator reports and what the board does with its pins. The rack's own words begin with
-// "rack:", all else is the board's.
+// "rack:", the host's console with "host:", all else is the board's.
 package main
 
 import (
@@ -68,10 +70,10 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	r, err := rack.Start(rack.Config{
 		Log: out, Hold: true,
 		TPMState: b.tpm(),
-		Cards:    [2]string{b.card()},
-		Expander: true,
+		Cards:    [2]string{b.card(), b.flash()},
+		Host:     true,
+		HostLog:  &lines{to: out, prefix: "host: "},
 		Nets:     []rack.Net{{Forward: map[int]int{httpsPort: freePort(o.port), provisioningPort: 0}}, {}},
-		Wires:    rack.ResetWires(),
 		Args:     o.args(),
 	})
 	if err != nil {
@@ -92,6 +94,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	failed := make(chan error, 1)
+	go showHost(r, out)
 	go func() {
 		if err := b.provision(ctx, r); err != nil {
 			failed <- err
@@ -148,6 +151,21 @@ func showEvents(r *rack.Rack, out io.Writer) {
 			return
 		}
 		fmt.Fprintf(out, "rack: event %s %s\n", e.Name, e.Data)
+	}
+}
+
+// showHost says when the host's processor begins to run, and when it ends.
+func showHost(r *rack.Rack, out io.Writer) {
+	for {
+		boot, err := r.Host.AwaitRunning(math.MaxInt64) // ends with the emulator
+		if err != nil {
+			return
+		}
+		fmt.Fprintf(out, "rack: the host runs: x86 (process %d), from flash with SHA-256 %x\n", boot.Machine.PID(), boot.Digest)
+		if r.Host.AwaitStopped(math.MaxInt64) != nil {
+			return
+		}
+		fmt.Fprintln(out, "rack: the host's processor is held")
 	}
 }
 

@@ -16,9 +16,9 @@ for p in $packages; do
 done
 
 # QEMU 8.1 is the first with the TPM on I2C that the board has; Debian 12 has it in
-# its backports.
+# its backports. The x86 host's QEMU shares files with it, and so has to be of one version.
 qemu=wanted
-if installed qemu-system-arm && dpkg --compare-versions "$(dpkg-query -W -f '${Version}' qemu-system-arm)" ge 1:8.1; then
+if installed qemu-system-arm && installed qemu-system-x86 && dpkg --compare-versions "$(dpkg-query -W -f '${Version}' qemu-system-arm)" ge 1:8.1; then
 	qemu=there
 fi
 # User-mode emulation is Debian 12's own: that of the backports cannot load plugins.
@@ -28,7 +28,7 @@ if [ -z "$missing" ] && [ "$qemu" != wanted ] && plugins; then
 	exit 0
 fi
 
-command -v apt-get >/dev/null || { echo "deps: this is not a Debian system: install QEMU 8.1 or later (system emulation of ARM), and:$packages" >&2; exit 1; }
+command -v apt-get >/dev/null || { echo "deps: this is not a Debian system: install QEMU 8.1 or later (system emulation of ARM and x86), and:$packages" >&2; exit 1; }
 export DEBIAN_FRONTEND=noninteractive
 # One of a machine's package sources may be out of order without being needed; what
 # is missing in the end, apt-get install says.
@@ -47,7 +47,7 @@ if [ "$qemu" = wanted ]; then
 		read_lists
 	fi
 	echo "deps: installing QEMU from bookworm-backports"
-	as_root apt-get install -q -q -y --no-install-recommends -t bookworm-backports qemu-system-arm
+	as_root apt-get install -q -q -y --no-install-recommends -t bookworm-backports qemu-system-arm qemu-system-x86
 fi
 if [ -n "$missing" ]; then
 	echo "deps: installing$missing"

@@ -33,7 +33,19 @@ type Status struct {
 	Emulated    bool   `json:"emulated"`
 	Seconds     int64  `json:"ready_seconds"` // since it serves
 
+	Host       *Host       `json:"host,omitempty"` // absent where the board guards none
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
+}
+
+// A Host says how the host stands: docs/host.md.
+type Host struct {
+	State   string `json:"state"` // phase of its control: "running", "held", "hashing", ...
+	Cycle   uint64 `json:"cycle"` // the last one that was counted
+	Running bool   `json:"running"`
+	Adopted bool   `json:"adopted"` // an earlier boot of the controller has verified it
+	Power   bool   `json:"power"`
+	Code    uint16 `json:"code,omitempty"` // why it is held though it should run, or cannot be released
+	Why     string `json:"why,omitempty"`
 }
 
 // A Quarantine says why, and what to do.

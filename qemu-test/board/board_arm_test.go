@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/board"
 	"nitro/board/evk"
 	"nitro/board/imx6ul"
 	"nitro/board/imx6ul/caam"
@@ -52,18 +53,29 @@ func TestOneOwner(t *testing.T) {
 	}
 }
 
-// TestHeld: the kernel holds the host's lines before any driver runs, and what is
-// seen of the nets agrees. The expander beside the board is one more line. (The
-// emulator's PSR does not show outputs: that a line that is let go is not seen as held
-// is for a test that has the net modelled, in qemu-test/rack.)
-func TestHeld(t *testing.T) {
-	lines := open(t).ResetLines()
-	if len(lines) != 3 {
-		t.Errorf("%d reset lines, want two on pins and one on the expander", len(lines))
+// TestHostLines: at power-on nobody pulls a line of the host, and all nets are high: held.
+func TestHostLines(t *testing.T) {
+	l := open(t).HostLines()
+	levels, err := l.Expander.Levels()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, l := range lines {
-		if held, err := l.Held(); !held || err != nil {
-			t.Errorf("%s: held %v, %v", l.Name(), held, err)
+	for _, x := range []*board.HostLine{l.Platform, l.BMC, l.Host, l.Mux, l.Protect, l.PowerGood, l.Button} {
+		if low, err := l.Expander.PulledLow(x.Line); low || err != nil || levels>>x.Line&1 == 0 {
+			t.Errorf("%s: pulled low %v (%v), levels %#x", x.Name, low, err, levels)
+		}
+	}
+	for _, n := range []uint32{0, 0x12345678, 0} {
+		if n != 0 {
+			if err := l.Expander.SetNonce(n); err != nil {
+				t.Error(err)
+			}
+		}
+		if got, err := l.Expander.Nonce(); got != n || err != nil {
+			t.Errorf("nonce %#x, %v; want %#x", got, err, n)
+		}
+		if err := l.Expander.SetNonce(0); err != nil {
+			t.Error(err)
 		}
 	}
 }

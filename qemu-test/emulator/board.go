@@ -19,9 +19,13 @@ import (
 // Program is the emulator's name.
 const Program = "qemu-system-arm"
 
+// HostProgram is the name of the one that plays x86 hosts.
+const HostProgram = "qemu-system-x86_64"
+
 // Config says how a board is started.
 type Config struct {
 	Image   string     // path of the ELF file; "" where the processor is not to run (-S)
+	Program string     // "" means Program
 	Machine string     // the emulator's name of the board; "" means mcimx6ul-evk
 	Args    []string   // further arguments for the emulator
 	Files   []*os.File // open files that the arguments name, as /proc/self/fd/3 and on
@@ -56,7 +60,7 @@ func Start(c Config) (*Board, error) {
 	b := &Board{folder: folder}
 	b.console.init(c.Log)
 	b.complaints.init(nil)
-	cmd := exec.Command(Program, append([]string{
+	cmd := exec.Command(cmp.Or(c.Program, Program), append([]string{
 		"-M", cmp.Or(c.Machine, "mcimx6ul-evk"), "-m", "512M", "-display", "none", "-monitor", "none", "-net", "none",
 		"-serial", "stdio", "-gdb", b.server(gdbSocket), "-qmp", b.server(qmpSocket),
 		"-qtest", b.server(qtestSocket), "-qtest-log", "/dev/null",
@@ -68,7 +72,7 @@ func Start(c Config) (*Board, error) {
 	if b.program, err = tied.Start(cmd); err != nil {
 		folder.Remove()
 		if errors.Is(err, exec.ErrNotFound) {
-			return nil, fmt.Errorf("emulator: %s is not installed: install Debian's package qemu-system-arm (bookworm-backports) and run this again", Program)
+			return nil, fmt.Errorf("emulator: %s is not installed: install what internal/deps/install.sh names (bookworm-backports) and run this again", cmd.Path)
 		}
 		return nil, fmt.Errorf("emulator: %w", err)
 	}

@@ -151,6 +151,11 @@ func (t *QTest) Write32(addr, value uint32) error {
 	return t.order(fmt.Sprintf("writel %#x %#x", addr, value))
 }
 
+// Write16 is Write32 for a word of 16 bits.
+func (t *QTest) Write16(addr uint32, value uint16) error {
+	return t.order(fmt.Sprintf("writew %#x %#x", addr, value))
+}
+
 // order sends a command without waiting. Should the emulator refuse, later calls say so.
 func (t *QTest) order(command string) error {
 	return t.send(command, func(_ string, err error) {

@@ -28,8 +28,16 @@
 // A reset that the board asks for by its watchdog stops the emulator first. Then the
 // pins fall back to their pulls, and inputs, which QEMU forgets at a reset, get their
 // levels again before the first instruction runs. It shows as the events WATCHDOG, STOP,
-// RESET and RESUME; RESET's reason is always the rack's order. The expander is reset
-// with the board, as if its RESET pin were wired so.
+// RESET and RESUME; RESET's reason is always the rack's order. The expander, which QEMU
+// resets with the board, gets its registers back before the first instruction too: on the
+// reference board it has the host's supply, and is reset when the host loses its power
+// (board/evk). The rack speaks to it over the board's I2C block while the board stands still.
+//
+// The [Host] is QEMU's q35 (TCG). Its processor runs only while the nets let it, and from a
+// copy of the flash on the second card, made when the multiplexer gives the host the flash,
+// which nothing can write. What the host writes is in that copy's place nowhere: its variables are
+// gone with its power. Its BMC is a net and firmware in a flash, and nobody who runs it. A
+// reset that the host makes by itself is not seen at its net.
 //
 // No cache is emulated: a RAM dump shows what the processor would see, not what lies in
 // the chips.

@@ -88,25 +88,42 @@ type Wire struct {
 	Sense  []Pin // inputs that are connected to it; From's own input always is
 }
 
-// ResetWires are the nets of the reference board's reset lines (board/evk): what holds
-// the host's CPU and its BMC, low, each with an input that sees it; and what holds the
-// platform, high, on the expander.
-func ResetWires() []Wire {
-	return []Wire{
-		{Name: "host CPU reset", From: GPIO(1, 1), Sense: []Pin{GPIO(1, 2)}},
-		{Name: "BMC reset", From: GPIO(1, 3), Sense: []Pin{GPIO(1, 4)}},
-		{Name: "platform reset", From: Expander(0), PullUp: true},
+// Names of the wires between the reference board (board/evk) and its host. All are high
+// while they hold.
+const (
+	WireHost     = "host CPU reset"
+	WireBMC      = "BMC reset"
+	WirePlatform = "platform reset"
+	WireMux      = "flash multiplexer" // high: the flash is the controller's
+	WireProtect  = "write protect"
+	WireButton   = "power button" // low: pressed
+)
+
+// hostLines are the expander's lines of those wires.
+var hostLines = map[string]Pin{
+	WireHost: Expander(0), WireBMC: Expander(1), WirePlatform: Expander(2), WireMux: Expander(3), WireProtect: Expander(4), WireButton: Expander(6),
+}
+
+// powerGood is the expander's line that is low while the host has power.
+var powerGood = Expander(5)
+
+// HostWires are those wires: open-drain lines of the expander with pull-ups.
+func HostWires() (all []Wire) {
+	for _, name := range []string{WireHost, WireBMC, WirePlatform, WireMux, WireProtect, WireButton} {
+		all = append(all, Wire{Name: name, From: hostLines[name], PullUp: true})
 	}
+	return all
 }
 
 // wire is a Wire in use.
 type wire struct {
 	Wire
-	cut bool
+	cut     bool
+	shorted bool // to ground
 }
 
 // level is the wire's while the board does something with its beginning.
-func (w *wire) level(d Drive) bool { return d == High || d == Released && w.PullUp }
+func (w *wire) level(d Drive) bool { return !w.shorted && (d == High || d == Released && w.PullUp) }
 
 // Pins are the board's pins, seen and moved from outside. Its methods may be called by
 // several goroutines.
@@ -123,11 +140,14 @@ type Pins struct {
 	wires   []*wire
 	changes []Change
 	more    chan struct{} // closed by the next change
-	err     error         // the first thing that went wrong
+
+	expander bool              // there is one
+	kept     expanderRegisters // what it has while a reset lasts
+	err      error             // the first thing that went wrong
 }
 
 func newPins(b *emulator.Board, q *emulator.QMP, wires []Wire, expander bool) (*Pins, error) {
-	p := &Pins{board: b, qmp: q, start: time.Now(), drive: map[Pin]Drive{}, outside: map[Pin]bool{}, more: make(chan struct{})}
+	p := &Pins{board: b, qmp: q, start: time.Now(), drive: map[Pin]Drive{}, outside: map[Pin]bool{}, more: make(chan struct{}), expander: expander}
 	for _, w := range wires {
 		for _, pin := range append([]Pin{w.From}, w.Sense...) {
 			if pin.port == 0 && !expander {
@@ -147,6 +167,12 @@ func (p *Pins) connect() error {
 	q, err := p.board.QTest(GPIO(1, 0).device(), p.changed)
 	if err != nil {
 		return err
+	}
+	if p.kept != (expanderRegisters{}) { // what the emulator's reset took from the expander
+		if err := writeExpander(q, p.kept); err != nil {
+			q.Close()
+			return err
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -187,16 +213,21 @@ func (p *Pins) beforeReset() error {
 		return err
 	}
 	p.sampled(registers)
+	if p.expander {
+		if p.kept, err = readExpander(q); err != nil {
+			return err
+		}
+	}
 	p.disconnect()
 	return nil
 }
 
 // afterReset does what a reset does to pins. The emulator has just reset the board, which
-// still stands still, and has forgotten the levels of its inputs.
+// still stands still, and has forgotten the levels of its inputs. The expander is as it was.
 func (p *Pins) afterReset() error {
 	p.mu.Lock()
 	for pin, d := range p.drive {
-		if d != Released {
+		if d != Released && pin.port != 0 {
 			p.note(Change{Pin: pin, Drive: Released, Reset: true})
 		}
 	}
@@ -230,7 +261,7 @@ func (p *Pins) set(pin Pin, d Drive) {
 func (p *Pins) follow(w *wire) {
 	level := w.level(p.drive[w.From])
 	if w.From.port == 0 {
-		p.put(w.From, w.PullUp) // the expander itself adds what it pulls
+		p.put(w.From, w.PullUp && !w.shorted) // the expander itself adds what it pulls
 	} else {
 		p.put(w.From, level)
 	}
@@ -323,7 +354,20 @@ func (p *Pins) Cut(name string) error {
 	return nil
 }
 
-// Join makes good what Cut did.
+// Short connects a wire to ground, whatever the board does with it.
+func (p *Pins) Short(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w, err := p.wire(name)
+	if err != nil {
+		return err
+	}
+	w.shorted = true
+	p.follow(w)
+	return p.err
+}
+
+// Join makes good what Cut and Short did.
 func (p *Pins) Join(name string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -331,7 +375,7 @@ func (p *Pins) Join(name string) error {
 	if err != nil {
 		return err
 	}
-	w.cut = false
+	w.cut, w.shorted = false, false
 	for _, pin := range w.Sense {
 		delete(p.outside, pin)
 	}
@@ -397,6 +441,13 @@ func (p *Pins) Changes() []Change {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.changes[:len(p.changes):len(p.changes)]
+}
+
+// changesFrom gives the changes from a number on, and what is closed by the next one.
+func (p *Pins) changesFrom(n int) ([]Change, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.changes[n:len(p.changes):len(p.changes)], p.more
 }
 
 // Await waits for the first change, of those numbered from and on, after which the board

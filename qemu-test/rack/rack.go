@@ -26,8 +26,13 @@ type Config struct {
 	EEPROM string    // file of an AT24C at 0x50 of I2C1, which has its size; "" is none
 	Nets   []Net     // what is in the Ethernet ports: ENET1, then ENET2
 
-	Expander bool   // a PCA9552 at 0x60 of I2C1
+	Expander bool   // a PCA9552 at 0x60 of I2C1, which a reset of the board leaves as it is
 	Wires    []Wire // nets that begin at an output
+
+	// Host puts an x86 host behind the expander's lines, whose flash is on the second card
+	// (package cardflash). It adds HostWires and the expander.
+	Host    bool
+	HostLog io.Writer // if set, gets the host's console as it comes
 
 	Args []string // further arguments for the emulator
 	Hold bool     // switch on, but have the board stand still until QMP.Continue
@@ -38,7 +43,8 @@ type Rack struct {
 	*emulator.Board // its console and its GDB
 	QMP             *emulator.QMP
 	Pins            *Pins
-	TPM             *TPM // nil where there is none
+	TPM             *TPM  // nil where there is none
+	Host            *Host // nil where there is none
 
 	folder *tied.Folder
 	ram    *os.File
@@ -62,6 +68,12 @@ func Start(c Config) (*Rack, error) {
 }
 
 func (r *Rack) start(c Config) (err error) {
+	if c.Host {
+		if c.Cards[1] == "" {
+			return errors.New("a host needs its flash: give the second card")
+		}
+		c.Expander, c.Wires = true, append(HostWires(), c.Wires...)
+	}
 	if r.folder, err = tied.NewFolder("nitro-rack-"); err != nil {
 		return err
 	}
@@ -99,6 +111,10 @@ func (r *Rack) start(c Config) (err error) {
 	}
 	if err := r.connectNets(&c); err != nil {
 		return err
+	}
+	if c.Host {
+		r.Host = newHost(r, c.Cards[1], c.HostLog)
+		r.over.Go(r.Host.follow)
 	}
 	r.over.Go(r.followResets)
 	if c.Hold {
@@ -145,20 +161,25 @@ func i2cArgs(c *Config) (args []string, err error) {
 func optionValue(name string) string { return strings.ReplaceAll(name, ",", ",,") }
 
 // Reset resets the board as its reset button would, with the TPM.
-func (r *Rack) Reset() error {
+func (r *Rack) Reset() error { return r.ResetAnd(func([]byte) {}) }
+
+// ResetAnd resets the board, and has something happen to the expander meanwhile: to its
+// registers PSC0 to LS3.
+func (r *Rack) ResetAnd(change func(registers []byte)) error {
 	r.resetting.Lock()
 	defer r.resetting.Unlock()
 	if err := r.QMP.Stop(); err != nil {
 		return err
 	}
-	return r.reset()
+	return r.reset(change)
 }
 
 // reset resets a board that stands still, and has it go on.
-func (r *Rack) reset() error {
+func (r *Rack) reset(change func(registers []byte)) error {
 	if err := r.Pins.beforeReset(); err != nil {
 		return err
 	}
+	change(r.Pins.kept[:])
 	if err := r.QMP.Reset(); err != nil {
 		return err
 	}
@@ -178,7 +199,7 @@ func (r *Rack) followResets() {
 		}
 		from = e.N + 1
 		if err := r.watchdogReset(); err != nil {
-			r.fail(err)
+			r.fail(fmt.Errorf("resetting the board: %w", err))
 			return
 		}
 	}
@@ -195,7 +216,7 @@ func (r *Rack) watchdogReset() error {
 		case err != nil:
 			return err
 		case state == "watchdog":
-			return r.reset()
+			return r.reset(func([]byte) {})
 		case !running:
 			return nil
 		case time.Now().After(end):
@@ -215,7 +236,7 @@ func (r *Rack) fail(err error) {
 	if r.closing || r.err != nil {
 		return
 	}
-	r.err = fmt.Errorf("rack: resetting the board: %w", err)
+	r.err = fmt.Errorf("rack: %w", err)
 	r.Board.Kill()
 }
 
@@ -244,6 +265,9 @@ func (r *Rack) Close() {
 	r.mu.Unlock()
 	if r.Board != nil {
 		r.Board.Close()
+	}
+	if r.Host != nil {
+		r.Host.close()
 	}
 	if r.Pins != nil {
 		r.Pins.disconnect()

@@ -46,6 +46,8 @@ type copyOf struct {
 	Manifest
 	digest   [sha256.Size]byte // of the manifest's JSON
 	sequence uint64
+
+	ed25519Key, mldsa65Key [sha256.Size]byte // who signed it
 }
 
 // New gives the golden copy of a part, which need not be there yet. It panics where
@@ -167,7 +169,7 @@ func (g *Golden) open(r io.Reader, where string, floor uint32) (*copyOf, error) 
 	if m.Host != g.c.Host {
 		return nil, code.WrongProduct.Errorf("firmware: manifest: is for host %q; this is %q", m.Host, g.c.Host)
 	}
-	return &copyOf{Manifest: *m, digest: i.Digest}, nil
+	return &copyOf{Manifest: *m, digest: i.Digest, ed25519Key: i.Ed25519Key, mldsa65Key: i.MLDSA65Key}, nil
 }
 
 // state is the record of that name.

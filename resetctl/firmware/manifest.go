@@ -20,7 +20,7 @@ const (
 	MinErase    = 4 << 10   // bytes of an erase block
 	MaxErase    = 256 << 10 // the same
 	MaxStatic   = 48 << 20  // bytes of all static regions
-	maxName     = 32        // characters
+	maxName     = 27        // characters: with a part before it, it is a word of the event log
 )
 
 // A Part is whose flash it is.

@@ -105,7 +105,7 @@ func TestRefusals(t *testing.T) {
 func TestMany(t *testing.T) {
 	m := &Manifest{Part: BMC, Host: "h", Version: "1", Erase: MinErase}
 	for i := range MaxRegions + 1 {
-		m.Regions = append(m.Regions, Region{Name: strings.Repeat("r", i%maxName+1) + string("ab c"[i/maxName]), Offset: m.Size, Length: MinErase, Kind: Static})
+		m.Regions = append(m.Regions, Region{Name: strings.Repeat("r", i%maxName+1) + string("abc"[i/maxName]), Offset: m.Size, Length: MinErase, Kind: Static})
 		if i%maxName+2 > maxName {
 			m.Regions[i].Name = "last-" + string("abc"[i/maxName])
 		}

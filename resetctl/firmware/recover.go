@@ -23,14 +23,16 @@ func (y *cycle) recover(bad []Region) error {
 	for _, region := range bad {
 		from := y.c.place(region)
 		n, err := y.rewrite(region, func(p []byte, at int64) error { return golden.readAt(p, from+at) })
+		if n > 0 {
+			y.r.Rewritten += n
+			y.note(region.Name)
+		}
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			return code.HostFlash.Errorf("firmware: %s: region %q had another SHA-256 than the golden copy, and has the same content: something else writes the flash, or it is not one", y.g.c.Part, region.Name)
 		}
-		y.r.Rewritten += n
-		y.note(region.Name)
 	}
 	if y.update {
 		return nil

@@ -39,6 +39,12 @@ type Result struct {
 	Measured    []Region
 	Measurement [sha256.Size]byte
 
+	// Ed25519Key and MLDSA65Key name who signed the manifest: SHA-256 of the two keys.
+	Ed25519Key, MLDSA65Key [sha256.Size]byte
+
+	// Found are the static regions as they were first read, before anything was put right.
+	Found []Region
+
 	// Recovered names the static regions that were put right since they had changed, and
 	// Updated those that were, since the golden copy had.
 	Recovered, Updated []string
@@ -62,10 +68,67 @@ type cycle struct {
 
 // Verify does one cycle's work on the flash: docs/firmware.md, "A cycle". The caller
 // holds whoever reads the flash, owns it, and lets neither go before Verify has returned
-// without error. The error has a code, but where the store has been closed.
+// without error. The error has a code, but where the store has been closed; a result that
+// comes with it tells what was put right before.
 func (g *Golden) Verify(f Flash, o Options) (*Result, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.cycle(f, o, (*cycle).run)
+}
+
+// Measure reads the flash a last time, where the caller has made sure since Verify that
+// nobody can change its protection any more: steps 3 to 8 of docs/firmware.md, "A cycle",
+// but it protects nothing, and what is not as it should be is an error, not put right.
+func (g *Golden) Measure(f Flash, o Options) (*Result, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cycle(f, o, (*cycle).measure)
+}
+
+// Protect protects the static regions, and nothing else. CheckProtected judges what the
+// flash says to that.
+func (g *Golden) Protect(f Flash) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	y, err := g.begin(f, Options{})
+	if err != nil {
+		return err
+	}
+	if err := f.Protect(y.c.ranges()); err != nil {
+		return y.flashError("protection", err)
+	}
+	return nil
+}
+
+// CheckProtected reads from the flash what it protects: all static regions and nothing
+// else, unless the wiring gates them.
+func (g *Golden) CheckProtected(f Flash, o Options) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	y, err := g.begin(f, o)
+	if err != nil {
+		return err
+	}
+	return y.judgeProtection()
+}
+
+// cycle has a flash worked on.
+func (g *Golden) cycle(f Flash, o Options, work func(*cycle) error) (*Result, error) {
+	y, err := g.begin(f, o)
+	if err != nil {
+		return nil, err
+	}
+	if err = work(y); err == nil {
+		err = g.settle(y.c)
+	}
+	if err != nil && y.r.Rewritten == 0 {
+		return nil, err
+	}
+	return y.r, err
+}
+
+// begin looks at golden copy and flash.
+func (g *Golden) begin(f Flash, o Options) (*cycle, error) {
 	c, err := g.current()
 	if err != nil {
 		return nil, err
@@ -77,15 +140,9 @@ func (g *Golden) Verify(f Flash, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	y := &cycle{g: g, c: c, f: f, o: o, update: s.applied != c.digest,
-		r: &Result{Manifest: c.Manifest, ManifestDigest: c.digest}}
-	if err := y.run(); err != nil {
-		return nil, err
-	}
-	if err := g.settle(c); err != nil {
-		return nil, err
-	}
-	return y.r, nil
+	return &cycle{g: g, c: c, f: f, o: o, update: s.applied != c.digest, r: &Result{
+		Manifest: c.Manifest, ManifestDigest: c.digest, Ed25519Key: c.ed25519Key, MLDSA65Key: c.mldsa65Key,
+	}}, nil
 }
 
 // run is steps 2 to 7.
@@ -99,7 +156,10 @@ func (y *cycle) run() error {
 		}
 	}
 	for round := 0; ; round++ {
-		bad, err := y.protectAndHash()
+		if err := y.protect(); err != nil {
+			return err
+		}
+		bad, err := y.hashAll()
 		if err != nil {
 			return err
 		}
@@ -115,12 +175,24 @@ func (y *cycle) run() error {
 	}
 }
 
-// protectAndHash is steps 3 and 4. It gives the regions that are not as they should be.
-// What it measures is read after the protection was seen to hold.
-func (y *cycle) protectAndHash() (bad []Region, err error) {
-	if err := y.protect(); err != nil {
-		return nil, err
+// measure reads what is protected already.
+func (y *cycle) measure() error {
+	if err := y.judgeProtection(); err != nil {
+		return err
 	}
+	bad, err := y.hashAll()
+	if err != nil {
+		return err
+	}
+	if len(bad) > 0 {
+		return code.HostFirmware.Errorf("firmware: %s: region %q has changed since it was verified: something else writes the flash, or it is not one", y.g.c.Part, bad[0].Name)
+	}
+	return y.confirm()
+}
+
+// hashAll is step 4. It gives the regions that are not as they should be. What it measures
+// is read after the protection was seen to hold.
+func (y *cycle) hashAll() (bad []Region, err error) {
 	if y.places, err = chooseLooks(y.c.ranges(), y.g.c.Rand); err != nil {
 		return nil, err
 	}
@@ -137,6 +209,9 @@ func (y *cycle) protectAndHash() (bad []Region, err error) {
 		y.r.Measured = append(y.r.Measured, found)
 	}
 	y.r.Measurement = measurement(y.r.Measured)
+	if y.r.Found == nil {
+		y.r.Found = y.r.Measured
+	}
 	return bad, nil
 }
 
@@ -157,12 +232,17 @@ func (y *cycle) hash(region Region, buffer []byte) (Region, error) {
 	return region, nil
 }
 
-// protect protects the static regions, and judges what the chip says to it.
+// protect is step 3: it protects the static regions, and judges what the chip says to it.
 func (y *cycle) protect() error {
-	static := y.c.ranges()
-	if err := y.f.Protect(static); err != nil {
+	if err := y.f.Protect(y.c.ranges()); err != nil {
 		return y.flashError("protection", err)
 	}
+	return y.judgeProtection()
+}
+
+// judgeProtection reads back what is protected.
+func (y *cycle) judgeProtection() error {
+	static := y.c.ranges()
 	guarded, err := y.f.Protected()
 	if err != nil {
 		return y.flashError("protection", err)

@@ -1,12 +1,14 @@
 // Package pca9552 drives NXP's PCA9552, an I2C expander with 16 open-drain lines
 // (data sheet PCA9552 Rev. 8, section 6; QEMU emulates it). Each line is pulled low
 // or released to an external pull-up, and can be read. The chip's blinking is left
-// out.
+// out: the four registers that set its rates do nothing then, and serve as a memory
+// that the chip loses with its lines' settings ([Expander.Nonce]).
 //
 // At power-on all lines are released (6.2.6).
 package pca9552
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 )
@@ -15,9 +17,14 @@ import (
 // each byte.
 const (
 	regINPUT0     = 0x00 // lines 0 to 7; 1 is high
+	regPSC0       = 0x02 // rate of blinking 0; PWM0, PSC1 and PWM1 follow
 	regLS0        = 0x06 // lines 0 to 3, two bits each; LS1 to LS3 follow
 	autoIncrement = 0x10
 )
+
+// blinkAtPowerOn are PSC0, PWM0, PSC1 and PWM1 after power-on or a reset of the chip
+// (6.2.2 to 6.2.5), as a little-endian number.
+const blinkAtPowerOn = 0x80ff80ff
 
 // The values of a line's two bits (6.2.6).
 const (
@@ -102,6 +109,31 @@ func (e *Expander) Pull(line int, low bool) error {
 		return err
 	case got != v:
 		return fmt.Errorf("pca9552: line %d: register %#x holds %#x after %#x was written: check the chip and its bus", line, register, got, v)
+	}
+	return nil
+}
+
+// Nonce reads the number that SetNonce has written; 0 if the chip has lost its power,
+// or was reset, since.
+func (e *Expander) Nonce() (uint32, error) {
+	var b [4]byte
+	if err := e.bus.Tx(e.address, []byte{regPSC0 | autoIncrement}, b[:]); err != nil {
+		return 0, fmt.Errorf("pca9552: reading the nonce: %w", err)
+	}
+	return binary.LittleEndian.Uint32(b[:]) ^ blinkAtPowerOn, nil
+}
+
+// SetNonce has the chip remember a number, with its lines as they are, and reads it back.
+func (e *Expander) SetNonce(n uint32) error {
+	b := binary.LittleEndian.AppendUint32([]byte{regPSC0 | autoIncrement}, n^blinkAtPowerOn)
+	if err := e.bus.Tx(e.address, b, nil); err != nil {
+		return fmt.Errorf("pca9552: writing the nonce: %w", err)
+	}
+	switch got, err := e.Nonce(); {
+	case err != nil:
+		return err
+	case got != n:
+		return fmt.Errorf("pca9552: the nonce is %#x after %#x was written: check the chip and its bus", got, n)
 	}
 	return nil
 }

@@ -75,6 +75,26 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// TestNonce: what the chip has after power-on is 0, and a number comes back as it was
+// given.
+func TestNonce(t *testing.T) {
+	fresh, given := []byte{0xff, 0x80, 0xff, 0x80}, []byte{0xff ^ 0x78, 0x80 ^ 0x56, 0xff ^ 0x34, 0x80 ^ 0x12}
+	e := setUp(t,
+		transfer{[]byte{0x12}, fresh, nil},
+		transfer{append([]byte{0x12}, given...), nil, nil}, transfer{[]byte{0x12}, given, nil},
+		transfer{append([]byte{0x12}, fresh...), nil, nil}, transfer{[]byte{0x12}, given, nil},
+	)
+	if n, err := e.Nonce(); n != 0 || err != nil {
+		t.Errorf("after power-on %#x, %v", n, err)
+	}
+	if err := e.SetNonce(0x12345678); err != nil {
+		t.Error(err)
+	}
+	if err := e.SetNonce(0); err == nil {
+		t.Error("a chip that keeps its old number is taken for one that took the new one")
+	}
+}
+
 func TestFailures(t *testing.T) {
 	broken := errors.New("broken")
 	for name, list := range map[string][]transfer{

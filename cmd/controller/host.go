@@ -1,0 +1,342 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"time"
+
+	"nitro/board"
+	"nitro/boot/code"
+	"nitro/boot/image"
+	"nitro/boot/store"
+	"nitro/net/standing"
+	"nitro/resetctl"
+	"nitro/resetctl/cycle"
+	hostfw "nitro/resetctl/firmware"
+	"nitro/resetctl/firmware/cardflash"
+	"nitro/resetctl/firmware/delivery"
+	"nitro/resetctl/parts"
+	"nitro/resetctl/ticket"
+)
+
+// linesOf are a board's lines as the host's control wants them: each is driven and seen by
+// the expander, high is held.
+func linesOf(b *board.HostLines) *resetctl.Lines {
+	line := func(l *board.HostLine) *resetctl.Line {
+		if l == nil {
+			return nil
+		}
+		return &resetctl.Line{
+			Name: l.Name, HeldHigh: true, Kept: b.Kept,
+			Port: resetctl.Expander(b.Expander, l.Line), Sense: resetctl.ExpanderInput(b.Expander, l.Line),
+		}
+	}
+	lines := &resetctl.Lines{
+		Platform: line(b.Platform), BMC: line(b.BMC), Host: line(b.Host), Mux: line(b.Mux), Protect: line(b.Protect),
+		PowerGood: line(b.PowerGood), Button: line(b.Button), Nonce: b.Expander,
+	}
+	if lines.PowerGood != nil {
+		lines.PowerGood.Port = nil // an input
+	}
+	return lines
+}
+
+// lookAtLines looks at the host's lines before anything is unlocked, and drives none. Lines
+// that somebody else drives are quarantine, whether or not there is a host to guard.
+func (f *firmware) lookAtLines() error {
+	b := f.board.HostLines()
+	if b == nil {
+		log.Print("this board has no lines to a host: it cannot guard one")
+		return nil
+	}
+	lines := linesOf(b)
+	var v cycle.View
+	for range resetctl.Samples {
+		var err error
+		if v, err = lines.Look(); err != nil {
+			log.Printf("host: %v", err)
+			return nil
+		}
+		if v.Commanded&^v.Nets == 0 {
+			log.Printf("host: held are %v, commanded %v, power %v", v.Nets, v.Commanded, v.Power)
+			return nil
+		}
+		time.Sleep(resetctl.Sample)
+	}
+	f.setReason(code.HostLinesFighting.Errorf("host: commanded to hold, and not held: %v: look for a short, a cut wire or a second driver, and keep the host out of service", v.Commanded&^v.Nets))
+	return nil
+}
+
+// controlHost begins to guard the host, if the board is there for that. Else it holds it:
+// in quarantine, before the board is provisioned, and where the configuration names no
+// host. Until here no line was driven: a host that ran on while the controller restarted
+// still runs.
+func (f *firmware) controlHost() error {
+	lines := f.board.HostLines()
+	guarded := f.reason() == nil && f.chain.Provisioned && f.chain.Config.Host != nil
+	switch {
+	case lines == nil && guarded:
+		f.enterQuarantine(code.HostLinesMissing.Errorf("the configuration has the board guard host %s, and %s has no lines to one", f.chain.Config.Host.Product, f.board.Name()))
+	case guarded:
+		return f.guardHost(linesOf(lines))
+	case lines != nil:
+		holdHost(linesOf(lines))
+	}
+	return nil
+}
+
+// holdHost holds a host that is not guarded.
+func holdHost(lines *resetctl.Lines) {
+	err := lines.Hold()
+	if err == nil {
+		err = seeHeld(lines)
+	}
+	if err != nil {
+		log.Printf("host: is not sure to be held: %v", err)
+		return
+	}
+	log.Print("host: is held")
+}
+
+// seeHeld waits until the nets are seen to hold.
+func seeHeld(lines *resetctl.Lines) (err error) {
+	var v cycle.View
+	for end := time.Now().Add(resetctl.Settle); time.Now().Before(end); time.Sleep(resetctl.Poll) {
+		if v, err = lines.Look(); err == nil && v.Nets.Has(lines.Has()) {
+			return nil
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("commanded to hold %v, and held are %v", v.Commanded, v.Nets)
+	}
+	return err
+}
+
+// guardHost starts the host's control: adoption, verification and release, watch.
+func (f *firmware) guardHost(lines *resetctl.Lines) error {
+	golden := f.goldenCopies()
+	c, err := resetctl.New(resetctl.Config{
+		Lines: lines, Firmware: f.hostFirmware(golden), Measurer: &f.chain, Store: hostStore{f.chain.Store},
+		Clock: monotonic{time.Now()}, Random: rand.Reader, Key: f.ticketKey, Boot: f.bootName(),
+		Observe: observeHost,
+		Quarantine: func(c code.Code) {
+			f.enterQuarantine(c.Errorf("host: the lines are not in the board's hand"))
+		},
+		Restart: func(c code.Code) {
+			f.restartAfter(restartDelay, fmt.Sprintf("host: %v", c))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	f.host.Store(c)
+	go func() {
+		f.takeDelivery(golden)
+		if err := c.Run(context.Background()); err != nil {
+			log.Printf("host: %v", err)
+		}
+	}()
+	return nil
+}
+
+// goldenCopies are those of the host's parts.
+func (f *firmware) goldenCopies() map[hostfw.Part]*hostfw.Golden {
+	c := &f.chain
+	of := func(p hostfw.Part) *hostfw.Golden {
+		return hostfw.New(hostfw.Config{
+			Part: p, Host: c.Config.Host.Product, Product: c.Product, Development: c.Anchors.Development,
+			Authorities: c.Config.HostAuthorities(c.Anchors), Store: c.Store,
+		})
+	}
+	all := map[hostfw.Part]*hostfw.Golden{hostfw.Host: of(hostfw.Host)}
+	if c.Config.Host.BMC {
+		all[hostfw.BMC] = of(hostfw.BMC)
+	}
+	return all
+}
+
+// flashSlot is the card slot whose card stands in for the host's flash chips.
+const flashSlot = 1
+
+// hostFirmware is the host's flash: chips on the second card, since no board has an SPI
+// flash wired yet. The card is opened when the flash is the controller's for the first time.
+func (f *firmware) hostFirmware(golden map[hostfw.Part]*hostfw.Golden) *parts.Firmware {
+	var card board.Card
+	part := func(p hostfw.Part) parts.Part {
+		return parts.Part{Golden: golden[p], Open: func() (hostfw.Flash, error) {
+			if card == nil {
+				c, err := f.board.Card(flashSlot)
+				if err != nil {
+					return nil, code.HostFlash.Errorf("host: the card that stands in for its flash: %w", err)
+				}
+				card = c
+			}
+			chip, err := cardflash.Open(card, p)
+			if err != nil {
+				return nil, code.HostFlash.Errorf("host: %w", err)
+			}
+			return chip, nil
+		}}
+	}
+	if golden[hostfw.BMC] == nil {
+		return parts.New(part(hostfw.Host), nil)
+	}
+	bmc := part(hostfw.BMC)
+	return parts.New(part(hostfw.Host), &bmc)
+}
+
+// takeDelivery installs what packages the card has brought, once.
+func (f *firmware) takeDelivery(golden map[hostfw.Part]*hostfw.Golden) {
+	packages, err := delivery.Read(f.card)
+	if err == nil && packages == nil {
+		return
+	}
+	for _, r := range packages {
+		if err := installPackage(golden, r); err != nil {
+			log.Printf("host: %v", err)
+		}
+	}
+	if err = errors.Join(err, delivery.Clear(f.card)); err != nil {
+		log.Printf("host: %v", err)
+	}
+}
+
+// installPackage installs one. Its header says whose it is, which the part's golden copy
+// verifies.
+func installPackage(golden map[hostfw.Part]*hostfw.Golden, r io.Reader) error {
+	const componentAt = 12 // docs/medium.md, "Image"
+	b := bufio.NewReaderSize(r, image.HeaderSize)
+	head, err := b.Peek(componentAt + 4)
+	if err != nil {
+		return fmt.Errorf("firmware: package: %w", err)
+	}
+	part := hostfw.Host
+	if image.Component(binary.LittleEndian.Uint32(head[componentAt:])) == image.BMCFirmware {
+		part = hostfw.BMC
+	}
+	g := golden[part]
+	if g == nil {
+		return fmt.Errorf("firmware: package for a %s, which this host does not have", part)
+	}
+	m, err := g.Install(b)
+	if m != nil {
+		log.Printf("host: golden copy of %s firmware %s, security version %d, installed", part, m.Version, m.SecurityVersion)
+	}
+	return err
+}
+
+// bootName names this boot: the digest of its identity event.
+func (f *firmware) bootName() (name [32]byte) {
+	for _, e := range f.chain.Log.Events() {
+		if e.Name() == "identity" {
+			name = e.Digest()
+		}
+	}
+	return name
+}
+
+// deriveTicketKey derives the key of the host's tickets while the store's key is there.
+func (f *firmware) deriveTicketKey(storeKey []byte) (err error) {
+	f.ticketKey, err = ticket.DeriveKey(storeKey)
+	return err
+}
+
+// observeHost tells the log what happens to the host. The audit will be told here.
+func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
+	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
+	if s.Phase == cycle.Running && s.Adopted {
+		text += ", adopted"
+	}
+	if failed, ok := e.(cycle.Failed); ok {
+		text += fmt.Sprintf(", after code %v", failed.Code)
+	}
+	if s.Why != code.None {
+		text += fmt.Sprintf(", code %v", s.Why)
+	}
+	if cause != nil {
+		text += fmt.Sprintf(": %v", cause)
+	}
+	log.Print(text)
+}
+
+// hostStatus is how the host stands; nil where none is guarded.
+func (f *firmware) hostStatus() *standing.Host {
+	c := f.host.Load()
+	if c == nil {
+		return nil
+	}
+	s := c.Status()
+	h := &standing.Host{State: s.State.Phase.String(), Cycle: s.State.Cycle, Adopted: s.State.Adopted, Power: s.View.Power, Running: s.View.Running()}
+	for _, k := range []code.Code{s.State.TPM, s.State.Why} {
+		if e, ok := code.Lookup(k); ok {
+			h.Code, h.Why = uint16(k), e.Sentence
+		}
+	}
+	return h
+}
+
+// hostStore keeps what the host's control keeps in the store.
+type hostStore struct{ s *store.Store }
+
+// The records of the host.
+const (
+	recordName = "host/record" // its last cycle (8 bytes, little endian), and whether it is to run (1)
+	ticketName = "host/ticket"
+	recordSize = 9
+)
+
+// Record implements resetctl.Store. A host of which there is no record yet is to run, once
+// its firmware verifies.
+func (h hostStore) Record() (resetctl.Record, error) {
+	b, err := h.s.Get(recordName)
+	if errors.Is(err, store.ErrNotFound) {
+		return resetctl.Record{Run: true}, nil
+	}
+	if err != nil {
+		return resetctl.Record{}, err
+	}
+	if len(b) != recordSize || b[8] > 1 {
+		return resetctl.Record{}, code.StoreDamaged.Errorf("record of the host: %x", b)
+	}
+	return resetctl.Record{Cycle: binary.LittleEndian.Uint64(b), Run: b[8] == 1}, nil
+}
+
+// SetRecord implements resetctl.Store.
+func (h hostStore) SetRecord(r resetctl.Record) error {
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, recordSize), r.Cycle)
+	run := byte(0)
+	if r.Run {
+		run = 1
+	}
+	return h.s.Put(recordName, append(b, run))
+}
+
+// Ticket implements resetctl.Store.
+func (h hostStore) Ticket() ([]byte, error) { return h.s.Get(ticketName) }
+
+// SetTicket implements resetctl.Store.
+func (h hostStore) SetTicket(b []byte) error { return h.s.Put(ticketName, b) }
+
+// monotonic is the time since this boot began to control the host.
+type monotonic struct{ start time.Time }
+
+// Now implements resetctl.Clock.
+func (m monotonic) Now() time.Duration { return time.Since(m.start) }
+
+// Sleep implements resetctl.Clock.
+func (m monotonic) Sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,331 @@
+//go:build !arm
+
+package qemutest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"nitro/attest/eventlog"
+	"nitro/attest/golden"
+	"nitro/boot/card"
+	"nitro/boot/config"
+	"nitro/boot/medium"
+	"nitro/internal/tied"
+	"nitro/qemu-test/factory"
+	"nitro/qemu-test/rack"
+	"nitro/resetctl/firmware"
+	"nitro/resetctl/firmware/cardflash"
+)
+
+// guarded is what a board that guards a host has beside a provisionedParts.
+type guardedParts struct {
+	board     *trustedBoard
+	host, bmc *factory.Flash
+	contents  rack.Sectors // of the board's card: where the golden copies' contents lie, in part
+}
+
+var (
+	guardOnce sync.Once
+	guardedAs guardedParts
+)
+
+// hostLimit is how long a board may take from power-on to a host that runs.
+const hostLimit = 3 * time.Minute
+
+// makeGuarded makes a provisioned board one that guards a host, and boots it once: the
+// golden copies are installed, and the host was released. TestHostReleased looks on.
+func makeGuarded(t *testing.T) *guardedParts {
+	t.Helper()
+	guardOnce.Do(func() {
+		b := newProvisioned(t)
+		host, bmc, err := factory.HostFirmware()
+		must(t, err)
+		b.flash = filepath.Join(filepath.Dir(b.card), "flash.img")
+		must(t, factory.FlashCard(b.flash, host, bmc), b.factory.Deliver(b.card, host, bmc))
+		b.reconfigure(factory.Guard)
+		before := filepath.Join(filepath.Dir(b.card), "before.img")
+		must(t, rack.CopyCard(before, b.card))
+		g := guardedParts{host: host, bmc: bmc}
+		b.on(nil)
+		b.released(t, &g)
+		b.off()
+		g.contents = longest(t, before, b.card)
+		folder, err := tied.NewFolder("nitro-guarded-")
+		must(t, err)
+		kept := *b
+		kept.card, kept.tpm, kept.flash = folder.Join("card.img"), folder.Join("tpm"), folder.Join("flash.img")
+		must(t, rack.CopyCard(kept.card, b.card), rack.CopyCard(kept.flash, b.flash), os.CopyFS(kept.tpm, os.DirFS(b.tpm)))
+		g.board = &kept
+		guardedAs = g
+	})
+	if guardedAs.board == nil {
+		t.Fatal("the board with a host that all tests share could not be made")
+	}
+	return &guardedAs
+}
+
+// reconfigure signs the next configuration and writes it to the card.
+func (b *trustedBoard) reconfigure(change func(*config.Config)) {
+	b.t.Helper()
+	signed, err := b.factory.Configuration(2, change)
+	must(b.t, err)
+	file, err := card.Open(b.card, true)
+	must(b.t, err)
+	defer file.Close()
+	anchors, err := b.factory.Keys.Anchors()
+	must(b.t, err, config.Write(file, signed, config.Want{Product: factory.Product, Anchors: anchors, Epoch: 1}))
+}
+
+// longest is the longest run of sectors within the store in which two cards differ.
+func longest(t *testing.T, a, b string) (best rack.Sectors) {
+	t.Helper()
+	runs, err := rack.CompareCards(a, b)
+	must(t, err)
+	for _, r := range runs {
+		at := r.First * rack.SectorSize
+		if at >= medium.Store.Offset && at < medium.Store.Offset+medium.Store.Size && r.Count > best.Count {
+			best = r
+		}
+	}
+	return best
+}
+
+// newGuarded makes a board that guards a host: a copy of one that all tests of a run share.
+func newGuarded(t *testing.T) *trustedBoard {
+	t.Helper()
+	kept := makeGuarded(t).board
+	folder, b := t.TempDir(), *kept
+	b.t, b.card, b.tpm, b.flash = t, filepath.Join(folder, "card.img"), filepath.Join(folder, "tpm"), filepath.Join(folder, "flash.img")
+	must(t, rack.CopyCard(b.card, kept.card), rack.CopyCard(b.flash, kept.flash), os.CopyFS(b.tpm, os.DirFS(kept.tpm)))
+	return &b
+}
+
+// chip opens the host's chip on the second card.
+func (b *trustedBoard) chip(do func(c *cardflash.Chip, f *os.File)) {
+	b.t.Helper()
+	d, err := card.Open(b.flash, false)
+	must(b.t, err)
+	defer d.Close()
+	c, err := cardflash.Open(d, firmware.Host)
+	must(b.t, err)
+	f, err := os.OpenFile(b.flash, os.O_RDWR, 0)
+	must(b.t, err)
+	defer f.Close()
+	do(c, f)
+}
+
+// spoil changes bytes of the host's flash from outside, protected or not.
+func (b *trustedBoard) spoil(offsets ...int64) {
+	b.t.Helper()
+	b.chip(func(c *cardflash.Chip, f *os.File) {
+		for _, at := range offsets {
+			var one [1]byte
+			_, err := f.ReadAt(one[:], c.Offset()+at)
+			must(b.t, err)
+			one[0] ^= 0x40
+			_, err = f.WriteAt(one[:], c.Offset()+at)
+			must(b.t, err)
+		}
+	})
+}
+
+// hostSet is the firmware that the host may run.
+func (g *guardedParts) hostSet(t *testing.T, f *factory.Factory) *golden.HostSet {
+	t.Helper()
+	is := func(flash *factory.Flash) []eventlog.Firmware {
+		_, err := f.Package(flash) // fills in the digests
+		must(t, err)
+		payload, err := flash.Manifest.Encode()
+		must(t, err)
+		return []eventlog.Firmware{{
+			Digest: flash.Measurement(), Manifest: sha256.Sum256(payload), Version: flash.Version, SecurityVersion: flash.SecurityVersion,
+		}}
+	}
+	return &golden.HostSet{Host: is(g.host), BMC: is(g.bmc)}
+}
+
+// released waits until the host runs, and sees that it runs from what was verified, that the
+// lines were let go in the order that keeps everybody from the flash, and that evidence
+// says all of that. It gives the host's boot and what evidence has of it.
+func (b *trustedBoard) released(t *testing.T, g *guardedParts) (*rack.Boot, *golden.HostCycle) {
+	t.Helper()
+	seen := len(b.Pins.Changes())
+	b.says(`controller: host: cycle \d+: running`)
+	boot, err := b.Host.AwaitRunning(hostLimit)
+	must(t, err)
+	if want := sha256.Sum256(g.host.Data); boot.Digest != want {
+		t.Errorf("the host runs from flash with SHA-256 %x, and verified was %x", boot.Digest, want)
+	}
+	b.inOrder(t, seen)
+	if _, err := boot.Machine.Expect(`BdsDxe: starting Boot0001 [^\r]*\r\n`, hostLimit); err != nil {
+		t.Error(err)
+	}
+	if s := b.status(); s.State != "in service" || s.Host.State != "running" || !s.Host.Running || !s.Host.Power || s.Host.Code != 0 {
+		t.Errorf("it is %+v", s)
+	}
+	r, err := b.evidence(g.hostSet(t, b.factory))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return boot, r.Facts.Host
+}
+
+// inOrder sees that of the changes from a number on, the lines of the last release came in
+// order: flash, BMC, platform, processor, with the protection held.
+func (b *trustedBoard) inOrder(t *testing.T, from int) {
+	t.Helper()
+	var order []string
+	names := map[string]string{}
+	for _, w := range rack.HostWires() {
+		names[w.From.String()] = w.Name
+	}
+	for _, c := range b.Pins.Changes()[from:] {
+		name := names[c.Pin.String()]
+		switch {
+		case name == "" || name == rack.WireButton:
+		case name == rack.WireProtect:
+			if c.Drive == rack.Low && len(order) > 0 {
+				t.Errorf("the protection was let go behind %v", order)
+			}
+		case c.Drive == rack.Low:
+			order = append(order, name)
+		case c.Drive == rack.Released:
+			order = slices.DeleteFunc(order, func(n string) bool { return n == name })
+		}
+	}
+	// The two between are sampled 10 ms apart, and may seem to come the other way round.
+	if len(order) != 4 || order[0] != rack.WireMux || order[3] != rack.WireHost {
+		t.Errorf("the lines were let go in the order %v", order)
+	}
+	if high, err := b.Pins.Level(rack.WireProtect); !high || err != nil {
+		t.Errorf("the host runs, and the protection's line is high %v, %v", high, err)
+	}
+}
+
+// undisturbed sees that since a change no line to the host has moved, and that it still runs.
+func (b *trustedBoard) undisturbed(t *testing.T, boot *rack.Boot, from int) {
+	t.Helper()
+	for _, c := range b.Pins.Changes()[from:] {
+		if strings.HasPrefix(c.Pin.String(), "expander") {
+			t.Errorf("a line to the host moved: %v", c)
+		}
+	}
+	if _, running, boots, _ := b.Host.State(); !running || boots[len(boots)-1] != boot || boot.Ended {
+		t.Errorf("the host runs %v, %d times", running, len(boots))
+	}
+	if running, state, err := boot.Running(); !running || err != nil {
+		t.Errorf("the host's machine is %s, %v", state, err)
+	}
+}
+
+// TestHost: a board takes its host's firmware from its card, verifies and releases the host;
+// corrects a corrupted flash; leaves a host that runs alone when the controller restarts,
+// and vouches for it by its ticket; and does not when the latch has lost what it knew.
+func TestHost(t *testing.T) {
+	g := makeGuarded(t)
+	b := newGuarded(t)
+	code := g.host.Regions[1]
+	b.spoil(code.Offset, code.Offset+code.Length/2)
+	b.on(nil)
+	boot, cycle := b.released(t, g)
+	if len(cycle.Recoveries) != 1 || cycle.Recoveries[0].Value("what") != "host.code" || cycle.Recoveries[0].Value("sha256") != fmt.Sprintf("%x", code.Digest) || cycle.Adopted || cycle.Number != 2 {
+		t.Errorf("the cycle is %+v", cycle)
+	}
+	if !slices.ContainsFunc(cycle.Components, func(e eventlog.Event) bool { return e.Value("what") == "host.signer-mldsa65" }) {
+		t.Errorf("its components are %v", cycle.Components)
+	}
+
+	// The controller restarts, by its reset button and by its watchdog.
+	for _, restart := range []func(){
+		func() { must(t, b.Reset()) },
+		func() {
+			h, err := b.Halt()
+			must(t, err)
+			// WDOG1's WCR with SRS clear asks for a reset at once (IMX6ULLRM 59.7.1).
+			must(t, h.Write(0x020bc000, []byte{0, 0}), h.Release())
+		},
+	} {
+		seen := len(b.Pins.Changes())
+		restart()
+		b.says(`controller: host: cycle 2: running, adopted`)
+		b.says(`controller: ready`)
+		b.undisturbed(t, boot, seen)
+		r, err := b.evidence(g.hostSet(t, b.factory))
+		if err != nil || !r.Facts.Host.Adopted || r.Facts.Host.Number != 2 || len(r.Facts.Host.Recoveries) != 1 {
+			t.Errorf("evidence of the adopted host: %v", err)
+		}
+	}
+
+	// While it restarts, something resets the expander and lets the lines go as they were.
+	must(t, b.ResetAnd(func(registers []byte) { registers[0] ^= 1 }))
+	b.says(`controller: host: cycle 2: holding, code 702 host-latch-broken: [^\r]*`)
+	next, cycle := b.released(t, g)
+	if !boot.Ended || next == boot || cycle.Number != 3 || cycle.Adopted {
+		t.Errorf("the cycle behind a broken latch is %+v", cycle)
+	}
+
+	// The host loses its power, and with it the latch.
+	b.Host.PowerOff()
+	b.says(`controller: host: cycle 3: held`)
+	for _, w := range rack.HostWires() {
+		must(t, b.Pins.AwaitLevel(w.Name, true, hostLimit))
+	}
+	if s := b.status(); s.State != "in service" || s.Host.State != "held" || s.Host.Power || s.Host.Running {
+		t.Errorf("without power it is %+v", s)
+	}
+}
+
+// TestHostHeld: a flash that does not hold what it should, and a golden copy that does not
+// either: the host stays held, with the code, and evidence does not vouch for it.
+func TestHostHeld(t *testing.T) {
+	g := makeGuarded(t)
+	b := newGuarded(t)
+	b.spoil(g.host.Regions[1].Offset + 100)
+	f, err := os.OpenFile(b.card, os.O_RDWR, 0)
+	must(t, err)
+	at := (g.contents.First + g.contents.Count/4) * rack.SectorSize
+	_, err = f.WriteAt(bytes.Repeat([]byte{0x5a}, 64<<10), at)
+	must(t, err, f.Close())
+	b.on(nil)
+	b.says(`controller: host: cycle \d+: held, code 703 host-firmware[^\r]*`)
+	b.says(`controller: slot A is proven; .*`)
+	if s := b.status(); s.State != "in service" || s.Host.State != "held" || s.Host.Code != 703 || s.Host.Running {
+		t.Errorf("it is %+v", s)
+	}
+	if _, err := b.evidence(nil); err != nil {
+		t.Errorf("the board itself is refused: %v", err)
+	}
+	r, err := b.evidence(g.hostSet(t, b.factory))
+	if err == nil || !strings.Contains(err.Error(), "host-firmware: was not measured") {
+		t.Errorf("evidence vouches for the host: %v, %v", err, r.Facts)
+	}
+	if _, running, boots, _ := b.Host.State(); running || len(boots) != 0 {
+		t.Errorf("the host ran %d times", len(boots))
+	}
+}
+
+// TestFlashChanges: a flash whose bytes change between two readings is found by the last
+// one. The host is held, and released with what was verified then.
+func TestFlashChanges(t *testing.T) {
+	g := makeGuarded(t)
+	b := newGuarded(t)
+	b.on(nil)
+	b.says(`controller: host: cycle 2: reading back`)
+	b.spoil(g.host.Size - 5)
+	b.says(`controller: host: cycle 2: holding, after code 703 host-firmware, [^\r]*has changed since it was verified[^\r]*`)
+	if _, _, boots, _ := b.Host.State(); len(boots) != 0 {
+		t.Error("the host was given the flash")
+	}
+	if _, cycle := b.released(t, g); cycle.Number != 3 || len(cycle.Recoveries) != 1 {
+		t.Errorf("the cycle behind is %+v", cycle)
+	}
+}
