@@ -87,6 +87,21 @@ func (c *Clients) Certificate(role policy.Role, name string) (tls.Certificate, e
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
+// Server certifies a board's key, as it asks for.
+func (c *Clients) Server(csr *x509.CertificateRequest) (*x509.Certificate, error) {
+	serial := make([]byte, 16)
+	rand.Read(serial)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: csr.Subject, DNSNames: csr.DNSNames,
+		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(clientValidity),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, c.CA, csr.PublicKey, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("factory: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
+
 // Issuer says in a policy set that the CA may make clients of all roles.
 func (c *Clients) Issuer() policy.Issuer {
 	return policy.Issuer{Owner: Owner, CA: sha256.Sum256(c.CA.RawSubjectPublicKeyInfo), Roles: policy.Roles}
