@@ -350,3 +350,30 @@ func TestOldPolicySet(t *testing.T) {
 		t.Errorf("it is %+v", s)
 	}
 }
+
+// TestQuarantineGateway: a board in quarantine shows its clients evidence and status, and
+// does nothing for them; what they ask is in the TPM's digest.
+func TestQuarantineGateway(t *testing.T) {
+	b := newProvisioned(t)
+	f, err := card.Open(b.card, true)
+	must(t, err)
+	for _, p := range medium.SealedObjects {
+		must(t, medium.WritePlace(f, p, make([]byte, p.Size)))
+	}
+	must(t, f.Close())
+	b.on(nil)
+	b.says(`controller: quarantine: code 501 sealed-object-missing`)
+	b.says(`controller: ready`)
+	c := newClients(b)
+	c.want("", "GET", "/redfish/v1/Managers/controller", "", 401)
+	if o := c.want(policy.Operator, "GET", "/redfish/v1/Managers/controller", "", 200); o["Status"].(map[string]any)["State"] != "Quiesced" {
+		t.Errorf("the manager: %v", o)
+	}
+	if o := c.want(policy.Operator, "GET", hostPath, "", 200); o["PowerState"] != "Off" {
+		t.Errorf("the host: %v", o)
+	}
+	c.want(policy.FleetVerifier, "GET", integrityPath, "", 200)
+	c.want(policy.Operator, "POST", hostPath+"/Actions/ComputerSystem.Reset", `{"ResetType":"On"}`, 403)
+	c.want(policy.Operator, "GET", "/redfish/v1/AccountService", "", 403)
+	c.want(policy.Auditor, "GET", auditPath, "", 404)
+}

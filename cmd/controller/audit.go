@@ -130,7 +130,10 @@ func (r *recorder) now() audit.Recorder {
 // openRing begins the ring.
 func (r *recorder) openRing() {
 	c := &r.f.chain
-	if c.NV == nil || c.T == nil || c.T.Lost() != nil {
+	c.Bus.Lock()
+	there := c.NV != nil && c.T.Lost() == nil
+	c.Bus.Unlock()
+	if !there {
 		return
 	}
 	ring, err := audit.NewRing(ringIndex{c}, "controller "+r.f.version, r.f.now, r.f.up)
