@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy
 
-.PHONY: all armory nitroctl run test soak test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run test soak test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -70,7 +70,7 @@ bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure ev
 bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
 
-bench-ground bench-boot bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
+bench-ground bench-boot bench-host bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it

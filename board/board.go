@@ -158,11 +158,9 @@ type Expander interface {
 	// Pull pulls a line low, or releases it.
 	Pull(line int, low bool) error
 
-	// PulledLow reads back whether it pulls a line low.
-	PulledLow(line int) (bool, error)
-
-	// Levels reads the nets; bit n is line n, 1 is high.
-	Levels() (uint16, error)
+	// Read reads in one transfer which lines it pulls low, and the nets; bit n is line n, 1
+	// is pulled, and high.
+	Read() (pulled, levels uint16, err error)
 
 	// Nonce is the number that SetNonce has given it, and 0 if it has lost that.
 	Nonce() (uint32, error)

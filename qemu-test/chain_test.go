@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,7 +22,6 @@ import (
 	"nitro/boot/config"
 	"nitro/boot/release"
 	"nitro/boot/securitykey"
-	"nitro/boot/ticket"
 	"nitro/internal/metal"
 	"nitro/internal/tied"
 	"nitro/net/provisioning"
@@ -114,17 +112,10 @@ func newProvisioned(t *testing.T) *trustedBoard {
 	return &b
 }
 
-// leave lets a board out of a latched quarantine, as its owner.
+// leave lets a board out of a latched quarantine, as its owner does.
 func (b *trustedBoard) leave(code int, incident uint32, acceptLoss bool) {
 	b.t.Helper()
-	owner, err := b.factory.Keys.Signer(release.Owner)
-	must(b.t, err)
-	word := ticket.Ticket{Board: ticket.BoardOf(provisionedAs.record.AKName), Code: uint32(code), Incident: incident, AcceptLoss: acceptLoss}
-	signed, err := word.Sign(owner)
-	must(b.t, err)
-	if code, text := b.ask("POST", "/v1/ticket", string(signed)); code != http.StatusAccepted {
-		b.t.Fatalf("the ticket: %d %s", code, text)
-	}
+	newTool(b).leave(code, incident, acceptLoss)
 }
 
 // ports are those of the board that the tests reach.
@@ -228,13 +219,15 @@ func (b *trustedBoard) evidence(host *golden.HostSet) (*verify.Result, error) {
 	})
 }
 
-// TestChain: a board comes out of the factory's hands provisioned, boots with its store
-// open, proves itself, and keeps all of that over a reset and a power cut.
+// TestChain: a board comes out of the factory's hands provisioned, by the factory's own
+// tool, boots with its store open, proves itself, and keeps all of that over a reset and a
+// power cut.
 func TestChain(t *testing.T) {
 	b := newBoard(t, nil)
 	b.on(nil)
-	record := b.provision()
-	if !record.Complete || len(record.Lockout) != 32 || hex.EncodeToString(record.AKName) == "" {
+	tool := newTool(b)
+	record := tool.provision()
+	if !record.Complete || len(record.Lockout) != 32 || len(record.AKName) == 0 {
 		t.Errorf("the factory's record is %+v", record)
 	}
 	b.says(`controller: the store is open: .*`)
@@ -249,6 +242,7 @@ func TestChain(t *testing.T) {
 		}
 		t.Error(err)
 	}
+	tool.look()
 	must(t, b.Reset())
 	b.says(`controller: slot A is proven; the rollback floor is 1`)
 	b.off()

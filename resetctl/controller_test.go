@@ -571,3 +571,28 @@ func TestLargest(t *testing.T) {
 		t.Errorf("%d bytes: %v", len(b), err)
 	}
 }
+
+// starved is a clock by which much time passes between any two looks.
+type starved struct{ *clock }
+
+func (s starved) Sleep(ctx context.Context, d time.Duration) error {
+	return s.clock.Sleep(ctx, d+2*Settle)
+}
+
+// TestStarved: lines that stand still have settled, however seldom the controller comes to
+// look at them; lines that two inputs disagree on have not.
+func TestStarved(t *testing.T) {
+	for _, k := range []kind{bare, latched, expanded} {
+		r := newRig(t, k)
+		if v, err := r.lines().steady(t.Context(), starved{&r.clock}); v.Fault != code.None || err != nil {
+			t.Errorf("kind %d: %+v, %v", k, v, err)
+		}
+	}
+	r := newRig(t, latched)
+	high := true
+	r.nets[netBMC].other = &high
+	before := r.clock.Now()
+	if v, err := r.lines().steady(t.Context(), starved{&r.clock}); v.Fault != code.HostPinsDisagree || err == nil || r.clock.Now()-before < Looks*Settle {
+		t.Errorf("inputs that disagree: %+v, %v", v, err)
+	}
+}

@@ -103,6 +103,10 @@ type Lines struct {
 	PowerGood *Line // an input; held: the host has no power
 	Button    *Line // the power button; held: not pressed
 	Nonce     Nonce
+
+	// Fresh is called before each look, where ports and senses share what was read of one
+	// part ([Snapshot]); nil where each is read by itself.
+	Fresh func()
 }
 
 // Settling and debouncing. A level counts when it is seen Samples times in a row, Sample
@@ -114,6 +118,10 @@ const (
 	Sample  = time.Millisecond
 	Poll    = 10 * time.Millisecond // between two looks while a net is awaited
 	Settle  = 500 * time.Millisecond
+
+	// Looks is how often at least the lines are looked at before they count as never settling:
+	// a controller that had no time to look for Settle has not seen that.
+	Looks = 8 * Samples
 )
 
 // each are the lines that hold, with their bits.
@@ -194,6 +202,9 @@ func (l *Lines) Hold() error {
 // Look reads all pins once: what is commanded, and what is. An error that is no error of a
 // part is ErrDisagree.
 func (l *Lines) Look() (v cycle.View, err error) {
+	if l.Fresh != nil {
+		l.Fresh()
+	}
 	var problems []error
 	for _, x := range l.each() {
 		commanded, err := x.line.Commanded()
@@ -222,8 +233,8 @@ func (l *Lines) Look() (v cycle.View, err error) {
 // steady looks until the pins say the same Samples times in a row, at most until a limit.
 // What never becomes steady, and what cannot be read, is the view's fault.
 func (l *Lines) steady(ctx context.Context, c Clock) (v cycle.View, err error) {
-	same, dipped := 0, false
-	for limit := c.Now() + Settle; ; {
+	same, looks, dipped := 0, 0, false
+	for limit := c.Now() + Settle; ; looks++ {
 		var next cycle.View
 		next, err = l.Look()
 		dipped, next.Dipped = dipped || next.Dipped, false
@@ -236,7 +247,8 @@ func (l *Lines) steady(ctx context.Context, c Clock) (v cycle.View, err error) {
 			v.Dipped = dipped
 			return v, nil
 		}
-		if c.Now() >= limit || c.Sleep(ctx, Sample) != nil {
+		unread := err != nil && !errors.Is(err, ErrDisagree)
+		if c.Now() >= limit && (unread || looks >= Looks) || c.Sleep(ctx, Sample) != nil {
 			break
 		}
 	}

@@ -22,6 +22,53 @@ type Chip interface {
 	Levels() (uint16, error)
 }
 
+// A WholeChip is an expander that is read in one transfer; pca9552.Expander is one.
+type WholeChip interface {
+	Pull(line int, low bool) error
+	// Read gives what is pulled low, and the nets; bit n is line n.
+	Read() (pulled, levels uint16, err error)
+}
+
+// A Snapshot is a Chip that is read once a look, however many lines are on it: its bus is
+// the TPM's too. All lines are seen at one moment. Lines.Fresh must be its Fresh.
+type Snapshot struct {
+	chip           WholeChip
+	fresh          bool // what follows was read since the last Fresh, and nothing was set since
+	pulled, levels uint16
+}
+
+// NewSnapshot makes one. It reads nothing.
+func NewSnapshot(c WholeChip) *Snapshot { return &Snapshot{chip: c} }
+
+// Fresh forgets what was read.
+func (s *Snapshot) Fresh() { s.fresh = false }
+
+// Pull implements Chip.
+func (s *Snapshot) Pull(line int, low bool) error {
+	s.fresh = false
+	return s.chip.Pull(line, low)
+}
+
+// PulledLow implements Chip.
+func (s *Snapshot) PulledLow(line int) (bool, error) {
+	err := s.read()
+	return s.pulled>>line&1 != 0, err
+}
+
+// Levels implements Chip.
+func (s *Snapshot) Levels() (uint16, error) {
+	err := s.read()
+	return s.levels, err
+}
+
+func (s *Snapshot) read() (err error) {
+	if !s.fresh {
+		s.pulled, s.levels, err = s.chip.Read()
+		s.fresh = err == nil
+	}
+	return err
+}
+
 // Pin is a port on a bare SoC pin. A restart of the controller makes the pin high
 // impedance, and the pull on the net holds: never Kept.
 func Pin(d Drive) Port { return pin{d} }

@@ -158,19 +158,17 @@ func (c chip) Pull(line int, low bool) error {
 	return nil
 }
 
-func (c chip) PulledLow(line int) (bool, error) {
-	defer c.r.lock()()
-	return c.r.nets[line].low, c.r.away()
-}
-
-func (c chip) Levels() (levels uint16, err error) {
+func (c chip) Read() (pulled, levels uint16, err error) {
 	defer c.r.lock()()
 	for i, n := range c.r.nets {
+		if n.low {
+			pulled |= 1 << i
+		}
 		if n.level() {
 			levels |= 1 << i
 		}
 	}
-	return levels, c.r.away()
+	return pulled, levels, c.r.away()
 }
 
 var errGone = errors.New("no answer")
@@ -340,7 +338,7 @@ func newRig(t *testing.T, k kind) *rig {
 	return r
 }
 
-func (r *rig) line(i int) *Line {
+func (r *rig) line(i int, c Chip) *Line {
 	n := r.nets[i]
 	l := &Line{Name: netNames[i], HeldHigh: n.heldHigh, Kept: r.kind != bare, Sense: Input(sensePin{n})}
 	switch r.kind {
@@ -350,14 +348,15 @@ func (r *rig) line(i int) *Line {
 		l.Port = Latch(dataPin{n}, strobePin{n}, latchOutput{n})
 		l.Other = Input(otherPin{n})
 	case expanded:
-		l.Port, l.Sense = Expander(chip{r}, i), ExpanderInput(chip{r}, i)
+		l.Port, l.Sense = Expander(c, i), ExpanderInput(c, i)
 	}
 	return l
 }
 
 func (r *rig) lines() *Lines {
-	l := &Lines{Platform: r.line(netPlatform), BMC: r.line(netBMC), Host: r.line(netHost), Mux: r.line(netMux),
-		Protect: r.line(netProtect), Button: r.line(netButton), PowerGood: &Line{Name: "power good", Sense: Input(powerPin{r})}}
+	c := NewSnapshot(chip{r})
+	l := &Lines{Platform: r.line(netPlatform, c), BMC: r.line(netBMC, c), Host: r.line(netHost, c), Mux: r.line(netMux, c), Fresh: c.Fresh,
+		Protect: r.line(netProtect, c), Button: r.line(netButton, c), PowerGood: &Line{Name: "power good", Sense: Input(powerPin{r})}}
 	l.Host.Catch = &r.catch
 	if r.kind != bare {
 		l.Nonce = r

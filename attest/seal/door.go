@@ -271,7 +271,7 @@ func (d *Door) open(s *tpm.Session, ways []way) (secret []byte, err error) {
 	}
 	o, err := d.T.Load(d.S, tpm2.TPM2BPrivate{Buffer: w.object.Private}, w.public)
 	if err != nil {
-		return nil, fmt.Errorf("seal: %v: %w", k, errors.Join(ErrRefused, err))
+		return nil, fmt.Errorf("seal: %v: %w", k, errors.Join(ErrNotLoaded, err))
 	}
 	defer func() { err = errors.Join(err, d.T.FlushHandle(o.Handle)) }()
 	auth, err := d.auth(k)

@@ -58,6 +58,8 @@ var (
 	ErrAuthority = errors.New("no sealed object is for a known authority and this PCR 1: seal again")
 	// ErrSignature: an approval's signature is not the authority's.
 	ErrSignature = errors.New("the approval's signature does not verify")
+	// ErrNotLoaded: the TPM does not load a sealed object: it is not its own, or changed.
+	ErrNotLoaded = errors.New("the TPM does not load the sealed object: put the board's own card and TPM together, or provision again")
 	// ErrRefused: the TPM does not give the secret out.
 	ErrRefused = errors.New("the TPM refuses")
 	// ErrCapped: the secrets were unsealed in this boot already.

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -175,10 +176,15 @@ func newSalt(to *ecdh.PublicKey) (salt, sent []byte, err error) {
 	return salt, sent, nil
 }
 
-// Close flushes the session and zeroes its key.
+// Close flushes the session and zeroes its key. A TPM that does not know the session any
+// more was reset.
 func (s *Session) Close() error {
 	clear(s.key[:])
-	return s.tpm.FlushHandle(s.handle)
+	err := s.tpm.FlushHandle(s.handle)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return s.tpm.lose(fmt.Errorf("%w: %w", ErrSession, err))
+	}
+	return err
 }
 
 // Handle is the session's, for policy commands.

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -193,32 +192,6 @@ func stock(t *testing.T) (*evidence.Evidence, string) {
 	return e, t.TempDir()
 }
 
-// serialized are PCRs as tpm2_quote and tpm2_pcrread write them by default: structures of
-// TSS2's tss2_tpm2_types.h as they lie in memory, little endian. (With -l the tool takes bare
-// values, but 5.4 loses the eighth of a list.)
-func serialized(e *evidence.Evidence) []byte {
-	le := binary.LittleEndian
-	const selections, digests, digestSize = 16, 8, 64
-	b := le.AppendUint32(nil, 1) // TPML_PCR_SELECTION: count, selections of hash, size, bits
-	b = append(b, 0x0b, 0, 3, 0xff, 0x01, 0, 0, 0)
-	b = append(b, make([]byte, (selections-1)*8)...)
-	lists := (len(e.PCRs) + digests - 1) / digests
-	b = le.AppendUint32(b, uint32(lists))
-	for i := range lists { // TPML_DIGEST: count, digests of size and bytes
-		some := e.PCRs[i*digests : min((i+1)*digests, len(e.PCRs))]
-		b = le.AppendUint32(b, uint32(len(some)))
-		for n := range digests {
-			var size uint16
-			var value [digestSize]byte
-			if n < len(some) {
-				size = uint16(copy(value[:], some[n][:]))
-			}
-			b = append(le.AppendUint16(b, size), value[:]...)
-		}
-	}
-	return b
-}
-
 // TestCheckquote: tpm2_checkquote of tpm2-tools accepts the quote, the PCRs and the log,
 // and refuses others.
 func TestCheckquote(t *testing.T) {
@@ -231,7 +204,7 @@ func TestCheckquote(t *testing.T) {
 	run := func(e *evidence.Evidence) (string, error) {
 		t.Helper()
 		for name, b := range map[string][]byte{
-			"key.pem": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}), "quote": e.Quote, "signature": e.Signature, "pcrs": serialized(e), "log": e.EventLog,
+			"key.pem": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}), "quote": e.Quote, "signature": e.Signature, "pcrs": e.ToolPCRs(), "log": e.EventLog,
 		} {
 			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 				t.Fatal(err)

@@ -88,8 +88,9 @@ type Policy struct {
 	TLSKey, WrapKey *eventlog.Digest
 }
 
-// check refuses a policy under which a verdict would mean nothing.
-func (p *Policy) check() error {
+// Check refuses a policy under which a verdict would mean nothing, with ErrPolicy.
+// [Evidence] does so by itself; who has yet to ask for evidence can know before.
+func (p *Policy) Check() error {
 	missing := func(what string) error { return fmt.Errorf("verify: %s: %w", what, ErrPolicy) }
 	switch {
 	case len(p.Nonce) < evidence.MinNonce || len(p.Nonce) > evidence.MaxNonce:
@@ -187,7 +188,7 @@ type Facts struct {
 // nil. It wraps ErrRefused, or ErrPolicy where the policy is at fault.
 func Evidence(text []byte, p Policy) (*Result, error) {
 	r := &Result{}
-	if err := p.check(); err != nil {
+	if err := p.Check(); err != nil {
 		return r, err
 	}
 	if p.At.IsZero() {

@@ -44,6 +44,7 @@ var sealCodes = append(slices.Clone(tpmCodes), []mapping{
 	{seal.ErrSignature, code.ApprovalMissing},
 	{seal.ErrAuthority, code.SealedObjectMissing},
 	{seal.ErrSet, code.SealedObjectMissing},
+	{seal.ErrNotLoaded, code.SealedObjectMissing},
 	{seal.ErrFloor, code.BelowFloor},
 	{seal.ErrCapped, code.UnsealRefused},
 	{seal.ErrRefused, code.UnsealRefused},

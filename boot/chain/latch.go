@@ -32,7 +32,7 @@ func keep(n *nv.NV, k code.Code, left bool) (nv.Quarantine, error) {
 // alone, or starts it before the board does, must not be forgotten with the power. The
 // session is as good as any, since the SoC's secret is in it; that this is the TPM of before
 // does not matter. Nothing is kept on a board that is not provisioned.
-func keepAnew(bus transport.TPM, d medium.Device, soc []byte, k code.Code) (nv.Quarantine, error) {
+func keepAnew(bus transport.TPM, d medium.Device, soc []byte, k code.Code, left bool) (nv.Quarantine, error) {
 	p, err := readPin(d, soc)
 	if err != nil || p == nil {
 		return nv.Quarantine{}, err
@@ -45,7 +45,7 @@ func keepAnew(bus transport.TPM, d medium.Device, soc []byte, k code.Code) (nv.Q
 	if err != nil {
 		return nv.Quarantine{}, err
 	}
-	q, err := keep(nv.New(t, s, soc), k, false)
+	q, err := keep(nv.New(t, s, soc), k, left)
 	if err == nil {
 		err = s.Close()
 	}
@@ -61,7 +61,7 @@ func (c *Controller) latch(k code.Code) {
 	case c.NV != nil && c.T.Lost() == nil:
 		c.Latched, err = keep(c.NV, k, c.left)
 	case c.TPM != nil && c.Card != nil && c.Handover != nil:
-		c.Latched, err = keepAnew(c.TPM, c.Card, c.Handover.Secret[:], k)
+		c.Latched, err = keepAnew(c.TPM, c.Card, c.Handover.Secret[:], k, c.left)
 	}
 	if err != nil {
 		c.report("the code cannot be latched: %v", err)
@@ -69,21 +69,28 @@ func (c *Controller) latch(k code.Code) {
 }
 
 // Rest ends a boot that Phases or Result put into quarantine: it keeps the code in the TPM, if
-// it is of the latched class, and zeroes the secret.
+// it is of the latched class, caps PCR 7, as what has been measured by now may be all that
+// unsealing wants, and zeroes the secret.
 func (l *Loader) Rest(why error) {
 	defer clear(l.Secret[:])
 	k := code.Of(why)
-	if !latches(k) || l.card == nil {
+	if l.card == nil || l.bus == nil && !latches(k) {
 		return
 	}
 	bus, err := l.bus, error(nil)
 	if bus == nil {
 		bus, err = l.OpenTPM()
 	}
-	if err == nil {
-		_, err = keepAnew(bus, l.card, l.Secret[:], k)
-	}
 	if err != nil {
-		l.report("the code cannot be latched: %v", err)
+		l.report("TPM: %v", err)
+		return
+	}
+	if latches(k) {
+		if _, err := keepAnew(bus, l.card, l.Secret[:], k, false); err != nil {
+			l.report("the code cannot be latched: %v", err)
+		}
+	}
+	if err := capInTheOpen(bus); err != nil {
+		l.report("the cap: %v", err)
 	}
 }

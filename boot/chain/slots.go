@@ -291,3 +291,26 @@ func readRelease(d medium.Device, slot journal.Slot, want image.Want) (*golden.R
 	}
 	return release, nil
 }
+
+// Stand has the journal know how this boot went, once the controller serves: why is what
+// Unlock said, or what has put the board into quarantine since. It tells whether the
+// controller is to restart by itself, since another attempt may do better. The slots come
+// back for what is asked later; they are nil where nobody knows what slots may hold.
+func (c *Controller) Stand(why error) (s *Slots, again bool, err error) {
+	if c.Card == nil || c.Handover == nil || c.Anchors == nil || c.Config == nil {
+		return nil, false, nil
+	}
+	if s, err = c.Slots(); err != nil {
+		return nil, false, err
+	}
+	k := code.Of(why)
+	switch {
+	case why != nil:
+	case !c.Provisioned:
+		k = code.NotProvisioned
+	default:
+		return s, false, s.Healthy()
+	}
+	err = s.Held(k)
+	return s, k.Class() == code.Transient && s.Again(), err
+}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
 
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
@@ -532,12 +533,17 @@ func (c *Controller) capUnsealing() {
 		}
 		c.report("the cap: %v", err)
 	}
+	if err := capInTheOpen(c.TPM); err != nil {
+		c.report("the cap: %v", err)
+	}
+}
+
+// capInTheOpen extends the cap without a session.
+func capInTheOpen(bus transport.TPM) error {
 	digest := eventlog.Cap().Digest()
 	_, err := tpm2.PCRExtend{
 		PCRHandle: tpm2.AuthHandle{Handle: capPCR, Name: tpm2.HandleName(capPCR), Auth: tpm2.PasswordAuth(nil)},
 		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMAlgSHA256, Digest: digest[:]}}},
-	}.Execute(c.TPM)
-	if err != nil {
-		c.report("the cap: %v", err)
-	}
+	}.Execute(bus)
+	return err
 }

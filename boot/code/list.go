@@ -39,6 +39,7 @@ const (
 	ReleaseKeyMissing  Code = 217
 	HandoverDamaged    Code = 218
 	UpdateUnsafe       Code = 219
+	BoardUnusable      Code = 220
 )
 
 // The configuration.
@@ -179,6 +180,8 @@ var entries = []Entry{
 		"Switch the board off and on. If the code returns, check the board's memory."},
 	{UpdateUnsafe, "update-unsafe", Transient, "A slot was not opened for writing, since the running one has not proven itself and the board could be left without a good image.",
 		"Wait until the running controller has reported itself healthy, and ask again."},
+	{BoardUnusable, "board-unusable", Transient, "The bootloader could not open a part of the board that it needs.",
+		"Switch the board off and on. If the code returns, replace the board."},
 
 	{ConfigurationMissing, "configuration-missing", Reprovision, "The medium has no configuration.",
 		"Provision the board, or write a signed configuration with the factory tool."},

@@ -68,9 +68,6 @@ func Verify(b *[HeaderSize]byte, w Want) (*Image, error) {
 	if err != nil {
 		return nil, code.ImageMalformed.Errorf("boot: %s: header: %w", w.Where, err)
 	}
-	if h.Component != w.Component {
-		return nil, code.WrongComponent.Errorf("boot: %s: is a %v, not a %v", w.Where, h.Component, w.Component)
-	}
 	n, err := authority(&h, w)
 	if err != nil {
 		return nil, err
@@ -112,6 +109,9 @@ func authority(h *Header, w Want) (int, error) {
 
 // allowed judges what an authentic header says.
 func allowed(h *Header, w Want) error {
+	if h.Component != w.Component {
+		return code.WrongComponent.Errorf("boot: %s: is a %v, not a %v", w.Where, h.Component, w.Component)
+	}
 	if h.Product != w.Product {
 		return code.WrongProduct.Errorf("boot: %s: is for product %q; this is %q", w.Where, h.Product, w.Product)
 	}

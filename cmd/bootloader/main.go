@@ -37,8 +37,11 @@ func main() {
 	phase.ReportReset()
 	m := machine{}
 	err := m.start()
+	if m.dog == nil {
+		log.Fatalf("%v", err) // the kernel resets the board: nothing would watch over it
+	}
 	if code.Of(err) == code.None {
-		log.Fatalf("%v", err) // the kernel resets the board
+		err = code.BoardUnusable.Errorf("%w", err) // and not a reset: that would be one after the other for ever
 	}
 	m.rest(err)
 }

@@ -172,7 +172,7 @@ func (f *firmware) Status() standing.Status {
 	why := f.reason()
 	switch {
 	case why != nil:
-		s.State, s.Quarantine = standing.InQuarantine, standing.QuarantineOf(why)
+		s.State, s.Quarantine = standing.InQuarantine, &standing.Quarantine{Reason: standing.ReasonOf(why)}
 		// A ticket names the code that is latched, which need not be what is wrong now.
 		if q := c.Latched.Code; q != 0 && q == uint32(s.Quarantine.Code) && c.Pin != nil {
 			s.Quarantine.Incident = c.Latched.Incident
@@ -206,8 +206,15 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	if why := f.reason(); why != nil {
 		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(why))}
 	}
-	return s.Make(nonce)
+	text, err := s.Make(nonce)
+	if err != nil && c.T.Lost() != nil {
+		f.tellTPMLost()
+	}
+	return text, err
 }
+
+// CheckSeal implements standing.Board.
+func (f *firmware) CheckSeal() error { return f.chain.CheckSeal() }
 
 // Ticket implements standing.Board.
 func (f *firmware) Ticket(b []byte) error {
@@ -254,32 +261,15 @@ func (f *firmware) restartAfter(d time.Duration, why string) {
 
 // reportStanding tells the slot journal how this boot went, once the firmware serves.
 func (f *firmware) reportStanding() {
-	if f.chain.Card == nil || f.chain.Handover == nil || f.chain.Anchors == nil || f.chain.Config == nil {
-		return
-	}
-	s, err := f.chain.Slots()
-	if err != nil {
-		log.Printf("slots: %v", err)
-		return
-	}
 	why := f.reason()
-	k := code.Of(why)
+	s, again, err := f.chain.Stand(why)
 	switch {
-	case why != nil:
-	case !f.chain.Provisioned:
-		k = code.NotProvisioned
-	default:
-		if err := s.Healthy(); err != nil {
-			log.Printf("%v", err)
-			return
-		}
-		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
-		return
-	}
-	if err := s.Held(k); err != nil {
+	case err != nil:
 		log.Printf("%v", err)
+	case why == nil && f.chain.Provisioned:
+		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
 	}
-	if k.Class() == code.Transient && s.Again() {
+	if again {
 		f.restartAfter(retryDelay, "another attempt may do better")
 	}
 }

@@ -28,18 +28,18 @@ import (
 // linesOf are a board's lines as the host's control wants them: each is driven and seen by
 // the expander, high is held.
 func linesOf(b *board.HostLines) *resetctl.Lines {
+	chip := resetctl.NewSnapshot(b.Expander)
 	line := func(l *board.HostLine) *resetctl.Line {
 		if l == nil {
 			return nil
 		}
 		return &resetctl.Line{
-			Name: l.Name, HeldHigh: true, Kept: b.Kept,
-			Port: resetctl.Expander(b.Expander, l.Line), Sense: resetctl.ExpanderInput(b.Expander, l.Line),
+			Name: l.Name, HeldHigh: true, Kept: b.Kept, Port: resetctl.Expander(chip, l.Line), Sense: resetctl.ExpanderInput(chip, l.Line),
 		}
 	}
 	lines := &resetctl.Lines{
 		Platform: line(b.Platform), BMC: line(b.BMC), Host: line(b.Host), Mux: line(b.Mux), Protect: line(b.Protect),
-		PowerGood: line(b.PowerGood), Button: line(b.Button), Nonce: b.Expander,
+		PowerGood: line(b.PowerGood), Button: line(b.Button), Nonce: b.Expander, Fresh: chip.Fresh,
 	}
 	if lines.PowerGood != nil {
 		lines.PowerGood.Port = nil // an input
@@ -132,6 +132,7 @@ func (f *firmware) guardHost(lines *resetctl.Lines) error {
 			f.restartAfter(restartDelay, fmt.Sprintf("host: %v", c))
 		},
 	})
+	clear(f.ticketKey[:])
 	if err != nil {
 		return err
 	}
@@ -247,6 +248,20 @@ func (f *firmware) deriveTicketKey(storeKey []byte) (err error) {
 	return err
 }
 
+// tellTPMLost has the host's control release nothing any more in this boot. A host that
+// runs goes on.
+func (f *firmware) tellTPMLost() {
+	if c := f.host.Load(); c != nil {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := c.TPMLost(ctx, code.TPMSessionLost); err != nil {
+				log.Printf("host: %v", err)
+			}
+		}()
+	}
+}
+
 // observeHost tells the log what happens to the host. The audit will be told here.
 func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
@@ -263,7 +278,16 @@ func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 		text += fmt.Sprintf(": %v", cause)
 	}
 	log.Print(text)
+	if s.Phase == cycle.Running {
+		announceRuns()
+	}
 }
+
+// announceRuns is called when the host runs. Measurements end at its first instruction, so
+// it stays a function.
+//
+//go:noinline
+func announceRuns() {}
 
 // hostStatus is how the host stands; nil where none is guarded.
 func (f *firmware) hostStatus() *standing.Host {

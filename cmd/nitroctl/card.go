@@ -45,6 +45,18 @@ together, not whose it is. What lies behind a payload in its place is not looked
 		example: "nitroctl card inspect -anchors release/anchors.bin card.img",
 		setup:   cardInspect,
 	},
+	{
+		name:    "ticket",
+		summary: "put the owner's ticket on a card",
+		args:    "FILE",
+		about: `
+Writes a ticket (nitroctl ticket sign) where the board's next boot looks for it, for a board
+in quarantine that cannot be reached by ticket send. Its signature must be of the owner whom
+the card's configuration names. Nothing else on the card is changed.
+`,
+		example: "nitroctl card ticket -card card.img board.ticket",
+		setup:   cardTicket,
+	},
 }}
 
 // A cardInfo is a report.

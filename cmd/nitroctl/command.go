@@ -18,7 +18,7 @@ const (
 	exitOK      = 0
 	exitRefused = 1 // a check failed, or what was asked is refused
 	exitUsage   = 2
-	exitIO      = 3 // a file or device cannot be read or written, or is there already
+	exitIO      = 3 // a file, device or board cannot be read or written, or a file is there already
 )
 
 // A group is commands of one subject: "card".
@@ -29,7 +29,7 @@ type group struct {
 
 // A command is one that runs: "card build".
 type command struct {
-	name    string
+	name    string // "" in a group that is a command of one word
 	summary string // a line
 	args    string // what follows the flags: "FILE", "" for nothing
 	about   string // what the help says beside flags
@@ -46,6 +46,7 @@ type result interface{ print(w io.Writer) }
 type call struct {
 	args []string // behind the flags
 	bar  func(done, total int64)
+	say  func(format string, args ...any) // a line on the way, for people alone
 }
 
 // A usageError says that the command line is wrong.
@@ -66,6 +67,9 @@ func run(args []string, s streams) int {
 	g := find(args[0])
 	if g == nil {
 		return misuse(s, "nitroctl", fmt.Sprintf("there is no command %q", args[0]))
+	}
+	if c := g.find(""); c != nil {
+		return c.run(g, args[1:], s)
 	}
 	if len(args) == 1 || strings.HasPrefix(args[1], "-") {
 		if len(args) == 1 {
@@ -108,9 +112,12 @@ func (g *group) names() (names []string) {
 	return names
 }
 
+// full is how a command is called.
+func (c *command) full(g *group) string { return strings.TrimSpace(g.name + " " + c.name) }
+
 // flags makes the command's flags, with -o, which all have.
 func (c *command) flags(g *group) (f *flag.FlagSet, output *string, do func(*call) (result, error)) {
-	f = flag.NewFlagSet(g.name+" "+c.name, flag.ContinueOnError)
+	f = flag.NewFlagSet(c.full(g), flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	do = c.setup(f)
 	output = f.String("o", "text", "`form` of the result: text or json")
@@ -136,7 +143,12 @@ func (c *command) run(g *group, args []string, s streams) int {
 		return misuse(s, who, err.Error())
 	}
 	b := bar{w: s.err, on: s.progress, what: f.Name()}
-	r, err := do(&call{args: rest, bar: b.show})
+	say := func(format string, args ...any) {
+		if *output == "text" {
+			fmt.Fprintf(s.err, format+"\n", args...)
+		}
+	}
+	r, err := do(&call{args: rest, bar: b.show, say: say})
 	b.end()
 	return report(s, f.Name(), *output == "json", r, err)
 }
@@ -171,8 +183,19 @@ type problem struct {
 	Next    string    `json:"next,omitempty"`
 }
 
+// An advised error knows the next step, without being one of docs/codes.md.
+type advised struct {
+	error
+	next string
+}
+
+func (a advised) Unwrap() error { return a.error }
+
 func explain(err error) *problem {
 	p := &problem{Message: err.Error()}
+	if a := (advised{}); errors.As(err, &a) {
+		p.Next = a.next
+	}
 	if e, ok := code.Lookup(code.Of(err)); ok {
 		p.Code, p.Name, p.Next = e.Code, e.Name, e.Next
 	}
@@ -209,10 +232,11 @@ func report(s streams, command string, asJSON bool, r result, err error) int {
 func exitOf(err error) int {
 	var u usageError
 	var path *fs.PathError
+	var away *unreachableError
 	switch {
 	case errors.As(err, &u):
 		return exitUsage
-	case errors.As(err, &path), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+	case errors.As(err, &away), errors.As(err, &path), errors.Is(err, fs.ErrExist), errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return exitIO
 	}
 	return exitRefused

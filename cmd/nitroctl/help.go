@@ -22,6 +22,9 @@ func help(args []string, s streams) int {
 	switch {
 	case g == nil:
 		return misuse(s, "nitroctl", fmt.Sprintf("there is no command %q", names[0]))
+	case g.find("") != nil:
+		g.find("").help(g, s.out)
+		return exitOK
 	case len(names) == 1:
 		g.help(s.out)
 		return exitOK
@@ -35,7 +38,8 @@ func help(args []string, s streams) int {
 }
 
 func overview(w io.Writer) {
-	fmt.Fprint(w, `nitroctl makes keys, signs images, builds releases and cards, and says what is in each.
+	fmt.Fprint(w, `nitroctl makes keys, signs images, builds releases and cards, and says what is in each;
+it provisions boards, asks them how they stand, and verifies their evidence.
 
 usage: nitroctl GROUP COMMAND [flags] [arguments]
 
@@ -43,14 +47,14 @@ usage: nitroctl GROUP COMMAND [flags] [arguments]
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, g := range groups {
 		for _, c := range g.commands {
-			fmt.Fprintf(t, "  %s %s\t%s\n", g.name, c.name, c.summary)
+			fmt.Fprintf(t, "  %s\t%s\n", c.full(g), c.summary)
 		}
 	}
 	fmt.Fprint(t, "  help [GROUP [COMMAND]]\tthis, or more of one\n")
 	fmt.Fprint(t, "  completion bash|zsh\tprint what completes command lines\n")
 	t.Flush()
 	fmt.Fprint(w, `
-exit codes: 0 done, 1 refused or a check failed, 2 wrong usage, 3 input or output
+exit codes: 0 done, 1 refused or a check failed, 2 wrong usage, 3 file, device or board out of reach
 
 example, from nothing to a card that a development board boots:
   make all
@@ -65,14 +69,14 @@ func (g *group) help(w io.Writer) {
 	fmt.Fprintf(w, "nitroctl %s: %s\n\n", g.name, g.summary)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range g.commands {
-		fmt.Fprintf(t, "  %s %s\t%s\n", g.name, c.name, c.summary)
+		fmt.Fprintf(t, "  %s\t%s\n", c.full(g), c.summary)
 	}
 	t.Flush()
 	fmt.Fprintf(w, "\nmore: nitroctl help %s COMMAND\n", g.name)
 }
 
 func (c *command) help(g *group, w io.Writer) {
-	fmt.Fprintf(w, "nitroctl %s %s: %s\n\nusage: nitroctl %s %s [flags]", g.name, c.name, c.summary, g.name, c.name)
+	fmt.Fprintf(w, "nitroctl %s: %s\n\nusage: nitroctl %s [flags]", c.full(g), c.summary, c.full(g))
 	if c.args != "" {
 		fmt.Fprintf(w, " %s", c.args)
 	}
@@ -93,6 +97,14 @@ func (c *command) help(g *group, w io.Writer) {
 	fmt.Fprintf(w, "\nexample:\n  %s\n", strings.ReplaceAll(strings.TrimSpace(c.example), "\n", "\n  "))
 }
 
+// anyWord matches what follows a command of one word.
+func anyWord(c *command) string {
+	if c.name == "" {
+		return "*"
+	}
+	return ""
+}
+
 // completion prints a script that completes groups, commands and flags. One function does
 // for both shells: zsh reads bash's by bashcompinit.
 func completion(args []string, s streams) int {
@@ -106,12 +118,14 @@ func completion(args []string, s streams) int {
 	var names []string
 	for _, g := range groups {
 		names = append(names, g.name)
-		fmt.Fprintf(s.out, "  \"2 %s \"*) words=%q ;;\n", g.name, strings.Join(g.names(), " "))
+		if g.find("") == nil {
+			fmt.Fprintf(s.out, "  \"2 %s \"*) words=%q ;;\n", g.name, strings.Join(g.names(), " "))
+		}
 		for _, c := range g.commands {
 			var flags []string
 			f, _, _ := c.flags(g)
 			f.VisitAll(func(f *flag.Flag) { flags = append(flags, "-"+f.Name) })
-			fmt.Fprintf(s.out, "  *\" %s %s\") words=%q ;;\n", g.name, c.name, strings.Join(flags, " "))
+			fmt.Fprintf(s.out, "  *\" %s %s\"%s) words=%q ;;\n", g.name, c.name, anyWord(c), strings.Join(flags, " "))
 		}
 	}
 	fmt.Fprintf(s.out, "  \"1 \"*) words=%q ;;\n  esac\n", strings.Join(append(names, "help", "completion"), " "))

@@ -1,13 +1,15 @@
 // Command nitroctl is the tool of factory and operator: it makes keys, signs images,
-// builds releases and cards, and says what is in each. docs/nitroctl.md describes it.
+// builds releases and cards, and says what is in each; it provisions boards, asks them how
+// they stand, and verifies their evidence. docs/nitroctl.md describes it.
 //
-// All of it works offline, on files. What prints a result prints it for people, or with
-// -o json in a form that does not change (docs/nitroctl.md, "JSON").
+// What has a flag -board speaks to one; all else works offline, on files. What prints a
+// result prints it for people, or with -o json in a form that does not change
+// (docs/nitroctl.md, "JSON").
 //
 // # Where to add a command
 //
 // A group of commands has a file of its own with a variable of type group; main.go lists
-// the groups. A command says its flags in setup, and gives its result as a value that is
+// the groups. One whose only command has no name is a command of one word. A command says its flags in setup, and gives its result as a value that is
 // both JSON and text. Nothing else reads arguments, prints, or ends the program.
 package main
 
@@ -17,7 +19,7 @@ import (
 )
 
 // groups are all commands, in the order of the help.
-var groups = []*group{keysGroup, imageGroup, releaseGroup, sealGroup, cardGroup, goldenGroup, configGroup, policyGroup}
+var groups = []*group{keysGroup, imageGroup, releaseGroup, sealGroup, cardGroup, goldenGroup, configGroup, policyGroup, provisionGroup, statusGroup, attestGroup, ticketGroup}
 
 func main() {
 	os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr, terminal(os.Stderr)}))

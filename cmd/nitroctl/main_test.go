@@ -109,9 +109,12 @@ func (b *bench) json(line string, exit int, result any) *problem {
 	if got != exit {
 		b.Fatalf("nitroctl %s: exit code %d, want %d\n%s%s", line, got, exit, out, errs)
 	}
+	if errs != "" && !strings.HasPrefix(errs, "nitroctl ") {
+		b.Errorf("nitroctl %s -o json says on the way\n%s", line, errs)
+	}
 	var a anyAnswer
 	strict(b, []byte(out), &a)
-	if command := strings.Join(strings.Fields(line)[:2], " "); a.Format != 1 || a.Command != command || a.OK != (exit == exitOK) || (a.Error == nil) != a.OK {
+	if a.Format != 1 || a.Command == "" || !strings.HasPrefix(line+" ", a.Command+" ") || a.OK != (exit == exitOK) || (a.Error == nil) != a.OK {
 		b.Errorf("nitroctl %s: %s", line, out)
 	}
 	if result != nil {
@@ -152,9 +155,11 @@ func (b *bench) card() {
 func TestHelp(t *testing.T) {
 	lines := []string{"help", "completion bash"}
 	for _, g := range groups {
-		lines = append(lines, "help "+g.name)
+		if g.find("") == nil {
+			lines = append(lines, "help "+g.name)
+		}
 		for _, c := range g.commands {
-			lines = append(lines, "help "+g.name+" "+c.name)
+			lines = append(lines, "help "+c.full(g))
 		}
 	}
 	for _, line := range lines {
@@ -177,13 +182,13 @@ func TestHelp(t *testing.T) {
 	if err != nil || len(files) != len(lines) {
 		t.Errorf("%d files of help for %d commands: remove what is not there any more", len(files), len(lines))
 	}
-	for _, line := range []string{"card build -h", "card build --help"} {
+	for line, file := range map[string]string{"card build -h": "card-build", "card build --help": "card-build", "status -h": "status"} {
 		var a, b bytes.Buffer
 		run(strings.Fields(line), streams{&a, &b, false})
-		want, err := os.ReadFile("testdata/help/help-card-build.txt")
+		want, err := os.ReadFile("testdata/help/help-" + file + ".txt")
 		must(t, err)
 		if !bytes.Equal(a.Bytes(), want) {
-			t.Errorf("%s prints something else than help card build", line)
+			t.Errorf("%s prints something else than help %s", line, file)
 		}
 	}
 }
@@ -193,16 +198,16 @@ func TestExamples(t *testing.T) {
 	for _, g := range groups {
 		for _, c := range g.commands {
 			if c.example == "" || c.about == "" || c.summary == "" {
-				t.Errorf("%s %s lacks an example or a text", g.name, c.name)
+				t.Errorf("%s lacks an example or a text", c.full(g))
 			}
 			for line := range strings.Lines(c.example) {
-				words := strings.Fields(line)
-				if len(words) < 3 || words[0] != "nitroctl" || words[1] != g.name || words[2] != c.name {
-					t.Errorf("the example of %s %s is %q", g.name, c.name, line)
+				flags, ok := strings.CutPrefix(line, "nitroctl "+c.full(g)+" ")
+				if !ok {
+					t.Errorf("the example of %s is %q", c.full(g), line)
 					continue
 				}
 				f, _, _ := c.flags(g)
-				if rest, err := parse(f, words[3:]); err != nil || (len(rest) > 0) != (c.args != "") {
+				if rest, err := parse(f, strings.Fields(flags)); err != nil || (len(rest) > 0) != (c.args != "") {
 					t.Errorf("%q: %v, arguments %v", line, err, rest)
 				}
 			}
@@ -221,6 +226,9 @@ func TestCompletion(t *testing.T) {
 		{"nitroctl card", "i", "inspect"},
 		{"nitroctl card build -release x", "-conf", "-config"},
 		{"nitroctl seal", "", "approve check"},
+		{"nitroctl", "stat", "status"},
+		{"nitroctl status", "-p", "-pin"},
+		{"nitroctl status -board x", "-p", "-pin"},
 	} {
 		words := append(strings.Fields(c.words), c.last)
 		ask := fmt.Sprintf("\nCOMP_WORDS=(%s %q); COMP_CWORD=%d; _nitroctl; echo \"${COMPREPLY[@]}\"", c.words, c.last, len(words)-1)

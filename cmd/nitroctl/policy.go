@@ -1,243 +1,170 @@
 package main
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"errors"
+	"crypto/x509"
+	"encoding/hex"
 	"flag"
 	"fmt"
-	"io"
-	"strings"
+	"path/filepath"
 
+	"nitro/attest/evidence"
+	"nitro/attest/ijson"
+	"nitro/attest/verify"
 	"nitro/boot/image"
-	"nitro/boot/release"
-	"nitro/net/policy"
 )
 
-var policyGroup = &group{"policy", "policy sets: who may do what", []*command{
-	{
-		name:    "sign",
-		summary: "sign a policy set",
-		about: `
-Signs a policy set by the configuration authority. Each -issuer names a trust domain, the
-roles that a CA may give there, and the file of the CA's certificate; the CA must be one of
-the configuration's operators, too. The policies are Cedar (docs/policy.md), or without
--policies those of the documentation's table; each is validated against the schema. A board
-takes only what has no lower epoch than it has had.
-`,
-		example: "nitroctl policy sign -keys keys -product imx6ul-evk -epoch 1 -issuer owner.example:operator,auditor:operators.pem -built 1767225600 -out policy.img",
-		setup:   policySign,
-	},
-	{
-		name:    "show",
-		summary: "show a policy set",
-		args:    "FILE",
-		about: `
-Shows a signed policy set, verified by the anchor block.
-`,
-		example: "nitroctl policy show -anchors release/anchors.bin policy.img",
-		setup:   policyShow,
-	},
-	{
-		name:    "explain",
-		summary: "tell why a policy set allows or denies a request",
-		args:    "FILE",
-		about: `
-Answers a request by a policy set, as a board in service that knows the time would: which
-policies allowed or forbade it, or which of the firmware's own rules refused it, and to
-which roles the same request would be allowed. The actions are those of docs/policy.md.
-`,
-		example: "nitroctl policy explain -anchors release/anchors.bin -who spiffe://owner.example/operator/mona -action resetHost -resource /redfish/v1/Systems/host policy.img",
-		setup:   policyExplain,
-	},
-}}
+// A policyFile is what evidence is held to, as a file has it (docs/nitroctl.md, "Policy").
+// Flags fill the same structure. Paths in a file are relative to its folder.
+type policyFile struct {
+	Format          int      `json:"format"`
+	Releases        []string `json:"releases"`       // folders
+	Anchors         string   `json:"anchors"`        // file
+	Issuers         []string `json:"issuers"`        // files, PEM
+	Makers          []string `json:"makers"`         // files, PEM
+	AKNames         []string `json:"ak_names"`       // hexadecimal
+	BoardPart       string   `json:"board_part"`     // file
+	BoardKey        string   `json:"board_key"`      // file, PEM
+	Configurations  []string `json:"configurations"` // SHA-256, hexadecimal
+	SecurityVersion uint     `json:"security_version"`
 
-// A policyInfo is a policy set.
-type policyInfo struct {
-	Epoch       uint64       `json:"epoch"`
-	Product     string       `json:"product"`
-	Development bool         `json:"development"`
-	SHA256      string       `json:"sha256"` // of the payload, as PCR 3 has it
-	Issuers     []issuerInfo `json:"issuers"`
-	Policies    string       `json:"policies"`
-	File        string       `json:"file,omitempty"`
+	AcceptDevelopment   bool `json:"accept_development"`
+	AcceptOpenLifeCycle bool `json:"accept_open_life_cycle"`
+	AcceptWeakSecret    bool `json:"accept_weak_secret"`
 }
 
-type issuerInfo struct {
-	Owner string        `json:"owner"`
-	CA    string        `json:"ca"` // SHA-256 of its SubjectPublicKeyInfo
-	Roles []policy.Role `json:"roles"`
-}
+// policyLimit bounds a policy file.
+var policyLimit = ijson.Limit{Size: 64 << 10, Depth: 2}
 
-func (p policyInfo) print(w io.Writer) {
-	rows := [][2]string{{"epoch", fmt.Sprint(p.Epoch)}, {"product", p.Product}, {"development", yes(p.Development)}, {"sha256", p.SHA256}}
-	for _, i := range p.Issuers {
-		rows = append(rows, [2]string{"issuer", fmt.Sprintf("%s %s %v", i.Owner, i.CA, i.Roles)})
-	}
-	table(w, append(rows, [2]string{"written to", p.File})...)
-	fmt.Fprintf(w, "\n%s", p.Policies)
-}
-
-func describePolicy(b []byte) (policyInfo, error) {
-	p, err := policy.Decode(b[image.HeaderSize:])
-	if err != nil {
-		return policyInfo{}, err
-	}
-	i := policyInfo{Epoch: p.Epoch, Product: p.Product, Development: p.Development, SHA256: hexOf(sha256.Sum256(b[image.HeaderSize:])), Policies: p.Policies}
-	for _, s := range p.Issuers {
-		i.Issuers = append(i.Issuers, issuerInfo{s.Owner, hexOf(s.CA), s.Roles})
-	}
-	return i, nil
-}
-
-func policySign(f *flag.FlagSet) func(*call) (result, error) {
-	keys, built := keysFlag(f), builtFlag(f)
-	product := f.String("product", "", "`product` that it is for: imx6ul-evk, imx6ul-armory")
-	epoch := f.Uint64("epoch", 0, "`epoch`: 1 or more, higher than that of any earlier set")
-	var issuers list
-	f.Var(&issuers, "issuer", "`OWNER:ROLE,ROLE:FILE`: the roles that a CA, a certificate in PEM, may give in a trust domain; may be repeated")
-	policies := f.String("policies", "", "`file` of the policies in Cedar; without it the default ones")
-	out := f.String("out", "", "`file` to write the signed set to")
-	return func(*call) (result, error) {
-		if err := need(map[string]string{"out": *out, "product": *product}); err != nil {
-			return nil, err
+// policyFlags are the flags of a policy.
+func policyFlags(f *flag.FlagSet) func() (*verify.Policy, error) {
+	var p policyFile
+	file := f.String("policy", "", "`file` of the policy, JSON, in the place of all flags of it (docs/nitroctl.md, \"Policy\")")
+	own := map[string]bool{}
+	f.VisitAll(func(f *flag.Flag) { own[f.Name] = true })
+	f.Var((*list)(&p.Releases), "release", "`folder` of a release that the board may run; may be repeated")
+	f.StringVar(&p.Anchors, "anchors", "", "`file` of the anchor block that the releases must have")
+	f.Var((*list)(&p.Issuers), "issuer", "`file` of a CA's certificate that certifies attestation keys, PEM; may be repeated")
+	f.Var((*list)(&p.Makers), "makers", "`file` of TPM makers' root certificates, PEM: the endorsement is then wanted as well; may be repeated")
+	f.Var((*list)(&p.AKNames), "ak-name", "TPM name of an accepted attestation key, `hexadecimal`; may be repeated")
+	f.StringVar(&p.BoardPart, "board-part", "", "`file` of the known-good set's board part")
+	f.StringVar(&p.BoardKey, "board-key", "", "`file` of the board key's public half, PEM")
+	f.Var((*list)(&p.Configurations), "configuration", "SHA-256 of an accepted configuration, `hexadecimal`; without one any is; may be repeated")
+	f.UintVar(&p.SecurityVersion, "security-version", 0, "least `version` of the controller")
+	f.BoolVar(&p.AcceptDevelopment, "accept-development", false, "accept boards that take development keys")
+	f.BoolVar(&p.AcceptOpenLifeCycle, "accept-open-life-cycle", false, "accept chips whose boot ROM verifies nothing (life cycle open)")
+	f.BoolVar(&p.AcceptWeakSecret, "accept-weak-secret", false, "accept SoC secrets that are none, or the same on every chip")
+	policies := map[string]bool{}
+	f.VisitAll(func(f *flag.Flag) { policies[f.Name] = !own[f.Name] })
+	return func() (*verify.Policy, error) {
+		if *file == "" {
+			return p.policy("")
 		}
-		if *epoch == 0 || len(issuers) == 0 {
-			return nil, usage("-epoch or -issuer is missing")
-		}
-		time, err := built()
-		if err != nil {
-			return nil, err
-		}
-		k, err := keys.load()
-		if err != nil {
-			return nil, err
-		}
-		p := &policy.Payload{Epoch: *epoch, Product: *product, Development: k.Development(), Policies: policy.Default}
-		if *policies != "" {
-			text, err := readFile(*policies, policy.MaxText)
-			if err != nil {
-				return nil, err
+		var both error
+		f.Visit(func(f *flag.Flag) {
+			if policies[f.Name] {
+				both = usage("-policy and -%s: the policy is in the file, or in flags", f.Name)
 			}
-			p.Policies = string(text)
+		})
+		if both != nil {
+			return nil, both
 		}
-		for _, text := range issuers {
-			i, err := readIssuer(text)
-			if err != nil {
-				return nil, err
-			}
-			p.Issuers = append(p.Issuers, i)
-		}
-		return signPolicy(k, p, time, *out)
-	}
-}
-
-// readIssuer reads OWNER:ROLE,ROLE:FILE.
-func readIssuer(text string) (policy.Issuer, error) {
-	parts := strings.SplitN(text, ":", 3)
-	if len(parts) != 3 {
-		return policy.Issuer{}, usage("-issuer %q: give OWNER:ROLE,ROLE:FILE", text)
-	}
-	ca, err := readCertificate(parts[2])
-	if err != nil {
-		return policy.Issuer{}, err
-	}
-	i := policy.Issuer{Owner: parts[0], CA: sha256.Sum256(ca.RawSubjectPublicKeyInfo)}
-	for role := range strings.SplitSeq(parts[1], ",") {
-		i.Roles = append(i.Roles, policy.Role(role))
-	}
-	return i, nil
-}
-
-func signPolicy(k *release.Keys, p *policy.Payload, built uint64, out string) (result, error) {
-	s, err := k.ImageSigner(image.Configure)
-	if err != nil {
-		return nil, err
-	}
-	b, err := policy.Sign(p, built, s)
-	if err != nil {
-		return nil, err
-	}
-	if err := writeNew(out, b); err != nil {
-		return nil, err
-	}
-	info, err := describePolicy(b)
-	info.File = out
-	return info, err
-}
-
-// openPolicy reads a set in a file, verified by an anchor block.
-func openPolicy(c *call, anchors string) (*policy.Set, []byte, error) {
-	path, err := c.one("policy set")
-	if err != nil {
-		return nil, nil, err
-	}
-	a, err := readAnchors(anchors)
-	if err != nil {
-		return nil, nil, err
-	}
-	if a == nil {
-		return nil, nil, usage("give -anchors to verify it with")
-	}
-	b, err := readFile(path, image.HeaderSize+policy.MaxPayload)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(b) < image.HeaderSize {
-		return nil, nil, errors.New("the file is too short for a policy set")
-	}
-	h, err := image.Parse((*[image.HeaderSize]byte)(b))
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := policy.Read(bytes.NewReader(b), policy.Want{Product: h.Product, Development: a.Development, Authorities: a.Authorities})
-	return s, b, err
-}
-
-func policyShow(f *flag.FlagSet) func(*call) (result, error) {
-	anchors := f.String("anchors", "", anchorsUsage)
-	return func(c *call) (result, error) {
-		_, b, err := openPolicy(c, *anchors)
+		text, err := readFile(*file, int64(policyLimit.Size))
 		if err != nil {
 			return nil, err
 		}
-		return describePolicy(b)
+		p, err := readPolicy(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", *file, err)
+		}
+		return p.policy(filepath.Dir(*file))
 	}
 }
 
-// An explanationInfo is why a request is answered as it is.
-type explanationInfo struct {
-	Allowed bool          `json:"allowed"`
-	Why     string        `json:"why"`
-	Roles   []policy.Role `json:"roles"` // to which it would be allowed
-	text    string
+// readPolicy reads a policy file strictly: a name that is not known would be a wish that
+// nobody heeds.
+func readPolicy(text []byte) (*policyFile, error) {
+	p := new(policyFile)
+	if err := ijson.Decode(text, policyLimit, p); err != nil {
+		return nil, fmt.Errorf("policy: %w", err)
+	}
+	if p.Format != 1 {
+		return nil, fmt.Errorf("policy of format %d: this tool knows 1", p.Format)
+	}
+	return p, nil
 }
 
-func (e explanationInfo) print(w io.Writer) { io.WriteString(w, e.text) }
-
-func policyExplain(f *flag.FlagSet) func(*call) (result, error) {
-	anchors := f.String("anchors", "", anchorsUsage)
-	who := f.String("who", "", "`URI` of the principal: spiffe://OWNER/ROLE/NAME")
-	action := f.String("action", "", "`action`, as docs/policy.md lists them")
-	resource := f.String("resource", "", "`path` of the resource")
-	reset := f.String("reset", "", "Redfish's `ResetType`, of a reset")
-	return func(c *call) (result, error) {
-		if err := need(map[string]string{"who": *who, "action": *action}); err != nil {
-			return nil, err
-		}
-		p, err := policy.ParsePrincipal(*who)
-		if err != nil {
-			return nil, usage("-who: %v", err)
-		}
-		on, known := policy.Actions()[policy.Action(*action)]
-		if !known {
-			return nil, usage("-action %q: there is no such action", *action)
-		}
-		s, _, err := openPolicy(c, *anchors)
-		if err != nil {
-			return nil, err
-		}
-		e := s.Explain(policy.Request{Principal: p, Action: policy.Action(*action), Resource: policy.Resource{Type: on, ID: *resource}, Reset: *reset, Mode: policy.Mode{ClockKnown: true}})
-		return explanationInfo{e.Decision.Allowed, e.Decision.String(), append([]policy.Role{}, e.Allowed...), e.String()}, nil
+// policy reads what a policy names.
+func (p *policyFile) policy(dir string) (*verify.Policy, error) {
+	if p.SecurityVersion > image.MaxSecurityVersion {
+		return nil, usage("security version %d: it can be 0 to %d", p.SecurityVersion, image.MaxSecurityVersion)
 	}
+	if (p.BoardPart == "") != (p.BoardKey == "") {
+		return nil, usage("board part and board key belong together")
+	}
+	v := &verify.Policy{SecurityVersion: uint32(p.SecurityVersion), Development: p.AcceptDevelopment, OpenLifeCycle: p.AcceptOpenLifeCycle, WeakSecret: p.AcceptWeakSecret}
+	at := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	for _, r := range p.Releases {
+		release, err := readRelease(at(r), at(p.Anchors))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r, err)
+		}
+		v.Releases = append(v.Releases, release.Golden)
+	}
+	if err := p.numbers(v); err != nil {
+		return nil, err
+	}
+	if p.BoardPart != "" {
+		var err error
+		if v.Board, err = readBoard(at(p.BoardPart), at(p.BoardKey)); err != nil {
+			return nil, err
+		}
+	}
+	for _, path := range p.Issuers {
+		if v.Issuers == nil {
+			v.Issuers = x509.NewCertPool()
+		}
+		all, err := readCertificates(at(path))
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range all {
+			v.Issuers.AddCert(c)
+		}
+	}
+	if len(p.Makers) > 0 {
+		var paths list
+		for _, path := range p.Makers {
+			paths = append(paths, at(path))
+		}
+		m, err := readMakers(paths)
+		if err != nil {
+			return nil, err
+		}
+		v.Makers = m.roots
+	}
+	return v, nil
+}
+
+// numbers reads names of keys, and configurations.
+func (p *policyFile) numbers(v *verify.Policy) error {
+	for _, s := range p.AKNames {
+		name, err := hex.DecodeString(s)
+		if err != nil || len(name) != evidence.NameSize {
+			return usage("%q is no TPM name of an attestation key: it has %d bytes, in hexadecimal", s, evidence.NameSize)
+		}
+		v.Names = append(v.Names, name)
+	}
+	for _, s := range p.Configurations {
+		d, err := digestFlag("configuration", s)
+		if err != nil || d == nil {
+			return usage("%q is no SHA-256 of a configuration", s)
+		}
+		v.Configurations = append(v.Configurations, *d)
+	}
+	return nil
 }

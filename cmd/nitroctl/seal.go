@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
 
 	mldsax509 "filippo.io/mldsa/x509"
 
@@ -18,6 +19,7 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/journal"
 	"nitro/boot/release"
+	"nitro/net/standing"
 )
 
 var sealGroup = &group{"seal", "approvals of releases, by which boards unseal", []*command{
@@ -42,9 +44,11 @@ kind, an object and the approval of what the release will measure under the card
 block and bootloader, by the authorities of the card's configuration? Without -release the
 release in slot A is meant. The objects depend on the board's PCR 1: it is -pcr1, or what
 the card's board part says, verified by -board-key. -unprovisioned asks for approvals alone.
-All this is offline; that the TPM unseals, a board alone can prove.
+All this is offline; that the TPM unseals, a board alone can prove: with -board, one that is
+in service makes a dry run. Its TPM opens the canary, loads both secrets' objects and
+verifies their approvals. What it answers is as good as the connection: see -pin.
 `,
-		example: "nitroctl seal check -card card.img -release release-1.1 -board-key board.pub.pem",
+		example: "nitroctl seal check -card card.img -release release-1.1 -board-key board.pub.pem\nnitroctl seal check -board 192.0.2.10",
 		setup:   sealCheck,
 	},
 }}
@@ -115,6 +119,7 @@ func (c coverage) print(w io.Writer) {
 }
 
 func sealCheck(f *flag.FlagSet) func(*call) (result, error) {
+	board := remoteFlags(f)
 	path := f.String("card", "", "`file` or device of the card")
 	dir := f.String("release", "", "`folder` of the release; without it what is in slot A")
 	anchors := f.String("anchors", "", anchorsUsage)
@@ -122,6 +127,12 @@ func sealCheck(f *flag.FlagSet) func(*call) (result, error) {
 	boardKey := f.String("board-key", "", "`file` of the board key's public half, PEM")
 	unprovisioned := f.Bool("unprovisioned", false, "check approvals alone: the card has not met its board yet")
 	return func(c *call) (result, error) {
+		if f.Lookup("board").Value.String() != "" {
+			if *path != "" || *dir != "" || *anchors != "" || *pcr1 != "" || *boardKey != "" || *unprovisioned {
+				return nil, usage("-board asks about what the board runs: it goes with -pin and -timeout alone")
+			}
+			return sealOf(board)
+		}
 		if err := need(map[string]string{"card": *path}); err != nil {
 			return nil, err
 		}
@@ -140,12 +151,52 @@ func sealCheck(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		board, err := pcr1Of(report, *pcr1, *unprovisioned)
+		measured, err := pcr1Of(report, *pcr1, *unprovisioned)
 		if err != nil {
 			return nil, err
 		}
-		return cover(report, version, values, board)
+		return cover(report, version, values, measured)
 	}
+}
+
+// A sealInfo is a board's dry run.
+type sealInfo struct {
+	standing.Seal
+	Connection connection `json:"connection"`
+}
+
+func (s sealInfo) print(w io.Writer) {
+	table(w, [2]string{"the next boot unseals", yes(s.Unseals)})
+	if s.Problem != nil {
+		printReason(w, *s.Problem)
+	}
+	s.Connection.print(w)
+}
+
+// sealOf has a board make the dry run.
+func sealOf(board func() (*remote, error)) (result, error) {
+	r, err := board()
+	if err != nil {
+		return nil, err
+	}
+	a, err := r.ask(http.MethodGet, "/v1/seal", "", nil)
+	if err == nil {
+		err = a.refusal(http.StatusOK)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := sealInfo{Connection: a.connection}
+	if err := a.decode(&s.Seal); err != nil {
+		return nil, err
+	}
+	switch {
+	case s.Unseals:
+		return s, nil
+	case s.Problem == nil:
+		return s, errors.New("the board does not say that its next boot will unseal, nor why not: do not restart it, and ask for its status")
+	}
+	return s, reasonError("the board's next boot will not unseal: do not restart it before this is mended", *s.Problem)
 }
 
 // candidate computes what the release measures on the card's board.

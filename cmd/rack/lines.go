@@ -25,12 +25,13 @@ func (l *lines) Write(p []byte) (int, error) {
 			l.escape = true
 		case l.escape:
 			l.escape = b == '[' || b < '@' || b > '~' // ends with a letter
-		case b == '\n' || b == '\r' || len(l.line) == maxLine:
+		case b >= ' ' && b <= '~':
+			l.line = append(l.line, b)
+		}
+		if b == '\n' || b == '\r' || len(l.line) == maxLine {
 			if err := l.flush(); err != nil {
 				return 0, err
 			}
-		case b >= ' ' && b <= '~':
-			l.line = append(l.line, b)
 		}
 	}
 	return len(p), nil

@@ -18,14 +18,14 @@ import (
 // Made makes a TPM as its maker delivers it: see Make. It wants TPM2_Startup.
 func Made(tb testing.TB) (*TPM, *x509.CertPool) {
 	tb.Helper()
-	t := &TPM{tb: tb, state: tb.TempDir()}
-	root, err := Make(t.state)
+	folder := tb.TempDir()
+	root, err := Make(folder)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(root)
-	tb.Cleanup(t.Cut)
+	t := Open(tb, folder)
 	t.On()
 	return t, roots
 }

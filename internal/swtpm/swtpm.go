@@ -56,9 +56,16 @@ type Tap struct {
 // New makes a TPM and switches it on. It wants TPM2_Startup.
 func New(tb testing.TB) *TPM {
 	tb.Helper()
-	t := &TPM{tb: tb, state: tb.TempDir()}
-	tb.Cleanup(t.Cut)
+	t := Open(tb, tb.TempDir())
 	t.On()
+	return t
+}
+
+// Open is the TPM whose state a folder is: one that [Make] has made, or an empty one for a
+// new TPM. It is switched off.
+func Open(tb testing.TB, folder string) *TPM {
+	t := &TPM{tb: tb, state: folder}
+	tb.Cleanup(t.Cut)
 	return t
 }
 

@@ -17,10 +17,12 @@ import (
 	"math/big"
 	"net"
 	"reflect"
+	"strconv"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/akcert"
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
 	"nitro/attest/identity"
@@ -118,6 +120,24 @@ func ReadRecord(text []byte) (*Record, error) {
 	}
 	return r, nil
 }
+
+// CertifyBy is an Options.Certify: an issuer of attestation keys' certificates (package
+// akcert), which is a CA's certificate and its key. They are valid without end.
+func CertifyBy(issuer *x509.Certificate, key *ecdsa.PrivateKey) func(Record) ([]byte, error) {
+	return func(r Record) ([]byte, error) {
+		id, err := strconv.ParseUint(r.UniqueID, 16, 64)
+		if err != nil {
+			return nil, fmt.Errorf("unique number %q: %w", printable(r.UniqueID), err)
+		}
+		return akcert.New(akcert.Request{
+			AK: r.AK, EKCertificate: r.EKCertificate, Product: r.Product, UniqueID: id,
+			NotBefore: time.Now().Add(-clockSlack), NotAfter: akcert.Forever,
+		}, issuer, key)
+	}
+}
+
+// clockSlack is how far verifiers' clocks may be behind the factory's.
+const clockSlack = time.Hour
 
 func (o *Options) check() error {
 	missing := ""

@@ -4,11 +4,12 @@
 //
 //	GET  /v1/status    how the board stands: code, what it means, what to do next
 //	POST /v1/evidence  {"nonce": "<hexadecimal, 8 to 64 bytes>"}: package evidence
+//	GET  /v1/seal      whether the next boot will unseal, by a dry run; in service only
 //	POST /v1/ticket    512 bytes: package ticket; in quarantine only
 //
 // Nothing here is secret and nothing changes the board but a ticket, which its owner has
-// signed for this incident. Quotes cost the TPM some hundred milliseconds, so one is made
-// at a time and few may wait.
+// signed for this incident. Quotes and dry runs cost the TPM some hundred milliseconds and
+// more, so one is made at a time and few may wait.
 package standing
 
 import (
@@ -48,16 +49,27 @@ type Host struct {
 	Why     string `json:"why,omitempty"`
 }
 
-// A Quarantine says why, and what to do.
+// A Reason says why, and what to do.
+type Reason struct {
+	Code   uint16 `json:"code"`
+	Name   string `json:"name"`
+	Class  string `json:"class"`
+	What   string `json:"what"`
+	Next   string `json:"next"`
+	Detail string `json:"detail"`
+}
+
+// A Quarantine is the reason of one.
 type Quarantine struct {
-	Code     uint16 `json:"code"`
-	Name     string `json:"name"`
-	Class    string `json:"class"`
-	What     string `json:"what"`
-	Next     string `json:"next"`
-	Detail   string `json:"detail"`
+	Reason
 	Incident uint32 `json:"incident,omitempty"` // of a latched code: tickets name it
 	Board    string `json:"ticket_board,omitempty"`
+}
+
+// A Seal is what came of the dry run of unsealing.
+type Seal struct {
+	Unseals bool    `json:"unseals"`
+	Problem *Reason `json:"problem,omitempty"` // if it does not
 }
 
 // States.
@@ -67,14 +79,14 @@ const (
 	InQuarantine  = "quarantine"
 )
 
-// QuarantineOf describes a reason.
-func QuarantineOf(why error) *Quarantine {
-	q := &Quarantine{Code: uint16(code.Of(why)), Detail: why.Error()}
-	q.Class = code.Of(why).Class().String()
+// ReasonOf describes an error.
+func ReasonOf(why error) Reason {
+	r := Reason{Code: uint16(code.Of(why)), Detail: why.Error()}
+	r.Class = code.Of(why).Class().String()
 	if e, ok := code.Lookup(code.Of(why)); ok {
-		q.Name, q.What, q.Next = e.Name, e.Sentence, e.Next
+		r.Name, r.What, r.Next = e.Name, e.Sentence, e.Next
 	}
-	return q
+	return r
 }
 
 // A Board is what the package speaks for.
@@ -82,6 +94,9 @@ type Board interface {
 	Status() Status
 	// Evidence has the TPM quote with a nonce. ErrUnavailable: this board cannot.
 	Evidence(nonce []byte) ([]byte, error)
+	// CheckSeal proves, by a dry run, that the next boot of what runs will unseal. An error
+	// says why not.
+	CheckSeal() error
 	// Ticket takes the owner's ticket and keeps it for the next boot, which the board
 	// then begins by itself. An error says why not.
 	Ticket(b []byte) error
@@ -99,15 +114,16 @@ const (
 	maxAsk   = 1 << 10 // bytes of a question
 	minNonce = 8
 	maxNonce = 64
-	waiting  = 4 // questions for evidence, the one that is answered included
+	waiting  = 4 // questions for the TPM, the one that is answered included
 )
 
 // Handler serves the routes.
 func Handler(b Board) http.Handler {
-	s := &server{board: b, places: make(chan struct{}, waiting), quote: make(chan struct{}, 1)}
+	s := &server{board: b, places: make(chan struct{}, waiting), tpm: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/evidence", s.evidence)
+	mux.HandleFunc("GET /v1/seal", s.seal)
 	mux.HandleFunc("POST /v1/ticket", s.ticket)
 	return mux
 }
@@ -115,7 +131,7 @@ func Handler(b Board) http.Handler {
 type server struct {
 	board  Board
 	places chan struct{}
-	quote  chan struct{} // held by the one that is answered
+	tpm    chan struct{} // held by the one that is answered
 }
 
 func (s *server) status(w http.ResponseWriter, _ *http.Request) {
@@ -164,6 +180,24 @@ func nonceOf(b []byte) ([]byte, error) {
 	return nonce, nil
 }
 
+// begin waits for the TPM to be free, if not too many do. The caller calls end.
+func (s *server) begin(w http.ResponseWriter, r *http.Request) (end func(), ok bool) {
+	select {
+	case s.places <- struct{}{}:
+	default:
+		w.Header().Set("Retry-After", "1")
+		refuse(w, http.StatusServiceUnavailable, "the TPM has enough to do: ask again")
+		return nil, false
+	}
+	select {
+	case s.tpm <- struct{}{}:
+		return func() { <-s.tpm; <-s.places }, true
+	case <-r.Context().Done():
+		<-s.places
+		return nil, false
+	}
+}
+
 func (s *server) evidence(w http.ResponseWriter, r *http.Request) {
 	body, ok := read(w, r, maxAsk)
 	if !ok {
@@ -174,20 +208,11 @@ func (s *server) evidence(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	select {
-	case s.places <- struct{}{}:
-		defer func() { <-s.places }()
-	default:
-		w.Header().Set("Retry-After", "1")
-		refuse(w, http.StatusServiceUnavailable, "the TPM has enough to do: ask again")
+	end, ok := s.begin(w, r)
+	if !ok {
 		return
 	}
-	select {
-	case s.quote <- struct{}{}:
-		defer func() { <-s.quote }()
-	case <-r.Context().Done():
-		return
-	}
+	defer end()
 	switch text, err := s.board.Evidence(nonce); {
 	case errors.Is(err, ErrUnavailable):
 		refuse(w, http.StatusServiceUnavailable, err.Error())
@@ -198,6 +223,24 @@ func (s *server) evidence(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Write(text)
 	}
+}
+
+func (s *server) seal(w http.ResponseWriter, r *http.Request) {
+	if s.board.Status().State != InService {
+		refuse(w, http.StatusConflict, "the board is not in service: its store is not open in this boot")
+		return
+	}
+	end, ok := s.begin(w, r)
+	if !ok {
+		return
+	}
+	defer end()
+	if err := s.board.CheckSeal(); err != nil {
+		why := ReasonOf(err)
+		answer(w, http.StatusOK, Seal{Problem: &why})
+		return
+	}
+	answer(w, http.StatusOK, Seal{Unseals: true})
 }
 
 func (s *server) ticket(w http.ResponseWriter, r *http.Request) {

@@ -18,17 +18,19 @@ import (
 type fake struct {
 	state    string
 	evidence func(nonce []byte) ([]byte, error)
+	seal     func() error
 	ticket   func(b []byte) error
 }
 
 func (f fake) Status() standing.Status {
 	s := standing.Status{State: f.state, Board: "b"}
 	if f.state == standing.InQuarantine {
-		s.Quarantine = standing.QuarantineOf(code.StoreRolledBack.Errorf("counter 7, not 9"))
+		s.Quarantine = &standing.Quarantine{Reason: standing.ReasonOf(code.StoreRolledBack.Errorf("counter 7, not 9"))}
 	}
 	return s
 }
 func (f fake) Evidence(nonce []byte) ([]byte, error) { return f.evidence(nonce) }
+func (f fake) CheckSeal() error                      { return f.seal() }
 func (f fake) Ticket(b []byte) error                 { return f.ticket(b) }
 
 func do(t *testing.T, h http.Handler, method, path, body string) (int, map[string]any) {
@@ -90,22 +92,27 @@ func TestEvidence(t *testing.T) {
 	}
 }
 
-// TestBusy: while the TPM quotes, few wait; the others are told to come again.
+// TestBusy: while the TPM works, few wait; the others are told to come again.
 func TestBusy(t *testing.T) {
 	begun, end := make(chan struct{}, 10), make(chan struct{})
-	h := standing.Handler(fake{evidence: func([]byte) ([]byte, error) {
+	work := func() error {
 		begun <- struct{}{}
 		<-end
-		return []byte("{}"), nil
-	}})
+		return nil
+	}
+	h := standing.Handler(fake{state: standing.InService, evidence: func([]byte) ([]byte, error) { return []byte("{}"), work() }, seal: work})
 	codes := make(chan int)
-	ask := func() {
+	ask := func(r *http.Request) {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("POST", "/v1/evidence", strings.NewReader(`{"nonce":"3132333435363738"}`)))
+		h.ServeHTTP(w, r)
 		codes <- w.Code
 	}
-	for range 5 {
-		go ask()
+	for i := range 5 {
+		if i%2 == 0 {
+			go ask(httptest.NewRequest("POST", "/v1/evidence", strings.NewReader(`{"nonce":"3132333435363738"}`)))
+		} else {
+			go ask(httptest.NewRequest("GET", "/v1/seal", nil))
+		}
 	}
 	if c := <-codes; c != http.StatusServiceUnavailable {
 		t.Errorf("the fifth question got %d", c)
@@ -113,7 +120,7 @@ func TestBusy(t *testing.T) {
 	<-begun
 	select {
 	case <-begun:
-		t.Error("two quotes at a time")
+		t.Error("two have the TPM at a time")
 	case <-time.After(20 * time.Millisecond):
 	}
 	close(end)
@@ -121,6 +128,27 @@ func TestBusy(t *testing.T) {
 		if c := <-codes; c != 200 {
 			t.Errorf("a question that waited got %d", c)
 		}
+	}
+}
+
+// TestSeal: in service the dry run is made, and what comes of it told.
+func TestSeal(t *testing.T) {
+	good := func() error { return nil }
+	bad := func() error { return code.ApprovalMissing.Errorf("nobody approves") }
+	if c, v := do(t, standing.Handler(fake{state: standing.InService, seal: good}), "GET", "/v1/seal", ""); c != 200 || v["unseals"] != true || v["problem"] != nil {
+		t.Errorf("%d %v", c, v)
+	}
+	c, v := do(t, standing.Handler(fake{state: standing.InService, seal: bad}), "GET", "/v1/seal", "")
+	if p, _ := v["problem"].(map[string]any); c != 200 || v["unseals"] != false || p["code"] != 503.0 || p["next"] == "" {
+		t.Errorf("%d %v", c, v)
+	}
+	for _, state := range []string{standing.InQuarantine, standing.Unprovisioned} {
+		if c, _ := do(t, standing.Handler(fake{state: state, seal: good}), "GET", "/v1/seal", ""); c != 409 {
+			t.Errorf("%s: %d", state, c)
+		}
+	}
+	if c, _ := do(t, standing.Handler(fake{state: standing.InService, seal: good}), "POST", "/v1/seal", ""); c != 405 {
+		t.Errorf("POST: %d", c)
 	}
 }
 

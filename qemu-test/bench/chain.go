@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"nitro/boot/config"
 	"nitro/boot/release"
 	"nitro/internal/insncount"
 	"nitro/internal/metal"
@@ -38,7 +40,7 @@ const (
 //	boot.power_on_to_https_wall  ms from the emulator's start
 //	image.bootloader             MiB of build/bootloader.elf, as make all leaves it
 func (b *bench) chainArea(ctx context.Context) error {
-	c, err := b.provisioned(ctx)
+	c, err := b.provisioned(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -60,13 +62,16 @@ func (b *bench) chainArea(ctx context.Context) error {
 	return nil
 }
 
-// A chain is a provisioned board: its programs with symbols, its card and its TPM.
+// A chain is a provisioned board: its programs with symbols, its card and its TPM, and the
+// card that stands in for its host's flash, if it has a host.
 type chain struct {
-	folder, bootloader, controller, card, tpm string
+	folder, bootloader, controller, card, tpm, flash string
+	factory                                          *factory.Factory
 }
 
-// provisioned makes a board and takes it through the factory.
-func (b *bench) provisioned(ctx context.Context) (*chain, error) {
+// provisioned makes a board and takes it through the factory, with a configuration that
+// change may change.
+func (b *bench) provisioned(ctx context.Context, change func(*config.Config)) (*chain, error) {
 	folder, err := os.MkdirTemp(b.build, "chain-")
 	if err != nil {
 		return nil, err
@@ -86,7 +91,8 @@ func (b *bench) provisioned(ctx context.Context) (*chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	configuration, err := f.Configuration(1, nil)
+	c.factory = f
+	configuration, err := f.Configuration(1, change)
 	if err != nil {
 		return nil, err
 	}
@@ -128,10 +134,18 @@ func (c *chain) throughFactory(ctx context.Context, f *factory.Factory, r *relea
 func (c *chain) on(further ...string) (*rack.Rack, time.Time, error) {
 	start := time.Now()
 	board, err := rack.Start(rack.Config{
-		TPMState: c.tpm, Cards: [2]string{c.card}, Args: further,
+		TPMState: c.tpm, Cards: [2]string{c.card, c.flash}, Args: further, Expander: true, Wires: rack.HostWires(), Hold: true,
 		Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{4430: 0}}, {Cable: rack.User}},
 	})
-	return board, start, err
+	if err != nil {
+		return nil, start, err
+	}
+	// The host has power all the time.
+	if err := errors.Join(board.Pins.Drive(rack.PowerGood, false), board.QMP.Continue()); err != nil {
+		board.Close()
+		return nil, start, err
+	}
+	return board, start, nil
 }
 
 // boot boots the board until its slot is proven, so that the next boot is like this one,

@@ -13,6 +13,7 @@
 //	ground  traps, clock, scheduler, interrupts: in instructions, so the figures repeat
 //	boot    from reset until the firmware is ready, without and with the whole chain of
 //	        trust; its memory and its size
+//	host    from power-on until the host is released
 //	net     TCP throughput
 //	card    SD card: transfers and requests a second, and instructions a request
 //
@@ -64,10 +65,10 @@ func run(ctx context.Context, areas []string) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "net": b.netArea, "card": b.cardArea}
+	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "host": b.hostArea, "net": b.netArea, "card": b.cardArea}
 	out := strings.Join(areas, "-")
 	if len(areas) == 0 {
-		areas, out = []string{"ground", "boot", "net", "card"}, "board"
+		areas, out = []string{"ground", "boot", "host", "net", "card"}, "board"
 	}
 	for _, area := range areas {
 		measure, there := measures[area]

@@ -9,10 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"time"
 
-	"nitro/attest/akcert"
 	"nitro/boot/release"
 	"nitro/internal/swtpm"
 	"nitro/net/provisioning"
@@ -62,9 +59,13 @@ type Provisioning struct {
 
 // Provision provisions a board.
 func (f *Factory) Provision(ctx context.Context, p Provisioning) (*provisioning.Record, error) {
+	issuer, key, err := f.Keys.Issuer()
+	if err != nil {
+		return nil, fmt.Errorf("factory: %w", err)
+	}
 	o := provisioning.Options{
 		Address: p.Address, Roots: p.Makers, Product: Product, Development: true,
-		Certify: f.certify, Keep: p.Keep, Record: p.Record, Progress: p.Progress,
+		Certify: provisioning.CertifyBy(issuer, key), Keep: p.Keep, Record: p.Record, Progress: p.Progress,
 	}
 	if o.Keep == nil {
 		o.Keep = func(provisioning.Record) error { return nil }
@@ -82,20 +83,4 @@ func (f *Factory) Provision(ctx context.Context, p Provisioning) (*provisioning.
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	return provisioning.Provision(ctx, o)
-}
-
-// certify issues the certificate of a board's attestation key.
-func (f *Factory) certify(r provisioning.Record) ([]byte, error) {
-	issuer, key, err := f.Keys.Issuer()
-	if err != nil {
-		return nil, err
-	}
-	id, err := strconv.ParseUint(r.UniqueID, 16, 64)
-	if err != nil {
-		return nil, err
-	}
-	return akcert.New(akcert.Request{
-		AK: r.AK, EKCertificate: r.EKCertificate, Product: r.Product, UniqueID: id,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: akcert.Forever,
-	}, issuer, key)
 }

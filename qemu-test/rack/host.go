@@ -119,7 +119,7 @@ func (h *Host) setPower(on bool) {
 	}
 	h.changed()
 	h.mu.Unlock()
-	h.fail(h.rack.Pins.Drive(powerGood, !on))
+	h.fail(h.rack.Pins.Drive(PowerGood, !on))
 	if was && !on {
 		h.fail(h.rack.resetExpander())
 	}

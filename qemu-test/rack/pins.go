@@ -104,8 +104,8 @@ var hostLines = map[string]Pin{
 	WireHost: Expander(0), WireBMC: Expander(1), WirePlatform: Expander(2), WireMux: Expander(3), WireProtect: Expander(4), WireButton: Expander(6),
 }
 
-// powerGood is the expander's line that is low while the host has power.
-var powerGood = Expander(5)
+// PowerGood is the expander's line that is low while the host has power.
+var PowerGood = Expander(5)
 
 // HostWires are those wires: open-drain lines of the expander with pull-ups.
 func HostWires() (all []Wire) {

@@ -118,6 +118,31 @@ func TestI2C(t *testing.T) {
 	}
 }
 
+// TestExpanderKept: a reset of the board leaves the expander's registers as they were, by
+// whomever they were written, and the loss of the host's power does not.
+func TestExpanderKept(t *testing.T) {
+	r := start(t, Config{Image: build(t, "pins"), NoTPM: true, Expander: true, Wires: HostWires()})
+	r.expect(t, `armed rising`)
+	want := expanderRegisters{0x12, 0x34, 0x56, 0x78, 0x54, 0x55, 0x55, 0x55} // a nonce, and line 0 low
+	for _, is := range []expanderRegisters{expanderAtPowerOn, want} {
+		must(t, r.ResetAnd(func(registers []byte) {
+			if got := expanderRegisters(registers); got != is {
+				t.Errorf("the expander holds %x, not %x", got, is)
+			}
+			copy(registers, want[:])
+		}))
+		r.expect(t, `armed rising`)
+		must(t, r.Pins.AwaitLevel(WireHost, false, bootLimit))
+	}
+	must(t, r.resetExpander(), r.Pins.AwaitLevel(WireHost, true, bootLimit))
+	must(t, r.ResetAnd(func(registers []byte) {
+		if got := expanderRegisters(registers); got != expanderAtPowerOn {
+			t.Errorf("without the host's power the expander holds %x", got)
+		}
+	}))
+	must(t, r.Pins.Short(WireBMC), r.Pins.AwaitLevel(WireBMC, false, bootLimit), r.Pins.Join(WireBMC), r.Pins.AwaitLevel(WireBMC, true, bootLimit))
+}
+
 func TestWireNeedsPins(t *testing.T) {
 	for _, w := range []Wire{{Name: "x", From: Expander(1)}, {Name: "x", From: GPIO(2, 1)}} {
 		if p, err := newPins(nil, nil, []Wire{w}, false); err == nil {

@@ -67,6 +67,21 @@ func (e *Expander) Levels() (uint16, error) {
 	return uint16(in[0]) | uint16(in[1])<<8, nil
 }
 
+// Read reads in one transfer which lines the chip is set to pull low, and all nets; bit n
+// is line n. A line that blinks counts as pulled low.
+func (e *Expander) Read() (pulled, levels uint16, err error) {
+	var b [regLS0 + Lines/linesPerLS]byte
+	if err := e.bus.Tx(e.address, []byte{regINPUT0 | autoIncrement}, b[:]); err != nil {
+		return 0, 0, fmt.Errorf("pca9552: reading it: %w", err)
+	}
+	for line := range Lines {
+		if b[regLS0+line/linesPerLS]>>(line%linesPerLS*2)&selectMask != selectReleased {
+			pulled |= 1 << line
+		}
+	}
+	return pulled, uint16(b[0]) | uint16(b[1])<<8, nil
+}
+
 // selector reads the register that holds a line's two bits.
 func (e *Expander) selector(line int) (register byte, value byte, shift int, err error) {
 	if line < 0 || line >= Lines {

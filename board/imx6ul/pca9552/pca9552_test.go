@@ -52,6 +52,18 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// TestRead: settings and nets come in one transfer.
+func TestRead(t *testing.T) {
+	e := setUp(t, transfer{[]byte{0x10}, []byte{0x34, 0x12, 0xff, 0x80, 0xff, 0x80, 0x51, 0x55, 0x56, 0x15}, nil},
+		transfer{[]byte{0x10}, make([]byte, 10), errors.New("broken")})
+	if pulled, levels, err := e.Read(); pulled != 1<<1|1<<8|1<<15 || levels != 0x1234 || err != nil {
+		t.Errorf("%#x, %#x, %v", pulled, levels, err)
+	}
+	if _, _, err := e.Read(); err == nil {
+		t.Error("a bus that is broken gives an answer")
+	}
+}
+
 func TestPull(t *testing.T) {
 	e := setUp(t,
 		transfer{[]byte{7}, []byte{0x55}, nil}, transfer{[]byte{7, 0x51}, nil, nil}, transfer{[]byte{7}, []byte{0x51}, nil},

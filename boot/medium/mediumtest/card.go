@@ -218,6 +218,9 @@ func (c *Card) torn(m map[uint64]*sector, i int, w Write, yield func(string, *Ca
 	return true
 }
 
+// Clone gives another card with what is on this one. It is settled, and has power.
+func (c *Card) Clone() *Card { return c.state(c.now) }
+
 // state is a card of its own with what is in m.
 func (c *Card) state(m map[uint64]*sector) *Card {
 	return &Card{blocks: c.blocks, base: maps.Clone(m), now: maps.Clone(m)}

@@ -2,15 +2,22 @@ package cardflash
 
 import (
 	"bytes"
+	_ "embed"
 	"errors"
 	"reflect"
 	"testing"
 
 	"nitro/boot/medium/mediumtest"
+	"nitro/internal/corpus"
 	"nitro/resetctl/firmware"
 )
 
 var _ firmware.Flash = (*Chip)(nil)
+
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/cards.hex
+var kept string
 
 func made(t *testing.T) (*mediumtest.Card, *Chip, *Chip) {
 	t.Helper()
@@ -166,4 +173,38 @@ func TestNoChips(t *testing.T) {
 			t.Errorf("%s: protects %v", name, got)
 		}
 	}
+}
+
+// FuzzOpen: whatever the first sectors of a card hold, a chip lies within the card, and what
+// it protects within the chip.
+func FuzzOpen(f *testing.F) {
+	table := le.AppendUint64([]byte(magic), 1)
+	table = le.AppendUint32(le.AppendUint32(table, 5), 4<<10)
+	table = le.AppendUint64(le.AppendUint64(table, Align), 64<<10)
+	status := le.AppendUint64([]byte(statusMagic), 1)
+	status = le.AppendUint64(le.AppendUint64(status, 4<<10), 4<<10)
+	f.Add(append(append(table, make([]byte, sector-len(table))...), status...))
+	corpus.Add(f, kept)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const cardSize = 4 << 20
+		card := mediumtest.New(cardSize / sector)
+		if err := card.WriteBlocks(0, append(b, make([]byte, 3*sector)...)[:3*sector]); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Open(card, firmware.Host)
+		if err != nil {
+			return
+		}
+		if c.offset < Align || c.size <= 0 || c.offset+c.size > cardSize || c.size%c.erase != 0 {
+			t.Fatalf("a chip %+v on a card of %d bytes", c, cardSize)
+		}
+		guarded, err := c.Protected()
+		end := int64(0)
+		for _, r := range guarded {
+			if err != nil || r[0] < end || r[1] <= 0 || r[0]+r[1] > c.size {
+				t.Fatalf("protected are %v of %d bytes, %v", guarded, c.size, err)
+			}
+			end = r[0] + r[1]
+		}
+	})
 }

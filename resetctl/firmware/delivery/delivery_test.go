@@ -2,12 +2,19 @@ package delivery
 
 import (
 	"bytes"
+	_ "embed"
 	"io"
 	"testing"
 
 	"nitro/boot/medium"
 	"nitro/boot/medium/mediumtest"
+	"nitro/internal/corpus"
 )
+
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/deliveries.hex
+var kept string
 
 func card() *mediumtest.Card { return mediumtest.New((medium.PoolOffset + 1<<20) / sector) }
 
@@ -66,4 +73,28 @@ func TestNoDelivery(t *testing.T) {
 			t.Errorf("%s: %d packages", name, len(got))
 		}
 	}
+}
+
+// FuzzRead: whatever a delivery's first sector says, its packages lie within the pool.
+func FuzzRead(f *testing.F) {
+	table := le.AppendUint64([]byte(magic), 2)
+	f.Add(le.AppendUint64(le.AppendUint64(table, 5000), 1))
+	corpus.Add(f, kept)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d := card()
+		if err := d.WriteBlocks(medium.PoolOffset/sector, append(b, make([]byte, sector)...)[:sector]); err != nil {
+			t.Fatal(err)
+		}
+		packages, err := Read(d)
+		if err != nil && packages != nil || len(packages) > Max {
+			t.Fatalf("%d packages, %v", len(packages), err)
+		}
+		total := int64(0)
+		for _, p := range packages {
+			n, err := io.Copy(io.Discard, p)
+			if total += n; err != nil || n < 1 || total > 1<<20 {
+				t.Fatalf("%d bytes in all, %v", total, err)
+			}
+		}
+	})
 }
