@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -131,6 +132,10 @@ func (r *remote) gateway(pair tls.Certificate, address, password string) http.Ha
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		user, given, _ := q.BasicAuth()
 		got := sha256.Sum256([]byte(given))
+		if _, tried := q.Header["Authorization"]; !tried && q.Host == address && serviceRoot(q) {
+			proxy.ServeHTTP(w, q)
+			return
+		}
 		if q.Host != address || user != gatewayUser || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="nitroctl gateway"`)
 			http.Error(w, "nitroctl gateway: the user, the password or the Host is not the one that the gateway has shown", http.StatusUnauthorized)
@@ -138,4 +143,10 @@ func (r *remote) gateway(pair tls.Certificate, address, password string) http.Ha
 		}
 		proxy.ServeHTTP(w, q)
 	})
+}
+
+// serviceRoot tells whether a request only reads what every client of Redfish reads first,
+// and expects to get without a password (DSP0266 13.3.2). It says what the board is.
+func serviceRoot(q *http.Request) bool {
+	return q.Method == http.MethodGet && q.URL.RawQuery == "" && slices.Contains([]string{"/redfish", "/redfish/v1", "/redfish/v1/"}, q.URL.Path)
 }
