@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -104,14 +105,21 @@ func NewFolder(prefix string) (*Folder, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
+	held.Store(path, lock)
 	return &Folder{path, lock}, nil
 }
+
+// held keeps the locks of this process's folders in reach: a file that nobody reaches any
+// more is closed by the collector, and a folder whose maker has kept its path alone would
+// be taken for one that was left.
+var held sync.Map // path to *os.File
 
 // Join gives the path of a file in the folder.
 func (f *Folder) Join(name string) string { return filepath.Join(f.Path, name) }
 
 // Remove removes the folder with all that is in it.
 func (f *Folder) Remove() error {
+	held.Delete(f.Path)
 	return errors.Join(os.RemoveAll(f.Path), f.lock.Close())
 }
 

@@ -4,6 +4,7 @@ package tied
 
 import (
 	"os"
+	"runtime"
 	"testing"
 	"time"
 )
@@ -44,5 +45,25 @@ func TestSweep(t *testing.T) {
 	}
 	if _, err := os.Stat(used.Path); !os.IsNotExist(err) {
 		t.Errorf("a removed folder: %v", err)
+	}
+}
+
+// TestFolderKept: a folder stays locked when its maker has kept nothing but its path.
+func TestFolderKept(t *testing.T) {
+	path := func() string {
+		f, err := NewFolder("nitro-tied-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Path
+	}()
+	defer os.RemoveAll(path)
+	for range 3 {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond) // finalizers have a goroutine of their own
+	}
+	if lock, err := lockFolder(path); err == nil {
+		lock.Close()
+		t.Error("the lock is gone")
 	}
 }
