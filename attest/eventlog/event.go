@@ -42,6 +42,7 @@ var forms = map[string]form{
 	"board":            {1, ConfigFlags, []string{"product", "unique-id", "life-cycle", "soc-secret"}},
 	"controller":       {2, PostCode, []string{"sha256", "version", "security-version"}},
 	"configuration":    {3, ConfigFlags, []string{"sha256", "epoch"}},
+	"policy":           {3, ConfigFlags, []string{"sha256", "epoch"}},
 	"authority":        {7, ConfigFlags, []string{"ed25519", "mldsa65"}},
 	"security-version": {7, ConfigFlags, []string{"value"}},
 	"cap":              {7, ConfigFlags, nil},
@@ -123,6 +124,11 @@ func Controller(payload Digest, version string, securityVersion uint32) Event {
 // Configuration measures the configuration: the SHA-256 of its payload.
 func Configuration(payload Digest, epoch uint64) Event {
 	return event("configuration", hex(payload), decimal(epoch))
+}
+
+// Policy measures the policy set, which says who may do what: the SHA-256 of its payload.
+func Policy(payload Digest, epoch uint64) Event {
+	return event("policy", hex(payload), decimal(epoch))
 }
 
 // Authority measures which keys the controller was verified with: their SHA-256.

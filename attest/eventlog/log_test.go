@@ -29,6 +29,7 @@ var boot = []struct {
 	{Board("imx6ul-evk", 0xabc, Closed, OwnSecret), 1, 0xa, "nitro board product=imx6ul-evk unique-id=0000000000000abc life-cycle=closed soc-secret=own"},
 	{Controller(d(3), "1.2.3-rc1", 5), 2, 1, fmt.Sprintf("nitro controller sha256=%x version=1.2.3-rc1 security-version=5", d(3))},
 	{Configuration(d(4), 1<<40), 3, 0xa, fmt.Sprintf("nitro configuration sha256=%x epoch=1099511627776", d(4))},
+	{Policy(d(5), 1<<41), 3, 0xa, fmt.Sprintf("nitro policy sha256=%x epoch=2199023255552", d(5))},
 	{Authority(d(5), d(6)), 7, 0xa, fmt.Sprintf("nitro authority ed25519=%x mldsa65=%x", d(5), d(6))},
 	{SecurityVersion(5), 7, 0xa, "nitro security-version value=5"},
 	{Slot(1, 2), 23, 3, "nitro slot slot=b attempt=2"},

@@ -42,6 +42,8 @@ var (
 	ErrDefinition = errors.New("the index is not the board's: the TPM was exchanged or used elsewhere: provision the board with a new TPM")
 	// ErrBack: a value that must not go back was to go back.
 	ErrBack = errors.New("the value must not go back")
+	// ErrGivenUp: in quarantine the board reaches the audit index alone.
+	ErrGivenUp = errors.New("in quarantine the board has given up its authorisation: its next boot has it again")
 	// ErrValue: what lies in an index is not what it may hold.
 	ErrValue = errors.New("the index holds no valid value: provision the board again")
 )
@@ -112,11 +114,23 @@ type NV struct {
 	t   *tpm.TPM
 	s   *tpm.Session
 	soc []byte
+
+	audit []byte // authorisation of the audit index, where there is no soc any more
 }
 
 // New speaks to the indices in a session, with authorisations that come from the derived
 // secret of the SoC, which is not copied.
-func New(t *tpm.TPM, s *tpm.Session, soc []byte) *NV { return &NV{t, s, soc} }
+func New(t *tpm.TPM, s *tpm.Session, soc []byte) *NV { return &NV{t: t, s: s, soc: soc} }
+
+// AuditOnly is the same for who goes into quarantine: of all authorisations it keeps that
+// of the audit index, which opens nothing else, so that the SoC's secret can be zeroed.
+func (n *NV) AuditOnly() (*NV, error) {
+	e, err := n.entity(Audit, true)
+	if err != nil {
+		return nil, err
+	}
+	return &NV{t: n.t, s: n.s, audit: e.Auth}, nil
+}
 
 // Entity is an index as a command's handle, with its authorisation, which the caller
 // zeroes.
@@ -126,6 +140,12 @@ func (n *NV) entity(i Index, written bool) (tpm.Entity, error) {
 	name, err := i.name(written)
 	if err != nil {
 		return tpm.Entity{}, err
+	}
+	if n.soc == nil {
+		if i != Audit {
+			return tpm.Entity{}, i.failed("authorisation", ErrGivenUp)
+		}
+		return tpm.Entity{Handle: i.Handle, Name: name, Auth: bytes.Clone(n.audit)}, nil
 	}
 	auth, err := tpm.AuthValue(n.soc, fmt.Sprintf("nv %#08x", uint32(i.Handle)))
 	return tpm.Entity{Handle: i.Handle, Name: name, Auth: auth}, err

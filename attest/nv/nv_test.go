@@ -182,8 +182,14 @@ func TestValues(t *testing.T) {
 	if got, err := b.NV.EraseSecret(); [32]byte(got) != [32]byte{1, 2, 3} || err != nil {
 		t.Error(got, err)
 	}
-	if got, err := b.NV.AuditDigest(); got != tpm.Extended(before, record) || err != nil {
+	only, err := b.NV.AuditOnly()
+	must(err)
+	must(only.ExtendAudit(record))
+	if got, err := only.AuditDigest(); got != tpm.Extended(tpm.Extended(before, record), record) || err != nil {
 		t.Errorf("%x, %v", got, err)
+	}
+	if _, err := only.Epoch(); !errors.Is(err, nv.ErrGivenUp) {
+		t.Errorf("the epoch, of who has the audit index alone: %v", err)
 	}
 	must(b.NV.SetLatch(nv.Quarantine{}))
 	if got, err := b.NV.Latched(); got != (nv.Quarantine{}) || err != nil {

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -64,7 +63,16 @@ func (v *verification) securityVersion() (string, error) {
 // configuration answers a configuration of somebody else's, and one that was withdrawn:
 // each that was in force in this boot counts.
 func (v *verification) configuration() (string, error) {
-	all := v.events("configuration")
+	return v.inForce("configuration", v.policy.Configurations)
+}
+
+// policySet answers in the same way who may do what by a set that is not the owner's.
+func (v *verification) policySet() (string, error) { return v.inForce("policy", v.policy.PolicySets) }
+
+// inForce judges all events of a name, each with digest and epoch: of a list of accepted
+// ones, where there is one, and in the order of their epochs.
+func (v *verification) inForce(name string, accepted []eventlog.Digest) (string, error) {
+	all := v.events(name)
 	var before uint64
 	for _, e := range all {
 		epoch, err := strconv.ParseUint(e.Value("epoch"), 10, 64)
@@ -72,19 +80,19 @@ func (v *verification) configuration() (string, error) {
 			return "", err
 		}
 		if epoch < before {
-			return "", differ("the configuration's epoch fell", fmt.Sprintf("%d or more", before), epoch)
+			return "", differ("the "+name+"'s epoch fell", fmt.Sprintf("%d or more", before), epoch)
 		}
 		before = epoch
-		if v.policy.Configurations == nil {
+		if accepted == nil {
 			continue
 		}
-		if !slices.ContainsFunc(v.policy.Configurations, func(d eventlog.Digest) bool { return hex.EncodeToString(d[:]) == e.Value("sha256") }) {
-			return "", differ("the configuration is not among the accepted ones", fmt.Sprintf("one of %d", len(v.policy.Configurations)), e.Value("sha256"))
+		if !slices.ContainsFunc(accepted, func(d eventlog.Digest) bool { return hex.EncodeToString(d[:]) == e.Value("sha256") }) {
+			return "", differ("the "+name+" is not among the accepted ones", fmt.Sprintf("one of %d", len(accepted)), e.Value("sha256"))
 		}
 	}
 	if len(all) == 0 {
-		if v.policy.Configurations != nil {
-			return "", errors.New("no configuration was measured")
+		if accepted != nil {
+			return "", fmt.Errorf("no %s was measured", name)
 		}
 		return "none", nil
 	}

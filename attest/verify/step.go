@@ -60,6 +60,7 @@ var steps = []step{
 	{"cap", nil, hasLog, (*verification).capped},
 	{"security version", nil, hasLog, (*verification).securityVersion},
 	{"configuration", nil, hasLog, (*verification).configuration},
+	{"policy set", nil, hasLog, (*verification).policySet},
 	{"service", nil, hasLog, (*verification).service},
 	{"development", nil, hasLog, (*verification).development},
 	{"life cycle", nil, hasLog, (*verification).lifeCycle},

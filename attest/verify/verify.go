@@ -70,6 +70,8 @@ type Policy struct {
 	SecurityVersion uint32
 	// Configurations are SHA-256 of the accepted ones; nil if any is.
 	Configurations []eventlog.Digest
+	// PolicySets are SHA-256 of the accepted ones; nil if any is, and none at all.
+	PolicySets []eventlog.Digest
 
 	// Host is the firmware that the board's host may run; nil asks for none: then the host
 	// may be held, or run anything that its manifests' signers have signed.

@@ -248,6 +248,11 @@ func TestRefuses(t *testing.T) {
 		{"another configuration, put right later", measured(append(with(good, eventlog.Configuration(d(52), 3)), eventlog.Configuration(d(50), 3))), "configuration", "not among"},
 		{"an older configuration later", measured(append(slices.Clone(good), eventlog.Configuration(d(51), 2))), "configuration", "epoch fell"},
 		{"no configuration", measured(without(good, "configuration")), "configuration", "no configuration"},
+		{"another policy set", func(e *evidence.Evidence, p *Policy) {
+			*e, p.PolicySets = *b.evidence(t, append(slices.Clone(good), eventlog.Policy(d(61), 1))), []eventlog.Digest{d(60)}
+		}, "policy set", "not among"},
+		{"no policy set", func(_ *evidence.Evidence, p *Policy) { p.PolicySets = []eventlog.Digest{d(60)} }, "policy set", "no policy was measured"},
+		{"an older policy set later", measured(append(slices.Clone(good), eventlog.Policy(d(60), 2), eventlog.Policy(d(61), 1))), "policy set", "epoch fell"},
 		{"development", func(e *evidence.Evidence, p *Policy) {
 			*e = *b.evidence(t, with(good, eventlog.Anchors(d(2), true)))
 			p.Board.Development = true

@@ -37,6 +37,7 @@ type Content struct {
 	Slots [2]*release.Release
 
 	Configuration []byte // a signed image
+	Policy        []byte // a signed policy set; nil for none: the API then shows evidence alone
 }
 
 // A Progress is told how many bytes of how many have been done; nil is told nothing.
@@ -52,7 +53,7 @@ func Write(d medium.Device, c Content, progress Progress) error {
 	if err := w.prepare(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{w.erase, w.control, w.slots, w.journal, w.bootArea} {
+	for _, step := range []func() error{w.erase, w.control, w.policy, w.slots, w.journal, w.bootArea} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -125,6 +126,9 @@ func (w *writer) check() error {
 	}
 	if n := image.HeaderSize + int(c.Header.Length); len(w.c.Configuration) != n {
 		return fmt.Errorf("card: configuration: %d bytes, and the image has %d: give the whole file", len(w.c.Configuration), n)
+	}
+	if err := w.checkPolicy(); err != nil {
+		return err
 	}
 	for slot, r := range w.c.Slots {
 		if r == nil {

@@ -15,6 +15,7 @@ import (
 	"nitro/attest/seal"
 	"nitro/boot/card"
 	"nitro/boot/code"
+	"nitro/boot/image"
 	"nitro/boot/journal"
 	"nitro/boot/medium"
 	"nitro/boot/medium/mediumtest"
@@ -52,7 +53,17 @@ func content(t *testing.T) card.Content {
 	t.Helper()
 	k := releasetest.Keys()
 	a := build(t, k, "1.0")
-	return card.Content{Slots: [2]*release.Release{a, build(t, k, "1.1", a)}, Configuration: configuration(t, k, releasetest.Product, 2)}
+	return card.Content{Slots: [2]*release.Release{a, build(t, k, "1.1", a)}, Configuration: configuration(t, k, releasetest.Product, 2), Policy: policySet(t, k, "3")}
+}
+
+// policySet signs what stands for a policy set: what is in one is not this package's to know.
+func policySet(t *testing.T, k *release.Keys, epoch string) []byte {
+	t.Helper()
+	s, err := k.ImageSigner(image.Configure)
+	must(t, err)
+	i, err := release.Sign(image.Header{Component: image.PolicySet, Version: epoch, Product: releasetest.Product, Development: true}, []byte("{}"), s)
+	must(t, err)
+	return i.Bytes
 }
 
 func newCard() *mediumtest.Card { return mediumtest.New(medium.MinSize / mediumtest.SectorSize) }
@@ -83,7 +94,7 @@ func TestWriteInspect(t *testing.T) {
 	r := card.Inspect(d, card.Want{Anchors: c.Slots[0].Anchors, Product: releasetest.Product, Floor: 3, Epoch: 2}, nil)
 	must(t, r.Err())
 	if got := strings.Join(states(r, card.OK), "; "); got != "MBR; anchor block; bootloader; slot journal; configuration, copy 1; configuration, copy 2; "+
-		"known-good set of slot A; known-good set of slot B; sealed objects, copy 1; sealed objects, copy 2; slot A; slot B" {
+		"known-good set of slot A; known-good set of slot B; sealed objects, copy 1; sealed objects, copy 2; policy set, copy 1; policy set, copy 2; slot A; slot B" {
 		t.Errorf("good are %s", got)
 	}
 	if got := strings.Join(states(r, card.Empty), "; "); got != "boot ROM header; known-good set, board part, copy 1; known-good set, board part, copy 2; quarantine's anchor block; store" {
@@ -225,6 +236,8 @@ func TestTampered(t *testing.T) {
 		{"sealed objects, copy 1", medium.SealedObjects[0].Offset + 100, card.Bad},
 		{"sealed objects, copy 2", medium.SealedObjects[1].Offset + 8, card.Bad},
 		{"quarantine's anchor block", medium.QuarantineAnchor.Offset + 60000, card.Unverified},
+		{"policy set, copy 1", medium.PolicySets[0].Offset + 4096, card.Bad},
+		{"policy set, copy 2", medium.PolicySets[1].Offset + 70, card.Bad},
 		{"slot A", medium.Slots[0].Offset + 16, card.Bad},
 		{"slot A", last(medium.Slots[0], c.Slots[0].Controller.Bytes), card.Bad},
 		{"slot B", medium.Slots[1].Offset + 5000, card.Bad},

@@ -113,7 +113,7 @@ func (r *Report) Values(slot journal.Slot) (seal.Release, error) {
 // Inspect reads a card and verifies what it can. It changes nothing.
 func Inspect(d medium.Device, w Want, progress Progress) *Report {
 	i := &inspector{d: d, want: w, Report: &Report{Size: int64(d.Blocks()) * int64(d.BlockSize())}}
-	steps := []func(){i.mbr, i.rom, i.anchors, i.bootloader, i.journal, i.configurations, i.slotsAndSets, i.boardParts, i.sealed, i.quarantine, i.store}
+	steps := []func(){i.mbr, i.rom, i.anchors, i.bootloader, i.journal, i.configurations, i.policies, i.slotsAndSets, i.boardParts, i.sealed, i.quarantine, i.store}
 	for n, step := range steps {
 		step()
 		if progress != nil {

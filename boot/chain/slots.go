@@ -111,6 +111,15 @@ func (s *Slots) Again() bool {
 	return false
 }
 
+// SlotImage is what is in a slot: its header has been verified as a bootloader does it, its
+// payload has not been read. It is for boards with a configuration.
+func (c *Controller) SlotImage(slot journal.Slot) (*image.Image, error) {
+	s := &Slots{c: c}
+	want := s.want()
+	want.Floor = c.Floor
+	return openSlot(c.Card, slot, want)
+}
+
 // want is what the next bootloader will accept in a slot.
 func (s *Slots) want() image.Want {
 	return image.Want{

@@ -97,7 +97,7 @@ func (c *Controller) Hold(why error) error {
 // Rest puts a board into quarantine that Unlock has let through, and gives the reason back:
 // it latches what is to be latched, makes sure that nothing of this boot unseals, measures
 // that the board is in quarantine, closes the store and zeroes the secrets, the SoC's among
-// them.
+// them. NV reaches the audit index alone from then on.
 func (c *Controller) Rest(why error) error {
 	c.Bus.Lock()
 	c.latch(code.Of(why))
@@ -112,6 +112,13 @@ func (c *Controller) Rest(why error) error {
 	}
 	c.Bus.Lock()
 	defer c.Bus.Unlock()
+	if c.NV != nil {
+		if only, err := c.NV.AuditOnly(); err != nil { // what is asked of a board in quarantine is still recorded
+			c.report("%v", err)
+		} else {
+			c.NV = only
+		}
+	}
 	if c.Handover != nil {
 		c.Handover.Zero()
 	}

@@ -40,6 +40,8 @@ const (
 	MaxAuthorities = 4
 	MaxSealing     = 4
 	MaxOperators   = 8
+	MaxWitnesses   = 8
+	MaxWitness     = 256 // bytes of a key's text
 )
 
 // A Config is a valid configuration.
@@ -65,6 +67,9 @@ type Config struct {
 
 	// Operators are at most 8 CA certificates for clients of the API.
 	Operators []*x509.Certificate
+	// Witnesses are at most 8 keys whose cosignatures let audit records be cleared, as
+	// docs/audit.md has them. They are text here: net/audit parses them.
+	Witnesses []string
 	// SecurityKey tells that the store opens only with the removable security key.
 	SecurityKey bool
 

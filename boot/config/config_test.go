@@ -98,6 +98,10 @@ func TestRoundTrip(t *testing.T) {
 	if s.Host != nil || len(s.HostAuthorities(want(0).Anchors)) != 4 {
 		t.Errorf("without a host: %+v", s.Host)
 	}
+	c.Witnesses = []string{"witness.example+01234567+BA=="}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || len(s.Witnesses) != 1 || s.Witnesses[0] != c.Witnesses[0] {
+		t.Errorf("with a witness: %+v, %v", s, err)
+	}
 	c.Host = &config.Host{Product: "q35", BMC: true}
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host == nil || s.Host.Product != "q35" || !s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 4 {
 		t.Errorf("with a host: %+v, %v", s, err)
@@ -194,6 +198,8 @@ func TestDecodeRefuses(t *testing.T) {
 			m["host"] = map[string]any{"product": "q35", "firmware": list(5, m["release"].([]any)[0])}
 		}, "host.firmware: 5 elements"},
 		{"no host", func(m map[string]any) { m["host"] = nil }, "null"},
+		{"witness with a space", func(m map[string]any) { m["witnesses"] = []any{"key with space"} }, "witnesses: element 1"},
+		{"nine witnesses", func(m map[string]any) { m["witnesses"] = list(9, "key") }, "witnesses: 9 elements"},
 		{"nine operators", func(m map[string]any) { m["operators"] = list(9, base64.StdEncoding.EncodeToString(k.ca.Raw)) }, "operators: 9 elements"},
 	} {
 		if _, err := config.Decode(change(t, c.f)); err == nil || !strings.Contains(err.Error(), c.say) {

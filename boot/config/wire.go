@@ -24,6 +24,7 @@ type wire struct {
 	Owner       []byte   `json:"owner"`
 	Factory     []byte   `json:"factory,omitempty"`
 	Operators   [][]byte `json:"operators"`
+	Witnesses   []string `json:"witnesses,omitempty"`
 	SecurityKey bool     `json:"security_key,omitempty"`
 	Host        *host    `json:"host,omitempty"`
 }
@@ -91,6 +92,9 @@ func (w *wire) config() (c *Config, err error) {
 	if c.Operators, err = list("operators", w.Operators, 0, MaxOperators, ca); err != nil {
 		return nil, err
 	}
+	if c.Witnesses, err = list("witnesses", w.Witnesses, 0, MaxWitnesses, witness); err != nil {
+		return nil, err
+	}
 	c.Host, err = w.Host.host()
 	return c, err
 }
@@ -99,7 +103,7 @@ func (w *host) host() (h *Host, err error) {
 	if w == nil {
 		return nil, nil
 	}
-	if !word(w.Product) {
+	if !word(w.Product, image.TextSize) {
 		return nil, fmt.Errorf("host.product %q: 1 to %d characters of printable ASCII without space", w.Product, image.TextSize)
 	}
 	h = &Host{Product: w.Product, BMC: w.BMC}
@@ -109,14 +113,22 @@ func (w *host) host() (h *Host, err error) {
 	return h, err
 }
 
-// word tells whether s can be a text field of an image's header.
-func word(s string) bool {
+// witness takes a key of C2SP signed-note: printable ASCII without space.
+func witness(s string) (string, error) {
+	if !word(s, MaxWitness) {
+		return "", fmt.Errorf("%.300q: 1 to %d characters of printable ASCII without space", s, MaxWitness)
+	}
+	return s, nil
+}
+
+// word tells whether s is printable ASCII without space, of 1 to most characters.
+func word(s string, most int) bool {
 	for _, c := range []byte(s) {
 		if c <= ' ' || c > '~' {
 			return false
 		}
 	}
-	return len(s) >= 1 && len(s) <= image.TextSize
+	return len(s) >= 1 && len(s) <= most
 }
 
 // list parses each element of a list of bounded length.
@@ -185,7 +197,7 @@ func ca(der []byte) (*x509.Certificate, error) {
 // Encode makes the payload. It is decoded again, so nothing comes out that a board would
 // refuse.
 func (c *Config) Encode() ([]byte, error) {
-	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}, SecurityKey: c.SecurityKey}
+	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}, Witnesses: c.Witnesses, SecurityKey: c.SecurityKey}
 	w.Release = wireKeys(c.Release)
 	if c.Host != nil {
 		w.Host = &host{Product: c.Host.Product, BMC: c.Host.BMC}

@@ -46,6 +46,9 @@ var (
 	// Ticket is where the owner's word lies that the board may leave quarantine.
 	Ticket = Place{10*mib + 448*kib, 4 * kib}
 
+	// PolicySets say who may do what (docs/policy.md).
+	PolicySets = [Copies]Place{{11 * mib, 512 * kib}, {11*mib + 512*kib, 512 * kib}}
+
 	// Slots are A and B: an image header, then the controller.
 	Slots = [2]Place{{16 * mib, 32 * mib}, {48 * mib, 32 * mib}}
 	Store = Place{80 * mib, 48 * mib}

@@ -28,7 +28,7 @@ func TestLayout(t *testing.T) {
 	for _, pair := range [][2]medium.Place{medium.Configurations, medium.KnownGoodOf, medium.BoardParts, medium.SealedObjects} {
 		all = append(all, pair[:]...)
 	}
-	all = append(all, medium.QuarantineAnchor, medium.Ticket, medium.Slots[0], medium.Slots[1], medium.Store, medium.Pool(medium.MinSize))
+	all = append(all, medium.QuarantineAnchor, medium.Ticket, medium.PolicySets[0], medium.PolicySets[1], medium.Slots[0], medium.Slots[1], medium.Store, medium.Pool(medium.MinSize))
 	end := int64(0)
 	for i, p := range all {
 		if p.Offset < end || p.Size <= 0 || i > 1 && p.Offset%4096 != 0 || p.Size%512 != 0 {
@@ -48,6 +48,7 @@ func TestLayout(t *testing.T) {
 		{image.Bootloader, medium.Bootloader, 0},
 		{image.Configuration, medium.Configurations[0], image.HeaderSize},
 		{image.KnownGood, medium.KnownGoodOf[0], image.HeaderSize},
+		{image.PolicySet, medium.PolicySets[0], image.HeaderSize},
 	} {
 		if int64(c.c.MaxLength())+c.n > c.p.Size {
 			t.Errorf("the longest %v does not fit into its place", c.c)

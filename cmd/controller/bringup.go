@@ -47,6 +47,7 @@ func (f *firmware) setClock() error {
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &t); err != nil {
 		return fmt.Errorf("setting the kernel's clock to %v: %w", now, err)
 	}
+	f.clockKnown.Store(true)
 	log.Printf("it is %s", time.Now().UTC().Format(time.RFC3339))
 	return nil
 }

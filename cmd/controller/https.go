@@ -17,7 +17,9 @@ import (
 	"nitro/board"
 	"nitro/boot/chain"
 	"nitro/boot/handover"
+	"nitro/net/audit"
 	"nitro/net/https"
+	"nitro/net/policy"
 	"nitro/net/redfish"
 	"nitro/net/stack"
 	"nitro/net/standing"
@@ -32,6 +34,8 @@ type firmware struct {
 	ports       []*stack.Stack
 	certificate tls.Certificate
 	ready       time.Time
+	began       time.Time   // this boot
+	clockKnown  atomic.Bool // the time is
 
 	chain    chain.Controller
 	strength handover.Strength
@@ -42,6 +46,12 @@ type firmware struct {
 
 	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
 	ticketKey ticket.Key                          // of the host's tickets
+
+	identity     atomic.Pointer[https.Identity] // that TLS shows now
+	policy       *policy.Set                    // who may do what; nil where the card has no good set
+	evidenceOnly *policy.Set                    // of quarantine, and where there is no good set; nil: nobody is known
+	log          *audit.Log                     // nil in quarantine
+	records      recorder
 
 	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
 	tlsKey                       [sha256.Size]byte
@@ -88,31 +98,18 @@ func (f *firmware) serve() error {
 	if err != nil {
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", f.health)
-	mux.Handle("/v1/", standing.Handler(f))
-	if f.reason() == nil && f.chain.Provisioned {
-		service := f.inService(redfish.New(redfish.Config{UUID: serviceUUID(id), Product: f.board.Name()}))
-		mux.Handle("/redfish", service)
-		mux.Handle("/redfish/", service)
-	}
+	f.records.f = f
+	f.showIdentity()
+	c := https.Config{Identity: f.identity.Load, Routes: f.routes(id), Refuse: http.HandlerFunc(redfish.Stranger), Failed: f.failed, Now: f.clientTime}
 	f.ready = time.Now()
 	go func() {
 		// Without its API the board is of no use to anybody: reset it.
-		log.Fatal(https.Serve(l, f.certificate, mux))
+		log.Fatal(https.Serve(l, c))
 	}()
+	if f.log != nil {
+		go f.signLog()
+	}
 	return nil
-}
-
-// inService serves as long as the board is not in quarantine.
-func (f *firmware) inService(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if f.reason() != nil {
-			http.NotFound(w, r)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // health answers that the firmware serves: since how many seconds, and on what board.

@@ -12,6 +12,7 @@ import (
 	"log"
 	"os"
 	"runtime"
+	"time"
 
 	"nitro/board/cpu/counter"
 	"nitro/board/phase"
@@ -31,7 +32,7 @@ func main() {
 // run brings the firmware up and keeps it up. It returns only with the reason why it
 // cannot go on: the kernel then resets the board.
 func run() error {
-	var f firmware
+	f := firmware{began: time.Now()}
 	var instructionTime uint64 // ns, if an emulator counts instructions
 	err := phase.Run(&instructionTime, []phase.Phase{
 		{Name: "board", Do: func() (err error) {
@@ -49,6 +50,8 @@ func run() error {
 		{Name: "card", Do: f.openCard},
 		{Name: "unlock", Do: f.unlock},
 		{Name: "identity", Do: f.makeIdentity},
+		{Name: "policy", Do: f.loadPolicy},
+		{Name: "audit", Do: f.openAudit},
 		{Name: "host", Do: f.controlHost},
 		{Name: "network", Do: f.openPorts},
 		{Name: "https", Do: f.serve},

@@ -46,7 +46,8 @@ func serve(t *testing.T, certificate tls.Certificate, h http.Handler) (address, 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
-	go https.Serve(l, certificate, h)
+	identity := &https.Identity{Certificate: certificate}
+	go https.Serve(l, https.Config{Identity: func() *https.Identity { return identity }, Routes: []https.Route{{Pattern: "/", Handler: h, Open: true}}})
 	return l.Addr().String(), hexOf(provisioning.KeyDigest(certificate.Leaf))
 }
 

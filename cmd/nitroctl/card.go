@@ -13,6 +13,7 @@ import (
 	"nitro/boot/config"
 	"nitro/boot/image"
 	"nitro/boot/release"
+	"nitro/net/policy"
 )
 
 var cardGroup = &group{"card", "SD cards", []*command{
@@ -99,6 +100,7 @@ func cardBuild(f *flag.FlagSet) func(*call) (result, error) {
 	a := f.String("release", "", "`folder` of the release for slot A")
 	b := f.String("release-b", "", "`folder` of the release for slot B; without it B is empty")
 	configuration := f.String("config", "", "`file` of the signed configuration")
+	set := f.String("policy", "", "`file` of the signed policy set; without it the API shows evidence and status alone")
 	anchors := f.String("anchors", "", anchorsUsage)
 	size := f.String("size", "256MiB", "`size` of a new file, at least 256MiB")
 	device := f.Bool("device", false, "-out is a card's device file: overwrite what is on it")
@@ -111,7 +113,7 @@ func cardBuild(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		content, err := cardContent(*a, *b, *configuration, *anchors)
+		content, err := cardContent(*a, *b, *configuration, *set, *anchors)
 		if err != nil {
 			return nil, err
 		}
@@ -134,12 +136,17 @@ func cardBuild(f *flag.FlagSet) func(*call) (result, error) {
 }
 
 // cardContent reads what is to be written.
-func cardContent(a, b, configuration, anchors string) (c card.Content, err error) {
+func cardContent(a, b, configuration, set, anchors string) (c card.Content, err error) {
 	if c.Slots[0], err = readRelease(a, anchors); err != nil {
 		return c, err
 	}
 	if b != "" {
 		if c.Slots[1], err = release.Read(b); err != nil {
+			return c, err
+		}
+	}
+	if set != "" {
+		if c.Policy, err = readFile(set, image.HeaderSize+policy.MaxPayload); err != nil {
 			return c, err
 		}
 	}

@@ -292,7 +292,7 @@ func TestWays(t *testing.T) {
 	}
 	var d cardInfo
 	b.json("card inspect @card.img", exitOK, &d)
-	if len(d.Parts) != 18 || d.Size != 256<<20 || d.Anchored {
+	if len(d.Parts) != 20 || d.Size != 256<<20 || d.Anchored {
 		t.Errorf("card inspect gives %+v", d)
 	}
 	b.noSecrets()
@@ -630,6 +630,41 @@ func TestConfigFile(t *testing.T) {
 	for _, name := range []string{"unknown.json", "production.json"} {
 		if exit, _, err := b.run("config sign -keys @keys -in @" + name + " -out @c.img"); exit != exitRefused {
 			t.Errorf("%s: exit code %d, %s", name, exit, err)
+		}
+	}
+}
+
+// TestPolicySet: a policy set is signed, shown, explained, and written to a card; what a
+// board would refuse is refused.
+func TestPolicySet(t *testing.T) {
+	b := newBench(t)
+	b.release("1.0", "release", "")
+	b.configuration()
+	must(t, os.WriteFile(b.path("ca.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: releasetest.Keys().FactoryCertificate().Raw}), 0o644))
+	sign := "policy sign -keys @keys -product imx6ul-evk -epoch 3 -issuer owner.example:operator,auditor:" + b.path("ca.pem") + " "
+	b.ok(sign + "-out @policy.img")
+	b.ok("card build -release @release -config @configuration.img -policy @policy.img -out @card.img")
+	if out := b.ok("policy show -anchors @release/anchors.bin @policy.img"); !strings.Contains(out, "operators-run-servers") || !strings.Contains(out, "[operator auditor]") {
+		t.Errorf("it shows %s", out)
+	}
+	const explain = "policy explain -anchors @release/anchors.bin -action resetHost -resource /redfish/v1/Systems/host "
+	if out := b.ok(explain + "-who spiffe://owner.example/auditor/ada @policy.img"); !strings.Contains(out, "denied: no policy permits it") || !strings.Contains(out, "allowed to the roles: operator") {
+		t.Errorf("it explains %s", out)
+	}
+	must(t, os.WriteFile(b.path("typo.cedar"), []byte(`@id("a") permit (principal, action == Nitro::Action::"resetHosts", resource);`), 0o644))
+	must(t, os.WriteFile(b.path("short.img"), []byte("NCIMAGE1"), 0o644))
+	for line, exit := range map[string]int{
+		sign + "-policies @typo.cedar -out @x.img":                                               exitRefused,
+		sign + "-out @policy.img":                                                                exitIO,
+		"policy sign -keys @keys -product imx6ul-evk -epoch 3 -out @x.img":                       exitUsage,
+		explain + "-who spiffe://owner.example/root/ada @policy.img":                             exitUsage,
+		"policy show @policy.img":                                                                exitUsage,
+		"policy show -anchors @release/anchors.bin @short.img":                                   exitRefused,
+		"policy show -anchors @release/anchors.bin @configuration.img":                           exitRefused,
+		"card build -release @release -config @configuration.img -policy @short.img -out @x.img": exitRefused,
+	} {
+		if got, _, err := b.run(line); got != exit {
+			t.Errorf("%s: exit code %d, not %d: %s", line, got, exit, err)
 		}
 	}
 }

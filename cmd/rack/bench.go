@@ -51,7 +51,7 @@ func openBench(o options, out io.Writer) (*bench, error) {
 	}
 	b := &bench{folder: o.folder, out: out}
 	var err error
-	if b.factory, err = factory.Open(filepath.Join(o.folder, "keys")); err != nil {
+	if b.factory, err = factory.Open(filepath.Join(o.folder, "keys"), filepath.Join(o.folder, "clients")); err != nil {
 		return nil, err
 	}
 	if b.release, err = b.factory.Release(o.bootloader, o.controller, version); err != nil {
@@ -70,11 +70,11 @@ func openBench(o options, out io.Writer) (*bench, error) {
 	return b, nil
 }
 
-// name names the programs and who signed them.
+// name names the programs, who signed them, and whose clients the board knows.
 func (b *bench) name() string {
-	anchors := sha256.Sum256(b.release.AnchorBlock[:])
+	anchors, clients := sha256.Sum256(b.release.AnchorBlock[:]), sha256.Sum256(b.factory.Clients.CA.Raw)
 	flash := sha256.Sum256(append(append([]byte(nil), b.host.Data...), b.bmc.Data...))
-	return fmt.Sprintf("%x %x %x %x\n", anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash)
+	return fmt.Sprintf("%x %x %x %x %x\n", anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash, clients)
 }
 
 // make makes a card and a TPM, and a card that stands in for the host's flash: a new board. The name of its programs comes last, so that a

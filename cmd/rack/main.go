@@ -7,8 +7,9 @@
 //
 //	rack [-folder folder] [-bootloader file] [-controller file] [-new] [-port n] [-count] [-v]
 //
-// What lasts from run to run is in the folder: development keys, which are made there, the
-// card, the TPM, and the factory's record of the board. A card is made with those keys and
+// What lasts from run to run is in the folder: development keys and the owner's clients
+// (clients/<role>.pem and .key), which are made there, the card, the TPM, and the factory's
+// record of the board. A card is made with those keys and
 // the board is provisioned when there is none, when the programs are others than the card
 // has, or with -new. Port n of 127.0.0.1, or a free one if it is taken, leads to the
 // firmware's HTTPS. -count has the emulator count instructions, which the firmware's boot
@@ -139,8 +140,10 @@ rack: card, TPM, development keys: %s
 rack: https://%s/ leads to port %d of the board's first Ethernet port; once it is ready, try
 rack:   curl --insecure https://%[4]s/v1/status
 rack:   curl --insecure https://%[4]s/v1/evidence -d '{"nonce":"0011223344556677"}'
+rack: and as the owner's operator (or auditor, fleet-verifier, release-manager, storage-control-plane)
+rack:   curl --insecure --cert %[6]s/operator.pem --key %[6]s/operator.key https://%[4]s/redfish/v1/Systems/host
 rack: Ctrl-C switches off; the console follows
-`, o.bootloader, o.controller, filepath.Clean(b.folder), address, httpsPort)
+`, o.bootloader, o.controller, filepath.Clean(b.folder), address, httpsPort, filepath.Join(b.folder, "clients"))
 }
 
 // showEvents shows what the emulator reports, until it ends.

@@ -30,7 +30,10 @@ func serve(t *testing.T, h http.Handler) (string, *tls.Config) {
 		t.Fatal(err)
 	}
 	ended := make(chan error)
-	go func() { ended <- Serve(l, certificate, h) }()
+	identity := &Identity{Certificate: certificate}
+	go func() {
+		ended <- Serve(l, Config{Identity: func() *Identity { return identity }, Routes: []Route{{Pattern: "/", Handler: h, Open: true}}})
+	}()
 	t.Cleanup(func() {
 		l.Close()
 		if err := <-ended; !errors.Is(err, net.ErrClosed) {

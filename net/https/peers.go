@@ -14,13 +14,14 @@ const PeerConnections = 32
 // perPeer is a listener that closes what a peer opens beyond PeerConnections.
 type perPeer struct {
 	net.Listener
+	crowded func() // is told of each connection that is closed for that
 
 	mu   sync.Mutex
 	open map[netip.Addr]int
 }
 
-func limitPeers(l net.Listener) net.Listener {
-	return &perPeer{Listener: l, open: map[netip.Addr]int{}}
+func limitPeers(l net.Listener, crowded func()) net.Listener {
+	return &perPeer{Listener: l, crowded: crowded, open: map[netip.Addr]int{}}
 }
 
 // Accept implements net.Listener.
@@ -35,6 +36,7 @@ func (l *perPeer) Accept() (net.Conn, error) {
 			return &peerConn{Conn: c, leave: sync.OnceFunc(func() { l.leave(peer) })}, nil
 		}
 		c.Close()
+		l.crowded()
 	}
 }
 

@@ -12,7 +12,7 @@ func TestPeers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := limitPeers(inner)
+	l := limitPeers(inner, func() {})
 	defer l.Close()
 	accepted := make(chan net.Conn, PeerConnections+2)
 	go func() {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
@@ -19,6 +20,7 @@ import (
 
 	"nitro/attest/ijson"
 	"nitro/boot/image"
+	"nitro/boot/medium"
 )
 
 // Format is the version of the payload.
@@ -119,6 +121,59 @@ func Read(r io.Reader, w Want) (*Set, error) {
 	return s, nil
 }
 
+// ErrNone: a card has no policy set.
+var ErrNone = errors.New("policy: the card has no policy set: write one (nitroctl policy sign, nitroctl card build -policy)")
+
+// Load reads the set of a card that counts: of the copies that are valid the one of the
+// higher epoch, of equal ones the first. Each copy is read as far as its own length. The
+// error says what is wrong with each copy where none is valid; it is ErrNone where nothing
+// was ever written.
+func Load(d medium.Device, w Want) (*Set, error) {
+	var best *Set
+	var problems []error
+	blank := true
+	for n, place := range medium.PolicySets {
+		r, err := medium.NewReader(d, place)
+		if err != nil {
+			return nil, fmt.Errorf("policy: %w", err)
+		}
+		s, err := Read(r, w)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("copy %d of %d: %w", n+1, medium.Copies, err))
+			blank = blank && empty(d, place)
+			continue
+		}
+		if blank = false; best == nil || s.Epoch > best.Epoch {
+			best = s
+		}
+	}
+	switch {
+	case blank:
+		return nil, ErrNone
+	case best == nil:
+		return nil, errors.Join(problems...)
+	}
+	return best, nil
+}
+
+// empty tells whether nothing was ever written to a place.
+func empty(d medium.Device, p medium.Place) bool {
+	head := make([]byte, image.HeaderSize)
+	return medium.ReadPlace(d, p, head) == nil && bytes.Equal(head, make([]byte, len(head)))
+}
+
+// Save writes both copies of a signed set, which must be one that Load would give: valid,
+// and newer than what is there, or the same.
+func Save(d medium.Device, b []byte, w Want) error {
+	return medium.Pair(medium.PolicySets).Write(d, b, func(b []byte) (uint64, error) {
+		s, err := Read(bytes.NewReader(b), w)
+		if err != nil {
+			return 0, err
+		}
+		return s.Epoch, nil
+	})
+}
+
 // Sign makes the image of a policy set, which a board would accept. Its version is its
 // epoch.
 func Sign(p *Payload, built uint64, s image.Signer) ([]byte, error) {
@@ -210,15 +265,20 @@ func Compile(p *Payload, board string) (*Set, error) {
 	return &Set{Epoch: p.Epoch, board: board, Issuers: p.Issuers, policies: policies}, nil
 }
 
-// Quarantine is the set of a board in quarantine, which may have no policy set of its
-// own: each role reads evidence and status. The issuers are those of the last good
-// configuration's CAs.
-func Quarantine(board string, issuers []Issuer) *Set {
+// Quarantine is the set of a board in quarantine, or of one that has no good policy set:
+// each role reads evidence and status, and nobody does anything. The CAs (SHA-256 of their
+// SubjectPublicKeyInfo) are those of the last good configuration. No set says which roles
+// they may give, so they may give any: all may do the same.
+func Quarantine(board string, cas [][sha256.Size]byte) *Set {
 	policies, err := compile(inQuarantine)
 	if err != nil {
 		panic(err) // of a constant; a test compiles it
 	}
-	return &Set{board: board, Issuers: issuers, policies: policies}
+	s := &Set{board: board, policies: policies, anyOwner: true}
+	for _, ca := range cas {
+		s.Issuers = append(s.Issuers, Issuer{CA: ca, Roles: Roles})
+	}
+	return s
 }
 
 // compile parses policies, names each by its @id, and validates it.

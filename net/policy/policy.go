@@ -111,6 +111,7 @@ type Set struct {
 
 	board    string
 	policies *cedar.PolicySet
+	anyOwner bool // quarantine's set: no trust domain is known
 }
 
 // Decide answers a request.

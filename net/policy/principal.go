@@ -93,7 +93,7 @@ func (s *Set) Identify(chains [][]*x509.Certificate) (Principal, error) {
 	for _, chain := range chains {
 		ca := sha256.Sum256(chain[len(chain)-1].RawSubjectPublicKeyInfo)
 		for _, i := range s.Issuers {
-			if i.CA == ca && i.Owner == p.Owner && slices.Contains(i.Roles, p.Role) {
+			if i.CA == ca && (i.Owner == p.Owner || s.anyOwner) && slices.Contains(i.Roles, p.Role) {
 				return p, nil
 			}
 		}

@@ -19,6 +19,17 @@ type Gatekeeper struct {
 	Audit  audit.Recorder
 }
 
+// Stranger answers who has shown no client certificate (DSP0266 13.2). It reads nothing of
+// the request.
+func Stranger(w http.ResponseWriter, _ *http.Request) {
+	e := Refuse(http.StatusUnauthorized, "NoValidSession")
+	e.Next = noPrincipal
+	w.Header().Set("OData-Version", "4.0")
+	e.write(w)
+}
+
+const noPrincipal = "Present a client certificate with exactly one URI spiffe://<owner>/<role>/<name>, from a CA that the policy set lets give that role."
+
 // identify says who asks, or counts that it is not known.
 func (g *Gatekeeper) identify(r *http.Request) (*policy.Set, policy.Principal, *Error) {
 	set := g.Policy()
@@ -30,7 +41,7 @@ func (g *Gatekeeper) identify(r *http.Request) (*policy.Set, policy.Principal, *
 	if err != nil {
 		g.Audit.Count(func(c *audit.Counters) { c.Principal++ })
 		e := Refuse(http.StatusUnauthorized, "NoValidSession")
-		e.Next = "Present a client certificate with exactly one URI spiffe://<owner>/<role>/<name>, from a CA that the policy set lets give that role."
+		e.Next = noPrincipal
 		return nil, policy.Principal{}, e
 	}
 	return set, p, nil

@@ -106,6 +106,9 @@ type Board interface {
 // not there.
 var ErrUnavailable = errors.New("the board cannot prove anything now")
 
+// MaxBody is the longest body of a request in bytes: a question's.
+const MaxBody = maxAsk
+
 // Limits.
 const (
 	maxAsk   = 1 << 10 // bytes of a question

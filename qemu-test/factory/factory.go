@@ -4,6 +4,7 @@
 package factory
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,8 +22,11 @@ const Product = "imx6ul-evk"
 // CardSize is that of the cards, in bytes: the smallest that the firmware takes.
 const CardSize = 256 << 20
 
-// A Factory has the keys.
-type Factory struct{ Keys *release.Keys }
+// A Factory has the keys, and the owner's clients.
+type Factory struct {
+	Keys    *release.Keys
+	Clients *Clients
+}
 
 // New makes a factory with new keys.
 func New() (*Factory, error) {
@@ -30,27 +34,33 @@ func New() (*Factory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
-	return &Factory{keys}, nil
+	clients, err := NewClients()
+	return &Factory{keys, clients}, err
 }
 
-// Open is a factory whose keys are kept in a folder, where they are made if it is not
-// there.
-func Open(folder string) (*Factory, error) {
-	switch _, err := os.Stat(folder); {
-	case errors.Is(err, fs.ErrNotExist):
-		f, err := New()
-		if err == nil {
-			err = f.Keys.Save(folder)
-		}
-		return f, err
-	case err != nil:
-		return nil, fmt.Errorf("factory: %w", err)
-	}
-	keys, err := release.Load(folder)
+// Open is a factory whose keys and clients are kept in two folders, where they are made if
+// they are not there.
+func Open(keys, clients string) (*Factory, error) {
+	k, err := openKeys(keys)
 	if err != nil {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
-	return &Factory{keys}, nil
+	c, err := OpenClients(clients)
+	return &Factory{k, c}, err
+}
+
+func openKeys(folder string) (*release.Keys, error) {
+	switch _, err := os.Stat(folder); {
+	case errors.Is(err, fs.ErrNotExist):
+		keys, err := release.DevelopmentKeys()
+		if err == nil {
+			err = keys.Save(folder)
+		}
+		return keys, err
+	case err != nil:
+		return nil, err
+	}
+	return release.Load(folder)
 }
 
 // A Version is what a release calls itself.
@@ -79,12 +89,14 @@ func (f *Factory) Build(bootloader, controller release.Payload, v Version) (*rel
 	})
 }
 
-// Configuration signs the boards' configuration, as it is but for what change does.
+// Configuration signs the boards' configuration, as it is but for what change does. It has
+// the CA of the owner's clients.
 func (f *Factory) Configuration(epoch uint64, change func(*config.Config)) ([]byte, error) {
 	c, err := f.Keys.Config(Product, epoch)
 	if err != nil {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
+	c.Operators = []*x509.Certificate{f.Clients.CA}
 	if change != nil {
 		change(c)
 	}
@@ -95,9 +107,14 @@ func (f *Factory) Configuration(epoch uint64, change func(*config.Config)) ([]by
 	return config.Sign(c, 0, signer)
 }
 
-// Card writes a new card's file, with one or two releases and a configuration.
+// Card writes a new card's file, with one or two releases, a configuration, and the default
+// policy set.
 func (f *Factory) Card(path string, configuration []byte, slots ...*release.Release) error {
-	c := card.Content{Configuration: configuration}
+	set, err := f.Policy(1, nil)
+	if err != nil {
+		return err
+	}
+	c := card.Content{Configuration: configuration, Policy: set}
 	copy(c.Slots[:], slots)
 	file, err := card.Create(path, CardSize)
 	if err != nil {

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log"
 	mathrand "math/rand/v2"
-	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -67,7 +66,13 @@ func run() error {
 		return err
 	}
 	failed := make(chan error)
-	go func() { failed <- https.Serve(l, certificate, http.Handler(redfish.New(redfish.Config{UUID: "soak"}))) }()
+	identity := &https.Identity{Certificate: certificate}
+	go func() {
+		failed <- https.Serve(l, https.Config{
+			Identity: func() *https.Identity { return identity },
+			Routes:   []https.Route{{Pattern: "/", Handler: redfish.New(redfish.Config{UUID: "soak"}), Open: true}},
+		})
+	}()
 	go func() { failed <- exercise(card) }()
 	go litter()
 	log.Print("ready")

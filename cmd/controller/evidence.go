@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/google/go-tpm/tpm2"
+
+	"nitro/attest/eventlog"
+	"nitro/attest/evidence"
+	"nitro/attest/identity"
+	"nitro/boot/journal"
+	"nitro/net/redfish"
+	"nitro/net/standing"
+)
+
+// An evidenceAPI is the TPM, as Redfish shows it.
+type evidenceAPI struct {
+	f                      *firmware
+	manufacturer, firmware string
+}
+
+// newEvidenceAPI asks the TPM what it is.
+func newEvidenceAPI(f *firmware) evidenceAPI {
+	a := evidenceAPI{f: f}
+	c := &f.chain
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	if maker, err := c.T.Property(tpm2.TPMPTManufacturer); err == nil { // four characters
+		a.manufacturer = strings.TrimRight(string([]byte{byte(maker >> 24), byte(maker >> 16), byte(maker >> 8), byte(maker)}), " \x00")
+	}
+	if v, err := c.T.Property(tpm2.TPMPTFirmwareVersion1); err == nil { // major and minor, 16 bits each
+		a.firmware = fmt.Sprintf("%d.%d", v>>16, v&0xffff)
+	}
+	return a
+}
+
+// Evidence implements redfish.Evidence.
+func (a evidenceAPI) Evidence() redfish.EvidenceState {
+	f, c := a.f, &a.f.chain
+	s := redfish.EvidenceState{Manufacturer: a.manufacturer, Firmware: a.firmware, PCRs: map[int][32]byte{}}
+	if now, known := f.now(); known {
+		s.Updated = now
+	}
+	if f.akCertificate != nil {
+		s.Certificates = append(s.Certificates, certificate("ak", "Attestation key", "LAK", f.akCertificate))
+	}
+	if f.ekCertificate != nil {
+		s.Certificates = append(s.Certificates, certificate("ek", "Endorsement key", "EK", f.ekCertificate))
+	}
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	if c.T.Lost() != nil {
+		return s
+	}
+	pcrs := make([]uint, evidence.PCRs)
+	for i := range pcrs {
+		pcrs[i] = uint(i)
+	}
+	values, err := c.T.ReadPCRs(pcrs...)
+	if err != nil {
+		log.Printf("%v", err)
+		return s
+	}
+	for i, v := range values {
+		s.PCRs[i] = v
+	}
+	return s
+}
+
+func certificate(id, name, usage string, der []byte) redfish.Certificate {
+	return redfish.Certificate{ID: id, Name: name, Usage: []string{usage}, PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+}
+
+// Quote implements redfish.Evidence, with the attestation key alone.
+func (a evidenceAPI) Quote(_ context.Context, id string, nonce, scheme, selection []byte) (quoted, signature []byte, err error) {
+	const action = "ComponentIntegrity.TPMGetSignedMeasurements"
+	if id != "ak" {
+		return nil, nil, refuseParameter("Certificate", action, "Name the certificate of the attestation key: no other key quotes.")
+	}
+	if !ecdsaScheme(scheme) {
+		return nil, nil, refuseParameter("Scheme", action, "Give a TPMT_SIG_SCHEME of ECDSA with SHA-256 (0018000b in hexadecimal), or none (0010), in base64.")
+	}
+	pcrs, ok := selected(selection)
+	if !ok {
+		return nil, nil, refuseParameter("PCRSelection", action, fmt.Sprintf("Give a TPML_PCR_SELECTION in base64 with one selection, of the bank SHA-256, of one PCR at least, from 0 to %d.", maxPCR))
+	}
+	if len(nonce) == 0 { // DSP2046: the service then makes one
+		nonce = make([]byte, 32)
+		rand.Read(nonce)
+	}
+	c := &a.f.chain
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	if c.T.Lost() != nil {
+		return nil, nil, standing.ErrUnavailable
+	}
+	q, err := identity.NewQuote(c.T, c.Session, c.AK, nonce, pcrs...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return q.Attest, q.Signature, nil
+}
+
+// ecdsaScheme tells whether a TPMT_SIG_SCHEME is what the attestation key signs with, or
+// leaves that to the key.
+func ecdsaScheme(b []byte) bool {
+	null := tpm2.Marshal(tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull})
+	own := tpm2.Marshal(tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgECDSA, Details: tpm2.NewTPMUSigScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSchemeHash{HashAlg: tpm2.TPMAlgSHA256})})
+	return bytes.Equal(b, null) || bytes.Equal(b, own)
+}
+
+// maxPCR is the last one that a TPM of the PC client's kind has.
+const maxPCR = 23
+
+// selected reads a TPML_PCR_SELECTION: one of the SHA-256 bank, with one PCR at least. A
+// quote over nothing would verify, and prove nothing.
+func selected(b []byte) (pcrs []uint, ok bool) {
+	s, err := tpm2.Unmarshal[tpm2.TPMLPCRSelection](b)
+	if err != nil || !bytes.Equal(tpm2.Marshal(s), b) || len(s.PCRSelections) != 1 || s.PCRSelections[0].Hash != tpm2.TPMAlgSHA256 {
+		return nil, false
+	}
+	for i, bits := range s.PCRSelections[0].PCRSelect {
+		for bit := range 8 {
+			if bits>>bit&1 != 0 {
+				pcrs = append(pcrs, uint(8*i+bit))
+			}
+		}
+	}
+	return pcrs, len(pcrs) > 0 && pcrs[len(pcrs)-1] <= maxPCR
+}
+
+// A firmwareAPI is what runs, and what is in the slots.
+type firmwareAPI struct{ inventory func() []redfish.Component }
+
+// newFirmwareAPI: the slots are verified once, when they are asked for first. Nothing but
+// an update would change them, and an update ends in a restart.
+func newFirmwareAPI(f *firmware) firmwareAPI { return firmwareAPI{sync.OnceValue(f.components)} }
+
+// Inventory implements redfish.Firmware.
+func (a firmwareAPI) Inventory() []redfish.Component { return a.inventory() }
+
+// components are what was measured in this boot, then the slots.
+func (f *firmware) components() (all []redfish.Component) {
+	c := &f.chain
+	c.Bus.Lock() // for the log
+	events := c.Log.Events()
+	c.Bus.Unlock()
+	for _, e := range events {
+		switch e.Name() {
+		case "bootloader", "controller":
+			all = append(all, redfish.Component{ID: e.Name() + "-running", Name: "Running " + e.Name(), Version: e.Value("version"),
+				SHA256: digestIn(e), Lowest: lowest(e.Name(), c.Floor), Healthy: true})
+		case "configuration", "policy":
+			all = append(all, redfish.Component{ID: e.Name(), Name: "Signed " + e.Name(), Version: e.Value("epoch"), SHA256: digestIn(e), Healthy: true})
+		case "host-firmware", "bmc-firmware":
+			all = append(all, redfish.Component{ID: e.Name() + "-" + e.Value("cycle"), Name: "Measured " + e.Name(), Version: e.Value("version"), SHA256: digestIn(e), Healthy: true})
+		}
+	}
+	if c.Anchors == nil || c.Config == nil {
+		return all
+	}
+	for _, slot := range []journal.Slot{journal.A, journal.B} {
+		i, err := c.SlotImage(slot)
+		s := redfish.Component{ID: "slot-" + strings.ToLower(strings.TrimPrefix(slot.String(), "slot ")), Name: "Controller in " + slot.String(), Lowest: lowest("controller", c.Floor)}
+		if err == nil {
+			s.Version, s.SHA256, s.Healthy = i.Version, i.Digest, true
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// lowest is the lowest version that a board still runs: its rollback floor, where one is
+// kept.
+func lowest(name string, floor uint32) string {
+	if name != "controller" {
+		return ""
+	}
+	return "security-version-" + strconv.FormatUint(uint64(floor), 10)
+}
+
+// digestIn is what an event has measured: the log has made sure of its form.
+func digestIn(e eventlog.Event) (d [32]byte) {
+	hex.Decode(d[:], []byte(e.Value("sha256")))
+	return d
+}
+
+var errNoUpdates = &redfish.Error{Status: http.StatusNotImplemented, ID: "GeneralError",
+	Next: "This firmware takes no updates over the network yet: write a card (nitroctl card build)."}
+
+// Push implements redfish.Firmware.
+func (a firmwareAPI) Push(context.Context, string, io.Reader) (string, error) {
+	return "", errNoUpdates
+}
+
+// Start implements redfish.Firmware.
+func (a firmwareAPI) Start(context.Context) (string, error) { return "", errNoUpdates }
