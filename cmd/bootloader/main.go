@@ -164,7 +164,11 @@ func (m *machine) openTPM() (transport.TPM, error) {
 	if bus == nil {
 		return nil, code.TPMAbsent.Errorf("%s has no TPM", m.board.Name())
 	}
-	return tis.Open(bus, tis.DefaultAddress)
+	t, err := tis.Open(bus, tis.DefaultAddress)
+	if err != nil {
+		return nil, err // not t: a nil *tis.TPM is no nil transport
+	}
+	return t, nil
 }
 
 // place is the part of the window where the payload goes.
