@@ -8,16 +8,24 @@ func spin(n uint32)     // 2n instructions in a loop, n at least 1
 // and the same number for all, and 0 where it is not: under an emulator that counts
 // instructions (QEMU's -icount shift=n: 2^n ns), so that time is a count of
 // instructions. It must be asked of an emulator only: a loop of real silicon takes the
-// same time each time too, and proves nothing. It takes some 100,000 instructions.
+// same time each time too, and proves nothing. It takes some 200,000
+// instructions.
 func InstructionTime() (ns uint64) {
-	for try := range 3 {
-		got := loopTime()
-		if got == 0 || try > 0 && got != ns {
-			return 0
+	const tries, enough = 12, 3 // in a row; what an interrupt falls into does not count
+	for same, try := 0, 0; try < tries; try++ {
+		switch got := loopTime(); {
+		case got == 0:
+			same = 0
+		case got == ns:
+			same++
+		default:
+			ns, same = got, 1
 		}
-		ns = got
+		if same == enough {
+			return ns
+		}
 	}
-	return ns
+	return 0
 }
 
 // loopTime measures a loop, and gives the power of two that an instruction of it took
