@@ -12,7 +12,6 @@ import (
 
 	"nitro/boot/card"
 	"nitro/boot/config"
-	"nitro/boot/image"
 	"nitro/boot/release"
 )
 
@@ -100,11 +99,7 @@ func (f *Factory) Configuration(epoch uint64, change func(*config.Config)) ([]by
 	if change != nil {
 		change(c)
 	}
-	signer, err := f.Keys.ImageSigner(image.Configure)
-	if err != nil {
-		return nil, fmt.Errorf("factory: %w", err)
-	}
-	return config.Sign(c, 0, signer)
+	return f.Keys.SignConfig(c, 0)
 }
 
 // Card writes a new card's file, with one or two releases, a configuration, and the default
