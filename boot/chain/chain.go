@@ -41,12 +41,9 @@ import (
 
 // A Machine is the board as the chain sees it.
 type Machine struct {
-	Product   string // what images are signed for: "imx6ul-evk"
-	UniqueID  uint64 // of the SoC
-	LifeCycle eventlog.LifeCycle
-
-	Card medium.Device
-	TPM  transport.TPM
+	Product string // what images are signed for: "imx6ul-evk"
+	Card    medium.Device
+	TPM     transport.TPM
 }
 
 // socSecret is the strength of the SoC's secret as events have it.

@@ -122,7 +122,7 @@ func (b *target) load() (*handover.Handover, error) {
 // controller is what the bootloader's hand-over begins.
 func (b *target) controller(h *handover.Handover) *chain.Controller {
 	return &chain.Controller{Handover: h, Report: b.Logf,
-		Machine: chain.Machine{Product: releasetest.Product, UniqueID: 1, LifeCycle: eventlog.Closed, Card: b.card, TPM: b.chip}}
+		Machine: chain.Machine{Product: releasetest.Product, Card: b.card, TPM: b.chip}}
 }
 
 // boot goes from the power switch to what the controller says, with something done on the
