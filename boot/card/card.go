@@ -154,7 +154,7 @@ func fits(r, under *release.Release, c *config.Config) error {
 		return fmt.Errorf("%w: build it with the other release given by -also", err)
 	}
 	for _, kind := range release.Kinds() {
-		if err := release.Approved(r.Approvals, release.SealingAuthorities(c), kind, values); err != nil {
+		if err := release.Approved(r.Approvals, c.Sealing(), kind, values); err != nil {
 			return fmt.Errorf("the board would never unseal: %w (nitroctl seal approve)", err)
 		}
 	}

@@ -467,7 +467,7 @@ func (i *inspector) approved(set *seal.Set) error {
 			return code.ApprovalMissing.Errorf("%v: %w", journal.Slot(n), err)
 		}
 		for _, k := range release.Kinds() {
-			if err := release.Approved(set.Approvals, release.SealingAuthorities(i.Configuration.Config), k, values); err != nil {
+			if err := release.Approved(set.Approvals, i.Configuration.Sealing(), k, values); err != nil {
 				return code.ApprovalMissing.Errorf("%v: %w", journal.Slot(n), err)
 			}
 		}

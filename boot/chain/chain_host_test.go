@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"nitro/attest/seal"
-	"nitro/boot/chain"
 	"nitro/boot/code"
 	"nitro/boot/config"
 	"nitro/boot/journal"
@@ -71,7 +70,7 @@ func TestService(t *testing.T) {
 			t.Errorf("PCR %d is not what the log gives", i)
 		}
 	}
-	if _, _, err := x.C.Door().Unseal(setOf(t, l.Card), chain.Authorities(x.C.Config.Config)); err == nil {
+	if _, _, err := x.C.Door().Unseal(setOf(t, l.Card), x.C.Config.Sealing()); err == nil {
 		t.Error("it unseals twice in a boot")
 	}
 	if s := x.Slots.State(); s.Preferred != journal.A || s.Pending || s.Slots[0].Status != journal.Proven || s.Slots[0].Attempts != journal.MaxAttempts {

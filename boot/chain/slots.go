@@ -179,7 +179,7 @@ func (s *Slots) unseals(slot journal.Slot) error {
 	if err != nil {
 		return err
 	}
-	return set.Covers(Authorities(s.c.Config.Config), predicted, s.c.Board.PCR1)
+	return set.Covers(s.c.Config.Sealing(), predicted, s.c.Board.PCR1)
 }
 
 // predict computes what a release will measure under this board's anchors and bootloader.
@@ -251,7 +251,7 @@ func (c *Controller) running() (securityVersion uint32, digest string) {
 func (c *Controller) CheckSeal() error {
 	c.Bus.Lock()
 	defer c.Bus.Unlock()
-	err := c.Door().Check(c.set, Authorities(c.Config.Config), c.uncapped)
+	err := c.Door().Check(c.set, c.Config.Sealing(), c.uncapped)
 	return coded(err, sealCodes, code.UnsealRefused)
 }
 

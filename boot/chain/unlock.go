@@ -2,7 +2,6 @@ package chain
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
@@ -387,17 +386,6 @@ func (c *Controller) Door() *seal.Door {
 	return &seal.Door{T: c.T, S: c.Session, AK: c.AK, NV: c.NV, SoC: c.Handover.Secret[:]}
 }
 
-// Authorities are those that approve sealing policies.
-func Authorities(c *config.Config) (a seal.Authorities) {
-	for _, k := range c.P384 {
-		a.P384 = append(a.P384, crypto.PublicKey(k))
-	}
-	for _, k := range c.RSA3072 {
-		a.RSA3072 = append(a.RSA3072, crypto.PublicKey(k))
-	}
-	return a
-}
-
 // openStore unseals, caps, and opens the store.
 func (c *Controller) openStore() error {
 	var err error
@@ -444,7 +432,7 @@ func (c *Controller) storeKey() ([]byte, error) {
 		return nil, err
 	}
 	defer clear(removable)
-	first, second, err := c.Door().Unseal(c.set, Authorities(c.Config.Config))
+	first, second, err := c.Door().Unseal(c.set, c.Config.Sealing())
 	defer clear(first)
 	defer clear(second)
 	if !errors.Is(err, seal.ErrUncapped) {

@@ -18,12 +18,14 @@ package config
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"fmt"
 	"io"
 
+	"nitro/attest/seal"
 	"nitro/boot/code"
 	"nitro/boot/image"
 	"nitro/boot/medium"
@@ -219,4 +221,16 @@ func Sign(c *Config, built uint64, s image.Signer) ([]byte, error) {
 		return nil, err
 	}
 	return append(head[:], payload...), nil
+}
+
+// Sealing are the authorities that approve sealing policies.
+func (c *Config) Sealing() seal.Authorities {
+	return seal.Authorities{P384: publicKeys(c.P384), RSA3072: publicKeys(c.RSA3072)}
+}
+
+func publicKeys[K *ecdsa.PublicKey | *rsa.PublicKey](keys []K) (all []crypto.PublicKey) {
+	for _, k := range keys {
+		all = append(all, k)
+	}
+	return all
 }

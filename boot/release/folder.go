@@ -12,7 +12,6 @@ import (
 
 	"nitro/attest/golden"
 	"nitro/attest/seal"
-	"nitro/boot/config"
 	"nitro/boot/image"
 	"nitro/boot/medium"
 )
@@ -319,9 +318,4 @@ func readFile(path string, most uint64) ([]byte, error) {
 		return nil, fmt.Errorf("release: %s: longer than the %d bytes that it may have", path, most)
 	}
 	return b, nil
-}
-
-// SealingAuthorities are a configuration's, as package seal wants them.
-func SealingAuthorities(c *config.Config) seal.Authorities {
-	return seal.Authorities{P384: authorities(c.P384), RSA3072: authorities(c.RSA3072)}
 }

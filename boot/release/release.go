@@ -33,7 +33,6 @@ package release
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -364,14 +363,6 @@ func Approved(approvals []seal.Approval, keys seal.Authorities, kind seal.Kind, 
 		return fmt.Errorf("release: approval %v: %w", kind, seal.ErrNotApproved)
 	}
 	return errors.Join(problems...)
-}
-
-// authorities are public keys as package seal wants them.
-func authorities[K crypto.PublicKey](keys []K) (all []crypto.PublicKey) {
-	for _, k := range keys {
-		all = append(all, k)
-	}
-	return all
 }
 
 // digestOf is SHA-256.

@@ -390,16 +390,16 @@ func TestCustody(t *testing.T) {
 	values, err := r.Predict(r)
 	must(t, err)
 	for _, kind := range release.Kinds() {
-		must(t, release.Approved(r.Approvals, release.SealingAuthorities(c), kind, values))
+		must(t, release.Approved(r.Approvals, c.Sealing(), kind, values))
 		values := values
 		values.PCR2[0] ^= 1
-		if err := release.Approved(r.Approvals, release.SealingAuthorities(c), kind, values); !errors.Is(err, seal.ErrNotApproved) {
+		if err := release.Approved(r.Approvals, c.Sealing(), kind, values); !errors.Is(err, seal.ErrNotApproved) {
 			t.Errorf("%v approves what was not measured: %v", kind, err)
 		}
 	}
 	strange, err := releasetest.Keys().Config(releasetest.Product, 1)
 	must(t, err)
-	if err := release.Approved(r.Approvals, release.SealingAuthorities(strange), seal.P384, values); !errors.Is(err, seal.ErrSignature) {
+	if err := release.Approved(r.Approvals, strange.Sealing(), seal.P384, values); !errors.Is(err, seal.ErrSignature) {
 		t.Errorf("another authority's approval counts: %v", err)
 	}
 }

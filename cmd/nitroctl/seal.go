@@ -246,7 +246,7 @@ func pcr1Of(report *card.Report, given string, unprovisioned bool) (*tpm.Digest,
 
 // cover tells what the card has, and whether that is enough.
 func cover(report *card.Report, version string, values seal.Release, pcr1 *tpm.Digest) (result, error) {
-	keys := release.SealingAuthorities(report.Configuration.Config)
+	keys := report.Configuration.Sealing()
 	c := coverage{Version: version, PCR0: hexOf(values.PCR0), PCR2: hexOf(values.PCR2), PCR7: hexOf(values.PCR7), Revision: report.Set.Revision,
 		Unchecked: []string{"that the board's TPM unseals"}}
 	var problems []error

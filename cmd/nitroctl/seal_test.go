@@ -47,7 +47,7 @@ func TestUnseal(t *testing.T) {
 	// Provisioning seals, and adds the objects to the card's set.
 	c, err := releasetest.Keys().Config(releasetest.Product, 2)
 	must(t, err)
-	keys := release.SealingAuthorities(c)
+	keys := c.Sealing()
 	machine := provisioned.New(t)
 	objects, one, two, err := boot(t, machine, first).Door.SealNew(keys)
 	must(t, err)

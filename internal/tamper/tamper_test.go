@@ -16,7 +16,6 @@ import (
 	"nitro/attest/nv"
 	"nitro/attest/seal"
 	"nitro/attest/tpm"
-	"nitro/boot/chain"
 	"nitro/boot/code"
 	"nitro/boot/medium"
 	"nitro/boot/pin"
@@ -166,7 +165,7 @@ func (t *trial) unseal() error {
 		return err
 	}
 	door := &seal.Door{T: m, S: s, AK: ak, NV: nv.New(m, s, t.l.Secret[:]), SoC: t.l.Secret[:]}
-	_, _, err = door.Unseal(set, chain.Authorities(c))
+	_, _, err = door.Unseal(set, c.Sealing())
 	return err
 }
 

@@ -391,11 +391,11 @@ func (r *rig) boot() (b running, err error) {
 		return b, err
 	}
 	uncapped := l.Replay()[7]
-	first, second, err := door.Unseal(set, authorities(r.config))
+	first, second, err := door.Unseal(set, r.config.Sealing())
 	if err != nil {
 		return b, err
 	}
-	if err := door.Check(set, authorities(r.config), uncapped); err != nil {
+	if err := door.Check(set, r.config.Sealing(), uncapped); err != nil {
 		return b, err
 	}
 	storeKey, err := seal.StoreKey(first, second, r.soc, nil)

@@ -19,7 +19,6 @@ import (
 	"nitro/attest/seal"
 	"nitro/attest/tpm"
 	"nitro/boot/code"
-	"nitro/boot/config"
 	"nitro/boot/handover"
 	"nitro/boot/medium"
 	"nitro/boot/pin"
@@ -187,17 +186,6 @@ func (t *talk) seal(q sealQuestion) (a sealAnswer, err error) {
 	return sealAnswer{Lockout: t.auths.lockout, LockoutSHA256: t.auths.lockoutSHA256}, nil
 }
 
-// authorities are the configuration's, as seal has them.
-func authorities(c *config.Config) (a seal.Authorities) {
-	for _, k := range c.P384 {
-		a.P384 = append(a.P384, k)
-	}
-	for _, k := range c.RSA3072 {
-		a.RSA3072 = append(a.RSA3072, k)
-	}
-	return a
-}
-
 // carried is the set on the card: objects of an earlier run, and approvals that a card is
 // written with. A place that nothing was written to is an empty set.
 func (s *Server) carried() *seal.Set {
@@ -246,7 +234,7 @@ func (s *Server) covered(set *seal.Set) error {
 		return err
 	}
 	release := seal.Release{PCR0: v[0], PCR2: v[2], PCR7: v[3], SecurityVersion: s.facts.securityVersion}
-	if err := set.Covers(authorities(s.Config), release, v[1]); err != nil {
+	if err := set.Covers(s.Config.Sealing(), release, v[1]); err != nil {
 		return err
 	}
 	floor, err := s.door.NV.SecurityVersion()
@@ -274,7 +262,7 @@ func (t *talk) install() error {
 		return fmt.Errorf("provisioning: %w", seal.ErrCapped)
 	}
 	set := t.carried()
-	objects, first, second, err := t.door.SealNew(authorities(t.Config))
+	objects, first, second, err := t.door.SealNew(t.Config.Sealing())
 	clear(first[:])
 	clear(second[:])
 	if err != nil {
@@ -340,7 +328,7 @@ func (t *talk) draw(in *store.Store) error {
 // unseal gives the store's key, and caps PCR 7.
 func (s *Server) unseal(set *seal.Set) ([]byte, error) {
 	s.capped = true // whatever comes of it
-	first, second, err := s.door.Unseal(set, authorities(s.Config))
+	first, second, err := s.door.Unseal(set, s.Config.Sealing())
 	if err == nil {
 		err = s.Log.Append(eventlog.Cap())
 	}
