@@ -147,7 +147,7 @@ func (d *Door) unsealBoth(set *Set, keys Authorities) (first, second []byte, err
 }
 
 // Cap extends the cap into PCR 7.
-func (d *Door) Cap() error { return d.T.Extend(d.S, capPCR, CapDigest()) }
+func (d *Door) Cap() error { return d.T.Extend(d.S, capPCR, capDigest) }
 
 // A way is what may unseal one object: its authority, and an approval of what runs.
 // Nothing says whose approval it is; the signature shows it.
@@ -366,7 +366,7 @@ func (d *Door) Check(set *Set, keys Authorities, uncapped tpm.Digest) (err error
 	if err != nil {
 		return err
 	}
-	if tpm.Extended(uncapped, CapDigest()) != r.PCR7 {
+	if tpm.Extended(uncapped, capDigest) != r.PCR7 {
 		return fmt.Errorf("seal: check: PCR 7 is %x, not %x and the cap: %w", r.PCR7, uncapped, ErrCapped)
 	}
 	r.PCR7 = uncapped
