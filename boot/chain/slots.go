@@ -188,7 +188,7 @@ func (s *Slots) unseals(slot journal.Slot) error {
 func (s *Slots) predict(r *golden.Release, i *image.Image) (seal.Release, error) {
 	var anchors golden.Anchors
 	var bootloader golden.Component
-	for _, e := range s.c.Log.Events() {
+	for _, e := range s.c.events() {
 		switch e.Name() {
 		case "anchors":
 			anchors = golden.AnchorsOf(e)
@@ -236,9 +236,16 @@ func (c *Controller) LowestSecurityVersion() uint32 {
 	return lowest
 }
 
+// events are those of the log so far: others measure meanwhile.
+func (c *Controller) events() []eventlog.Event {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	return c.Log.Events()
+}
+
 // running is what runs, as the bootloader has measured it.
 func (c *Controller) running() (securityVersion uint32, digest string) {
-	for _, e := range c.Log.Events() {
+	for _, e := range c.events() {
 		if e.Name() == "controller" {
 			v, _ := strconv.ParseUint(e.Value("security-version"), 10, 32) // the log has made sure of it
 			securityVersion, digest = uint32(v), e.Value("sha256")
