@@ -196,4 +196,3 @@ func TestReconfigure(t *testing.T) {
 		t.Errorf("the next boot has epoch %d", x.C.Config.Epoch)
 	}
 }
-
