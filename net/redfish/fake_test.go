@@ -127,8 +127,8 @@ func newMachine() *machine {
 		m.log = append(m.log, fmt.Sprintf(`{"v":1,"n":%d,"t":"2027-01-15T08:00:00.000Z","up":1,"boot":0,"kind":"denied"}`, n))
 	}
 	m.tasks = []TaskState{{ID: "t1", Name: "Update", State: "Running", Percent: 30, Start: time.Unix(1800000000, 0)},
-		{ID: "t3", Name: "Update", State: "Completed", Percent: 100, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Note: "Restart the board."},
-		{ID: "t2", Name: "Update", State: "Exception", Percent: 30, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Failure: Refuse(400, "UnrecognizedRequestBody")}}
+		{ID: "t3", Name: "Update", State: "Completed", Percent: 100, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Ended: true, Note: "Restart the board."},
+		{ID: "t2", Name: "Update", State: "Exception", Percent: 30, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Ended: true, Failure: Refuse(400, "UnrecognizedRequestBody")}}
 	return m
 }
 

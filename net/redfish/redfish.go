@@ -231,7 +231,8 @@ type TaskState struct {
 	State   string // Redfish's TaskState
 	Percent int
 	Start   time.Time
-	End     time.Time // zero while it runs
+	End     time.Time // zero while it runs, or where the time was not known
+	Ended   bool
 	Failure *Error    // of one that failed
 	Note    string    // what the client has to know of one that did not
 }

@@ -295,7 +295,7 @@ func (s *Service) monitor(c *call) (object, error) {
 		case t.Failure != nil:
 			return nil, t.Failure
 		default:
-			if t.End.IsZero() {
+			if !t.Ended {
 				c.status = http.StatusAccepted
 			}
 			return taskObject(t), nil
