@@ -233,8 +233,8 @@ type TaskState struct {
 	Start   time.Time
 	End     time.Time // zero while it runs, or where the time was not known
 	Ended   bool
-	Failure *Error    // of one that failed
-	Note    string    // what the client has to know of one that did not
+	Failure *Error // of one that failed
+	Note    string // what the client has to know of one that did not
 }
 
 // A Service answers requests below /redfish. It implements http.Handler.

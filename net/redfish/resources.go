@@ -357,9 +357,12 @@ func (s *Service) setTime(c *call) (reply, error) {
 
 const updatePath = Root + "UpdateService"
 
+// UploadPath is where packages are uploaded: the one route that takes large bodies.
+const UploadPath = updatePath + "/upload"
+
 func (s *Service) firmware() {
 	o := describe(updatePath, updateServiceType, "UpdateService", "Update Service")
-	maps.Copy(o, object{"ServiceEnabled": true, "Status": enabled, "MultipartHttpPushUri": updatePath + "/upload",
+	maps.Copy(o, object{"ServiceEnabled": true, "Status": enabled, "MultipartHttpPushUri": UploadPath,
 		"FirmwareInventory": to(updatePath + "/FirmwareInventory"), "MaxImageSizeBytes": MaxUpload,
 		"Actions": object{"#UpdateService.StartUpdate": target(updatePath, "UpdateService.StartUpdate"),
 			"Oem": object{"#NitroUpdate.Rollback": target(updatePath, "Oem/NitroUpdate.Rollback")}}})
@@ -374,7 +377,7 @@ func (s *Service) firmware() {
 			return fixed(paths...)(c, skip, top)
 		}}})
 	s.add(node{path: inventory + "/" + idPart, read: policy.ReadFirmware, on: policy.Firmware, get: s.component})
-	s.add(node{path: updatePath + "/upload", on: policy.Firmware, post: &operation{action: policy.PushUpdate, raw: true, do: s.push}})
+	s.add(node{path: UploadPath, on: policy.Firmware, post: &operation{action: policy.PushUpdate, raw: true, do: s.push}})
 	s.add(node{path: updatePath + "/Actions/UpdateService.StartUpdate", on: policy.Firmware, post: &operation{
 		action: policy.StartUpdate, name: "UpdateService.StartUpdate", do: func(c *call) (reply, error) {
 			task, err := s.config.Firmware.Start(c.r.Context())
