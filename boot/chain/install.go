@@ -87,7 +87,7 @@ func (s *Slots) openKnownGood(b *bundled) (*golden.Release, error) {
 	release, length, err := openRelease(bytes.NewReader(b.knownGood), want)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, code.KnownGoodBad.Errorf("%w", err)
 	case length != int64(len(b.knownGood)):
 		return nil, code.KnownGoodBad.Errorf("update: a known-good set of %d bytes, and the bundle has %d: pack it again", length, len(b.knownGood))
 	case release.Controller.Digest != b.controller.Digest:

@@ -84,9 +84,8 @@ func (s *Service) takePolicy(t *task, r io.Reader) (string, error) {
 		return "", err
 	}
 	c := s.c.Chain
-	want := wantPolicy(c, s.c.Board, had)
 	rest := bytes.NewReader(b)
-	set, err := policy.Read(rest, want)
+	set, err := policy.Read(rest, wantPolicy(c, s.c.Board, 0))
 	switch {
 	case code.Of(err) != code.None:
 		return "", err
@@ -103,7 +102,7 @@ func (s *Service) takePolicy(t *task, r io.Reader) (string, error) {
 	if !c.Fits(event) {
 		return "", code.LogFull.Errorf("policy: the event log is full: restart the board first")
 	}
-	if err := policy.Save(c.Card, b, want); err != nil {
+	if err := policy.Save(c.Card, b, wantPolicy(c, s.c.Board, had)); err != nil {
 		return "", code.ImageUnreadable.Errorf("%w", err)
 	}
 	if err := noteEpoch(s.store, set.Epoch); err != nil {

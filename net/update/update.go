@@ -91,6 +91,9 @@ func New(c Config) (*Service, error) {
 func (s *Service) Open(slots *chain.Slots) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.store == nil {
+		return
+	}
 	s.slots, s.floor, s.entries = slots, slots.Floor(), nil
 	for i := range s.tasks {
 		if t := &s.tasks[i]; t.State == running {
