@@ -69,6 +69,15 @@ func (r Revoked) wire() wireRevoked {
 	return wireRevoked{CA: hex.EncodeToString(r.CA[:]), Serial: hex.EncodeToString([]byte(r.Serial))}
 }
 
+// String says what is revoked: "key" and a digest, or "serial", a number, "of" and the CA.
+func (r Revoked) String() string {
+	w := r.wire()
+	if w.Key != "" {
+		return "key " + w.Key
+	}
+	return "serial " + w.Serial + " of " + w.CA
+}
+
 // Revokes tells whether something in a chain is revoked. The chain is one that was
 // verified: each certificate is issued by the next, and the last by itself.
 func (c *Config) Revokes(chain []*x509.Certificate) bool {
