@@ -158,7 +158,7 @@ func (r *remote) exchange(q *http.Request) (*reply, error) {
 func (r *remote) http() *http.Client {
 	c := &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{
+		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, ExpectContinueTimeout: r.limit, TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
 			// The certificate signs itself. Who it is, a pin or evidence tells.
 			InsecureSkipVerify: true,
