@@ -72,6 +72,8 @@ type Config struct {
 	// Witnesses are at most 8 keys whose cosignatures let audit records be cleared, as
 	// docs/audit.md has them. They are text here: net/audit parses them.
 	Witnesses []string
+	// Revoked are at most 256 keys and certificates that let no client in any more.
+	Revoked []Revoked
 	// SecurityKey tells that the store opens only with the removable security key.
 	SecurityKey bool
 

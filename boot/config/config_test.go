@@ -7,12 +7,15 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -109,6 +112,11 @@ func TestRoundTrip(t *testing.T) {
 	c.Host = &config.Host{Product: "q35", Firmware: c.Release[1:]}
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 1 || s.Host.Firmware[0] != c.Release[1] {
 		t.Errorf("with authorities of its own: %+v, %v", s, err)
+	}
+	key := sha256.Sum256(k.ca.RawSubjectPublicKeyInfo)
+	c.Revoked = []config.Revoked{{Key: [32]byte{1}}, {CA: key, Serial: "\x01\x02"}}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.Revoked, c.Revoked) {
+		t.Errorf("with what is revoked: %+v, %v", s, err)
 	}
 	c.Factory, c.Operators = nil, nil
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Factory != nil || len(s.Operators) != 0 {
@@ -381,4 +389,64 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("again: %v", err)
 		}
 	})
+}
+
+// TestRevoked: each form has one spelling, and lists are bounded.
+func TestRevoked(t *testing.T) {
+	digest := strings.Repeat("0a", 32)
+	for _, c := range []struct {
+		list string
+		good bool
+	}{
+		{`[]`, true},
+		{`[{"key":"` + digest + `"}]`, true},
+		{`[{"ca":"` + digest + `","serial":"01"}]`, true},
+		{`[{"ca":"` + digest + `","serial":"` + strings.Repeat("ff", 20) + `"}]`, true},
+		{`[{}]`, false},
+		{`[{"ca":"` + digest + `"}]`, false},
+		{`[{"serial":"01"}]`, false},
+		{`[{"key":"` + digest + `","ca":"` + digest + `","serial":"01"}]`, false},
+		{`[{"key":"` + strings.ToUpper(digest) + `"}]`, false},
+		{`[{"key":"` + digest[2:] + `"}]`, false},
+		{`[{"ca":"` + digest + `","serial":"0001"}]`, false},
+		{`[{"ca":"` + digest + `","serial":"1"}]`, false},
+		{`[{"ca":"` + digest + `","serial":"` + strings.Repeat("ff", 21) + `"}]`, false},
+		{`[` + strings.Repeat(`{"key":"`+digest+`"},`, config.MaxRevoked) + `{"key":"` + digest + `"}]`, false},
+	} {
+		var list any
+		if err := json.Unmarshal([]byte(c.list), &list); err != nil {
+			t.Fatal(err)
+		}
+		_, err := config.Decode(change(t, func(m map[string]any) { m["revoked"] = list }))
+		if (err == nil) != c.good {
+			t.Errorf("%.120s: %v", c.list, err)
+		}
+	}
+}
+
+// TestRevokes: a chain is refused for any key in it, and for a number of its own issuer.
+func TestRevokes(t *testing.T) {
+	k := made()
+	issuer := &x509.Certificate{RawSubjectPublicKeyInfo: k.ca.RawSubjectPublicKeyInfo, SerialNumber: big.NewInt(1)}
+	middle := &x509.Certificate{RawSubjectPublicKeyInfo: []byte("middle"), SerialNumber: big.NewInt(0x0203)}
+	leaf := &x509.Certificate{RawSubjectPublicKeyInfo: []byte("leaf"), SerialNumber: big.NewInt(7)}
+	chain := []*x509.Certificate{leaf, middle, issuer}
+	of := func(c *x509.Certificate) [32]byte { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
+	for _, c := range []struct {
+		revoked config.Revoked
+		want    bool
+	}{
+		{config.Revoked{Key: of(leaf)}, true}, {config.Revoked{Key: of(middle)}, true}, {config.Revoked{Key: of(issuer)}, true},
+		{config.Revoked{Key: [32]byte{1}}, false},
+		{config.Revoked{CA: of(middle), Serial: "\x07"}, true}, {config.Revoked{CA: of(issuer), Serial: "\x02\x03"}, true},
+		{config.Revoked{CA: of(issuer), Serial: "\x07"}, false}, {config.Revoked{CA: of(middle), Serial: "\x08"}, false},
+		{config.Revoked{CA: of(issuer), Serial: "\x01"}, true}, // itself
+	} {
+		if got := (&config.Config{Revoked: []config.Revoked{{Key: [32]byte{9}}, c.revoked}}).Revokes(chain); got != c.want {
+			t.Errorf("%s: %v", fmt.Sprint(c.revoked), got)
+		}
+	}
+	if (&config.Config{}).Revokes(chain) {
+		t.Error("nothing is revoked, and a chain is refused")
+	}
 }

@@ -15,18 +15,19 @@ import (
 
 // wire is the JSON object of docs/medium.md, "Configuration". Byte strings are base64.
 type wire struct {
-	Format      int      `json:"format"`
-	Epoch       uint64   `json:"epoch"`
-	Product     string   `json:"product"`
-	Development bool     `json:"development"`
-	Release     []keys   `json:"release"`
-	Sealing     sealing  `json:"sealing"`
-	Owner       []byte   `json:"owner"`
-	Factory     []byte   `json:"factory,omitempty"`
-	Operators   [][]byte `json:"operators"`
-	Witnesses   []string `json:"witnesses,omitempty"`
-	SecurityKey bool     `json:"security_key,omitempty"`
-	Host        *host    `json:"host,omitempty"`
+	Format      int           `json:"format"`
+	Epoch       uint64        `json:"epoch"`
+	Product     string        `json:"product"`
+	Development bool          `json:"development"`
+	Release     []keys        `json:"release"`
+	Sealing     sealing       `json:"sealing"`
+	Owner       []byte        `json:"owner"`
+	Factory     []byte        `json:"factory,omitempty"`
+	Operators   [][]byte      `json:"operators"`
+	Witnesses   []string      `json:"witnesses,omitempty"`
+	Revoked     []wireRevoked `json:"revoked,omitempty"`
+	SecurityKey bool          `json:"security_key,omitempty"`
+	Host        *host         `json:"host,omitempty"`
 }
 
 type host struct {
@@ -93,6 +94,9 @@ func (w *wire) config() (c *Config, err error) {
 		return nil, err
 	}
 	if c.Witnesses, err = list("witnesses", w.Witnesses, 0, MaxWitnesses, witness); err != nil {
+		return nil, err
+	}
+	if c.Revoked, err = list("revoked", w.Revoked, 0, MaxRevoked, wireRevoked.revoked); err != nil {
 		return nil, err
 	}
 	c.Host, err = w.Host.host()
@@ -199,6 +203,9 @@ func ca(der []byte) (*x509.Certificate, error) {
 func (c *Config) Encode() ([]byte, error) {
 	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}, Witnesses: c.Witnesses, SecurityKey: c.SecurityKey}
 	w.Release = wireKeys(c.Release)
+	for _, r := range c.Revoked {
+		w.Revoked = append(w.Revoked, r.wire())
+	}
 	if c.Host != nil {
 		w.Host = &host{Product: c.Host.Product, BMC: c.Host.BMC}
 		if len(c.Host.Firmware) > 0 {

@@ -31,19 +31,23 @@ func (f *firmware) routes(id uint64) []https.Route {
 		{Pattern: "GET /healthz", Handler: http.HandlerFunc(f.health), Body: 1, Open: true},
 		{Pattern: "/v1/", Handler: standing.Handler(f), Body: standing.MaxBody, Open: true},
 	}
-	if !f.chain.Provisioned || f.chain.Config == nil {
+	if f.updates == nil {
 		return routes
 	}
 	service := redfish.New(f.resources(id))
 	return append(routes,
+		https.Route{Pattern: redfish.UploadPath, Handler: service, Body: redfish.MaxUpload, Upload: uploadLimit},
 		https.Route{Pattern: "/redfish", Handler: service, Body: redfish.MaxBody + 1},
 		https.Route{Pattern: "/redfish/", Handler: service, Body: redfish.MaxBody + 1}) // so that the service says what is too much
 }
 
+// uploadLimit is how long a package may be on its way.
+const uploadLimit = 30 * time.Minute
+
 // resources are the API's backends, as far as the board has what is behind them.
 func (f *firmware) resources(id uint64) redfish.Config {
 	c := redfish.Config{
-		UUID: serviceUUID(id), Product: f.board.Name(), Controller: controllerAPI{f, id}, Firmware: newFirmwareAPI(f), Access: accessAPI{f},
+		UUID: serviceUUID(id), Product: f.board.Name(), Controller: controllerAPI{f, id}, Firmware: f.updates, Tasks: f.updates, Access: accessAPI{f},
 		Gate: &redfish.Gatekeeper{Policy: f.policySet, Mode: f.mode, Audit: &f.records},
 	}
 	if b := f.board.HostLines(); b != nil {
@@ -84,19 +88,40 @@ func (f *firmware) clientTime() time.Time {
 
 // timeFloor is a time that has passed for sure: when the configuration was signed.
 func (f *firmware) timeFloor() time.Time {
-	if f.chain.Config == nil {
+	c := f.chain.Configuration()
+	if c == nil {
 		return time.Unix(0, 0)
 	}
-	return time.Unix(int64(f.chain.Config.Header.Built), 0)
+	return time.Unix(int64(c.Header.Built), 0)
 }
 
 // showIdentity sets what TLS shows, and whom it knows.
 func (f *firmware) showIdentity() {
-	id := &https.Identity{Certificate: f.certificate}
-	if f.chain.Provisioned && f.chain.Config != nil {
-		id.CAs = f.chain.Config.Operators
+	f.show(func(id *https.Identity) {
+		id.Certificate = f.certificate
+		if f.chain.Provisioned {
+			f.know(id)
+		}
+	})
+}
+
+// know has TLS know the clients of the configuration in force.
+func (f *firmware) know(id *https.Identity) {
+	if c := f.chain.Configuration(); c != nil {
+		id.CAs, id.Revokes = c.Operators, c.Revokes
 	}
-	f.identity.Store(id)
+}
+
+// show puts another identity in place: the one that is there, but for what change does.
+func (f *firmware) show(change func(*https.Identity)) {
+	f.showing.Lock()
+	defer f.showing.Unlock()
+	var id https.Identity
+	if now := f.identity.Load(); now != nil {
+		id = *now
+	}
+	change(&id)
+	f.identity.Store(&id)
 }
 
 // A controllerAPI is the board itself.
@@ -263,9 +288,7 @@ func (a accessAPI) Replace(_ context.Context, _, chain string) error {
 	if next.Leaf == nil || !ok || !own.PublicKey.Equal(next.Leaf.PublicKey) {
 		return refuse("The first certificate must be for the key of this boot: ask for a signing request by GenerateCSR.")
 	}
-	id := *a.f.identity.Load()
-	id.Certificate = next
-	a.f.identity.Store(&id)
+	a.f.show(func(id *https.Identity) { id.Certificate = next })
 	return nil
 }
 

@@ -121,6 +121,7 @@ func seeHeld(lines *resetctl.Lines) (err error) {
 // guardHost starts the host's control: adoption, verification and release, watch.
 func (f *firmware) guardHost(lines *resetctl.Lines) error {
 	golden := f.goldenCopies()
+	f.golden = golden
 	c, err := resetctl.New(resetctl.Config{
 		Lines: lines, Firmware: f.hostFirmware(golden), Measurer: &f.chain, Store: hostStore{f.chain.Store},
 		Clock: monotonic{time.Now()}, Random: rand.Reader, Key: f.ticketKey, Boot: f.bootName(),

@@ -23,7 +23,9 @@ import (
 	"nitro/net/redfish"
 	"nitro/net/stack"
 	"nitro/net/standing"
+	"nitro/net/update"
 	"nitro/resetctl"
+	hostfw "nitro/resetctl/firmware"
 	"nitro/resetctl/ticket"
 )
 
@@ -47,11 +49,14 @@ type firmware struct {
 	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
 	ticketKey ticket.Key                          // of the host's tickets
 
+	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now
-	policy       *policy.Set                    // who may do what; nil where the card has no good set
-	evidenceOnly *policy.Set                    // of quarantine, and where there is no good set; nil: nobody is known
+	policy       atomic.Pointer[policy.Set]     // who may do what; nil where the card has no good set
+	evidenceOnly atomic.Pointer[policy.Set]     // of quarantine, and where there is no good set; nil: nobody is known
 	log          *audit.Log                     // nil in quarantine
 	records      recorder
+	golden       map[hostfw.Part]*hostfw.Golden // nil where no host is guarded
+	updates      *update.Service                // nil where there is no API
 
 	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
 	tlsKey                       [sha256.Size]byte
@@ -100,6 +105,9 @@ func (f *firmware) serve() error {
 	}
 	f.records.f = f
 	f.showIdentity()
+	if err := f.openUpdates(id); err != nil {
+		return err
+	}
 	c := https.Config{Identity: f.identity.Load, Routes: f.routes(id), Refuse: http.HandlerFunc(redfish.Stranger), Failed: f.failed, Now: f.clientTime}
 	f.ready = time.Now()
 	go func() {

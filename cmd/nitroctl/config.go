@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"nitro/boot/card"
 	"nitro/boot/config"
@@ -25,7 +26,8 @@ var configGroup = &group{"config", "configurations", []*command{
 		about: `
 Signs a configuration by the configuration authority. Without -in it is made of the public
 keys in the key folders: release authority, sealing authorities, owner and factory, and of
-the CAs given by -operator. With -in it is JSON as docs/medium.md has it, decoded strictly.
+the CAs given by -operator; -revoke and -revoke-key let clients in no more, even if their
+CA still is among them. With -in it is JSON as docs/medium.md has it, decoded strictly.
 A board takes only what has a higher epoch than it has had.
 `,
 		example: "nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -operator operators.pem -built 1767225600 -out configuration.img",
@@ -57,6 +59,7 @@ type configInfo struct {
 	Owner       string               `json:"owner"`
 	Factory     string               `json:"factory,omitempty"` // SHA-256 of the certificate
 	Operators   []operatorInfo       `json:"operators"`
+	Revoked     []string             `json:"revoked,omitempty"`
 	File        string               `json:"file,omitempty"`
 }
 
@@ -79,6 +82,9 @@ func (c configInfo) print(w io.Writer) {
 	rows = append(rows, [2]string{"owner", c.Owner}, [2]string{"factory", c.Factory})
 	for _, o := range c.Operators {
 		rows = append(rows, [2]string{"operators' CA", o.SHA256 + " " + o.Subject})
+	}
+	for _, r := range c.Revoked {
+		rows = append(rows, [2]string{"revoked", r})
 	}
 	table(w, append(rows, [2]string{"written to", c.File})...)
 }
@@ -110,6 +116,9 @@ func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (co
 	for _, o := range c.Operators {
 		i.Operators = append(i.Operators, operatorInfo{o.Subject.String(), hexOf(sha256.Sum256(o.Raw))})
 	}
+	for _, r := range c.Revoked {
+		i.Revoked = append(i.Revoked, r.String())
+	}
 	return i, errors.Join(problems...)
 }
 
@@ -120,12 +129,15 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 	epoch := f.Uint64("epoch", 0, "`epoch`: 1 or more, higher than that of any earlier configuration")
 	var operators list
 	f.Var(&operators, "operator", "`file` of a CA's certificate for clients of the API, PEM; may be repeated")
+	var revoked, revokedKeys list
+	f.Var(&revoked, "revoke", "`file` of a client's certificate that is revoked, PEM; its CA must be given by -operator; may be repeated")
+	f.Var(&revokedKeys, "revoke-key", "`file` of a certificate whose key is revoked, whoever certifies it, PEM; may be repeated")
 	out := f.String("out", "", "`file` to write the signed configuration to")
 	return func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		if given := *product != "" || *epoch != 0 || len(operators) > 0; (*in != "") == given {
+		if given := *product != "" || *epoch != 0 || len(operators)+len(revoked)+len(revokedKeys) > 0; (*in != "") == given {
 			return nil, usage("give -in, or -product and -epoch")
 		}
 		time, err := built()
@@ -137,6 +149,9 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 			return nil, err
 		}
 		c, err := makeConfig(k, *in, *product, *epoch, operators)
+		if err == nil {
+			err = revoke(c, revoked, revokedKeys)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -172,6 +187,29 @@ func makeConfig(k *release.Keys, in, product string, epoch uint64, operators lis
 		c.Operators = append(c.Operators, o)
 	}
 	return c, nil
+}
+
+// revoke adds what is revoked to a configuration.
+func revoke(c *config.Config, certificates, keys list) error {
+	for _, path := range keys {
+		x, err := readCertificate(path)
+		if err != nil {
+			return err
+		}
+		c.Revoked = append(c.Revoked, config.Revoked{Key: sha256.Sum256(x.RawSubjectPublicKeyInfo)})
+	}
+	for _, path := range certificates {
+		x, err := readCertificate(path)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(c.Operators, func(ca *x509.Certificate) bool { return x.CheckSignatureFrom(ca) == nil })
+		if i < 0 {
+			return fmt.Errorf("%s: no CA given by -operator has issued it: give its CA, or -revoke-key", path)
+		}
+		c.Revoked = append(c.Revoked, config.Revoked{CA: sha256.Sum256(c.Operators[i].RawSubjectPublicKeyInfo), Serial: string(x.SerialNumber.Bytes())})
+	}
+	return nil
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {

@@ -60,16 +60,19 @@ func (m *machine) SetTime(_ context.Context, t time.Time) error {
 }
 
 func (m *machine) Inventory() []Component {
-	return []Component{{ID: "controller", Name: "Controller", Version: "1.0", SHA256: [32]byte{1}, Lowest: "0.9", Updatable: true, Healthy: true}, {ID: "host", Name: "Host firmware", Version: "7"}}
+	return []Component{{ID: "controller", Name: "Controller", Version: "1.0", SHA256: [32]byte{1}, Lowest: "0.9", Updatable: true, Healthy: true, Slot: SlotActive},
+		{ID: "backup", Name: "Backup", Version: "0.9", SHA256: [32]byte{2}, Healthy: true, Slot: SlotBackup}, {ID: "empty", Name: "Backup", Slot: SlotBackup, Empty: true, Updatable: true},
+		{ID: "host", Name: "Host firmware", Version: "7"}}
 }
-func (m *machine) Push(_ context.Context, name string, r io.Reader) (string, error) {
+func (m *machine) Push(_ context.Context, u Upload, r io.Reader) (string, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return "", err
 	}
-	return "t1", m.do("push %s %d", name, len(b))
+	return "t1", m.do("push %s %s%d", u.Name, u.Apply, len(b))
 }
-func (m *machine) Start(context.Context) (string, error) { return "t2", m.do("start") }
+func (m *machine) Start(context.Context) (string, error)    { return "t2", m.do("start") }
+func (m *machine) Rollback(context.Context) (string, error) { return "t2", m.do("rollback") }
 
 func (m *machine) Evidence() EvidenceState {
 	return EvidenceState{Manufacturer: "IBM", Firmware: "8.1", Serial: "T1", Updated: time.Unix(1800000000, 0), PCRs: map[int][32]byte{0: {1}, 8: {2}},
@@ -124,7 +127,8 @@ func newMachine() *machine {
 		m.log = append(m.log, fmt.Sprintf(`{"v":1,"n":%d,"t":"2027-01-15T08:00:00.000Z","up":1,"boot":0,"kind":"denied"}`, n))
 	}
 	m.tasks = []TaskState{{ID: "t1", Name: "Update", State: "Running", Percent: 30, Start: time.Unix(1800000000, 0)},
-		{ID: "t2", Name: "Update", State: "Exception", Percent: 30, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Failure: Refuse(400, "UnrecognizedRequestBody")}}
+		{ID: "t3", Name: "Update", State: "Completed", Percent: 100, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Ended: true, Note: "Restart the board."},
+		{ID: "t2", Name: "Update", State: "Exception", Percent: 30, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Ended: true, Failure: Refuse(400, "UnrecognizedRequestBody")}}
 	return m
 }
 

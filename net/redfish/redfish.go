@@ -123,11 +123,32 @@ type ControllerState struct {
 // Firmware is what runs, and what will.
 type Firmware interface {
 	Inventory() []Component
-	// Push takes an image, and gives the task that verifies and writes it.
-	Push(ctx context.Context, name string, image io.Reader) (task string, err error)
+	// Push takes a package, and gives the task that has verified and written it.
+	Push(ctx context.Context, u Upload, file io.Reader) (task string, err error)
 	// Start makes what was pushed active, and gives the task.
 	Start(ctx context.Context) (task string, err error)
+	// Rollback makes what was active before active again, and gives the task.
+	Rollback(ctx context.Context) (task string, err error)
 }
+
+// MaxUpload is the largest body of an upload in bytes: the largest package, with what
+// multipart/form-data has beside it.
+const MaxUpload = 50 << 20
+
+// An Upload is what a client says of a package.
+type Upload struct {
+	Name  string // of the file; printable
+	Apply string // one of ApplyTimes; "" leaves it to the package's kind
+}
+
+// The times at which an update can be applied (DSP0268, Settings, OperationApplyTime).
+const (
+	ApplyNow     = "Immediate"
+	ApplyOnStart = "OnStartUpdateRequest"
+)
+
+// ApplyTimes are those.
+var ApplyTimes = []string{ApplyNow, ApplyOnStart}
 
 // A Component is a piece of firmware.
 type Component struct {
@@ -138,7 +159,16 @@ type Component struct {
 	Lowest    string   // lowest version that runs
 	Updatable bool
 	Healthy   bool
+	// Slot is what of two slots this one is: SlotActive is what runs. Empty: it is in none.
+	Slot  string
+	Empty bool // nothing is there
 }
+
+// The slots.
+const (
+	SlotActive = "Active"
+	SlotBackup = "Backup"
+)
 
 // Evidence is the TPM's.
 type Evidence interface {
@@ -201,8 +231,10 @@ type TaskState struct {
 	State   string // Redfish's TaskState
 	Percent int
 	Start   time.Time
-	End     time.Time // zero while it runs
-	Failure *Error    // of one that failed
+	End     time.Time // zero while it runs, or where the time was not known
+	Ended   bool
+	Failure *Error // of one that failed
+	Note    string // what the client has to know of one that did not
 }
 
 // A Service answers requests below /redfish. It implements http.Handler.

@@ -51,7 +51,7 @@ var published = map[string]string{
 		"UUID string?, Model string?, Manufacturer string?, Status Status, DateTime time?, DateTimeLocalOffset string?, LastResetTime time, Actions ManagerActions, Links ManagerLinks, " +
 		"LogServices link, NetworkProtocol link, EthernetInterfaces link, Certificates link",
 	"ManagerActions":                 "#Manager.Reset ResetAction",
-	"ManagerLinks":                   "ManagerForServers links, ManagerForChassis links, ManagerInChassis link, Oem oem",
+	"ManagerLinks":                   "ManagerForServers links, ManagerForChassis links, ManagerInChassis link, ActiveSoftwareImage link, SoftwareImages links, Oem oem",
 	"ManagerNetworkProtocol.v1_10_1": "HTTP Protocol, HTTPS HTTPSProtocol, SSH Protocol, IPMI Protocol, Status Status, HostName string?, FQDN string?",
 	"Protocol":                       "ProtocolEnabled bool?, Port int?",
 	"HTTPSProtocol":                  "ProtocolEnabled bool?, Port int?, Certificates link",
@@ -62,7 +62,7 @@ var published = map[string]string{
 	"LogEntry.v1_16_1": "EntryType enum(Event,SEL,Oem,CXL)!, OemRecordFormat string?, Severity enum(OK,Warning,Critical)?, Created time, Message string?, MessageId string, MessageArgs strings, EntryCode string?",
 
 	"UpdateService.v1_14_0":     "ServiceEnabled bool?, Status Status, HttpPushUri uri, MultipartHttpPushUri uri, MaxImageSizeBytes int, FirmwareInventory link, SoftwareInventory link, Actions UpdateActions",
-	"UpdateActions":             "#UpdateService.StartUpdate Target, #UpdateService.SimpleUpdate Target",
+	"UpdateActions":             "#UpdateService.StartUpdate Target, #UpdateService.SimpleUpdate Target, Oem oem",
 	"SoftwareInventory.v1_10_1": "Version string?, Updateable bool?, LowestSupportedVersion string?, SoftwareId string, Manufacturer string?, ReleaseDate time, RelatedItem links, Status Status, WriteProtected bool?, Measurement MeasurementBlock",
 	"MeasurementBlock":          "Measurement hex?, MeasurementIndex int?, MeasurementSize int?, MeasurementSpecification int?",
 
