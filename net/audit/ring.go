@@ -172,6 +172,17 @@ func (r *Ring) Deny(e Entry) error {
 	return nil
 }
 
+// Note records an event. See Log.
+func (r *Ring) Note(e Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.gapThen(e.record()); err != nil {
+		r.lost++
+		return unrecorded(err)
+	}
+	return nil
+}
+
 // Count counts. See Recorder.
 func (r *Ring) Count(add func(*Counters)) {
 	r.mu.Lock()
