@@ -107,5 +107,5 @@ func (f *firmware) policySet() *policy.Set {
 
 // mode is what the board can do at the moment.
 func (f *firmware) mode() policy.Mode {
-	return policy.Mode{Quarantined: f.policy == nil || f.reason() != nil, ClockKnown: f.clockKnown.Load()}
+	return policy.Mode{Quarantined: f.policy == nil || f.reason() != nil, ClockKnown: f.clock.Known()}
 }
