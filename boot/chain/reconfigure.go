@@ -62,10 +62,24 @@ func (s *Slots) Reconfigure(b []byte) (next *config.Signed, waits []string, err 
 		return nil, nil, tpmCoded(fmt.Errorf("configuration of epoch %d comes into force with the next boot: %w", next.Epoch, err))
 	}
 	c.reconfigured.Store(next)
-	if !reflect.DeepEqual(next.Host, c.Config.Host) {
-		waits = append(waits, "host")
+	return next, waiting(c.Config, next), nil
+}
+
+// waiting names the members of a configuration that what runs took from that of the boot.
+func waiting(boot, next *config.Signed) (names []string) {
+	for _, member := range []struct {
+		name       string
+		boot, next any
+	}{
+		{"host", boot.Host, next.Host},
+		{"time_servers", boot.TimeServers, next.TimeServers},
+		{"syslog", boot.Collector, next.Collector},
+	} {
+		if !reflect.DeepEqual(member.boot, member.next) {
+			names = append(names, member.name)
+		}
 	}
-	return next, waits, nil
+	return names
 }
 
 // bootsUnder tells whether what runs would boot and unseal under a configuration.

@@ -24,6 +24,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net/netip"
 
 	"nitro/attest/seal"
 	"nitro/boot/code"
@@ -44,6 +45,9 @@ const (
 	MaxOperators   = 8
 	MaxWitnesses   = 8
 	MaxWitness     = 256 // bytes of a key's text
+	MinTimeServers = 2   // where there are any: one alone could say what it likes
+	MaxTimeServers = 8
+	MaxName        = 253 // bytes of a collector's name: a DNS name's (RFC 1035, 2.3.4)
 )
 
 // A Config is a valid configuration.
@@ -74,11 +78,23 @@ type Config struct {
 	Witnesses []string
 	// Revoked are at most 256 keys and certificates that let no client in any more.
 	Revoked []Revoked
+	// TimeServers are the NTP servers that are asked for the time: none, or 2 to 8 of
+	// which more than half have to agree (package net/sntp).
+	TimeServers []netip.AddrPort
+	// Collector takes the audit records by syslog; nil where nothing does.
+	Collector *Collector
 	// SecurityKey tells that the store opens only with the removable security key.
 	SecurityKey bool
 
 	// Host is the host that the board guards; nil where it guards none.
 	Host *Host
+}
+
+// A Collector is who takes the audit records: a syslog server over TLS (RFC 5425).
+type Collector struct {
+	Address netip.AddrPort
+	Name    string            // in its certificate
+	CA      *x509.Certificate // that issued it
 }
 
 // A Host is the host that a board guards.

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -104,6 +105,12 @@ func TestRoundTrip(t *testing.T) {
 	c.Witnesses = []string{"witness.example+01234567+BA=="}
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || len(s.Witnesses) != 1 || s.Witnesses[0] != c.Witnesses[0] {
 		t.Errorf("with a witness: %+v, %v", s, err)
+	}
+	c.TimeServers = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:123"), netip.MustParseAddrPort("[2001:db8::1]:1123")}
+	c.Collector = &config.Collector{Address: netip.MustParseAddrPort("192.0.2.2:6514"), Name: "log.example", CA: made().ca}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.TimeServers, c.TimeServers) ||
+		s.Collector.Address != c.Collector.Address || s.Collector.Name != "log.example" || !s.Collector.CA.Equal(made().ca) {
+		t.Errorf("with time servers and a collector: %+v, %v", s, err)
 	}
 	c.Host = &config.Host{Product: "q35", BMC: true}
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host == nil || s.Host.Product != "q35" || !s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 4 {
@@ -208,6 +215,22 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no host", func(m map[string]any) { m["host"] = nil }, "null"},
 		{"witness with a space", func(m map[string]any) { m["witnesses"] = []any{"key with space"} }, "witnesses: element 1"},
 		{"nine witnesses", func(m map[string]any) { m["witnesses"] = list(9, "key") }, "witnesses: 9 elements"},
+		{"one time server", func(m map[string]any) { m["time_servers"] = []any{"192.0.2.1:123"} }, "time_servers: 1 elements"},
+		{"nine time servers", func(m map[string]any) { m["time_servers"] = list(9, "192.0.2.1:123") }, "time_servers: 9 elements"},
+		{"a time server twice", func(m map[string]any) { m["time_servers"] = []any{"192.0.2.1:123", "192.0.2.1:124"} }, "comes twice"},
+		{"a time server with a name", func(m map[string]any) { m["time_servers"] = list(2, "ntp.example:123") }, "time_servers: element 1"},
+		{"a time server without port", func(m map[string]any) { m["time_servers"] = list(2, "192.0.2.1") }, "time_servers: element 1"},
+		{"a time server spelt otherwise", func(m map[string]any) { m["time_servers"] = list(2, "[2001:DB8::1]:123") }, "time_servers: element 1"},
+		{"a time server to all", func(m map[string]any) { m["time_servers"] = list(2, "224.0.1.1:123") }, "time_servers: element 1"},
+		{"a collector without address", func(m map[string]any) {
+			m["syslog"] = map[string]any{"name": "x", "ca": base64.StdEncoding.EncodeToString(k.ca.Raw)}
+		}, "syslog.address"},
+		{"a collector without name", func(m map[string]any) {
+			m["syslog"] = map[string]any{"address": "192.0.2.1:6514", "name": "", "ca": base64.StdEncoding.EncodeToString(k.ca.Raw)}
+		}, "syslog.name"},
+		{"a collector whose CA is none", func(m map[string]any) {
+			m["syslog"] = map[string]any{"address": "192.0.2.1:6514", "name": "x", "ca": base64.StdEncoding.EncodeToString(k.leaf.Raw)}
+		}, "syslog.ca"},
 		{"nine operators", func(m map[string]any) { m["operators"] = list(9, base64.StdEncoding.EncodeToString(k.ca.Raw)) }, "operators: 9 elements"},
 	} {
 		if _, err := config.Decode(change(t, c.f)); err == nil || !strings.Contains(err.Error(), c.say) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"nitro/attest/ijson"
 	"nitro/boot/image"
@@ -27,7 +28,15 @@ type wire struct {
 	Witnesses   []string      `json:"witnesses,omitempty"`
 	Revoked     []wireRevoked `json:"revoked,omitempty"`
 	SecurityKey bool          `json:"security_key,omitempty"`
+	TimeServers []string      `json:"time_servers,omitempty"`
+	Syslog      *syslog       `json:"syslog,omitempty"`
 	Host        *host         `json:"host,omitempty"`
+}
+
+type syslog struct {
+	Address string `json:"address"`
+	Name    string `json:"name"`
+	CA      []byte `json:"ca"`
 }
 
 type host struct {
@@ -99,6 +108,17 @@ func (w *wire) config() (c *Config, err error) {
 	if c.Revoked, err = list("revoked", w.Revoked, 0, MaxRevoked, wireRevoked.revoked); err != nil {
 		return nil, err
 	}
+	if len(w.TimeServers) > 0 {
+		if c.TimeServers, err = list("time_servers", w.TimeServers, MinTimeServers, MaxTimeServers, server); err != nil {
+			return nil, err
+		}
+		if again := repeated(c.TimeServers); again.IsValid() {
+			return nil, fmt.Errorf("time_servers: %s comes twice: one server has one voice", again)
+		}
+	}
+	if c.Collector, err = w.Syslog.collector(); err != nil {
+		return nil, err
+	}
 	c.Host, err = w.Host.host()
 	return c, err
 }
@@ -115,6 +135,46 @@ func (w *host) host() (h *Host, err error) {
 		h.Firmware, err = list("host.firmware", *w.Firmware, 1, MaxAuthorities, authority)
 	}
 	return h, err
+}
+
+// server takes an IP address with a port: the board asks no DNS, whose answers nobody
+// vouches for.
+func server(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.String() != s {
+		return netip.AddrPort{}, fmt.Errorf("%.100q is no IP address with port, such as 192.0.2.1:123 or [2001:db8::1]:123", s)
+	}
+	return a, nil
+}
+
+// repeated gives an address that is there twice, or none.
+func repeated(all []netip.AddrPort) netip.AddrPort {
+	seen := map[netip.Addr]bool{}
+	for _, a := range all {
+		if seen[a.Addr()] {
+			return a
+		}
+		seen[a.Addr()] = true
+	}
+	return netip.AddrPort{}
+}
+
+func (w *syslog) collector() (*Collector, error) {
+	if w == nil {
+		return nil, nil
+	}
+	address, err := server(w.Address)
+	if err != nil {
+		return nil, fmt.Errorf("syslog.address: %w", err)
+	}
+	if !word(w.Name, MaxName) {
+		return nil, fmt.Errorf("syslog.name %.300q: 1 to %d characters of printable ASCII without space", w.Name, MaxName)
+	}
+	authority, err := ca(w.CA)
+	if err != nil {
+		return nil, fmt.Errorf("syslog.ca: %w", err)
+	}
+	return &Collector{address, w.Name, authority}, nil
 }
 
 // witness takes a key of C2SP signed-note: printable ASCII without space.
@@ -205,6 +265,12 @@ func (c *Config) Encode() ([]byte, error) {
 	w.Release = wireKeys(c.Release)
 	for _, r := range c.Revoked {
 		w.Revoked = append(w.Revoked, r.wire())
+	}
+	for _, s := range c.TimeServers {
+		w.TimeServers = append(w.TimeServers, s.String())
+	}
+	if c.Collector != nil {
+		w.Syslog = &syslog{Address: c.Collector.Address.String(), Name: c.Collector.Name, CA: c.Collector.CA.Raw}
 	}
 	if c.Host != nil {
 		w.Host = &host{Product: c.Host.Product, BMC: c.Host.BMC}

@@ -15,6 +15,9 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/image"
 	"nitro/boot/store"
+	"nitro/net/audit"
+	"nitro/net/policy"
+	"nitro/net/redfish"
 	"nitro/net/standing"
 	"nitro/resetctl"
 	"nitro/resetctl/cycle"
@@ -125,7 +128,7 @@ func (f *firmware) guardHost(lines *resetctl.Lines) error {
 	c, err := resetctl.New(resetctl.Config{
 		Lines: lines, Firmware: f.hostFirmware(golden), Measurer: &f.chain, Store: hostStore{f.chain.Store},
 		Clock: monotonic{time.Now()}, Random: rand.Reader, Key: f.ticketKey, Boot: f.bootName(),
-		Observe: observeHost,
+		Observe: f.observeHost,
 		Quarantine: func(c code.Code) {
 			f.enterQuarantine(c.Errorf("host: the lines are not in the board's hand"))
 		},
@@ -263,8 +266,8 @@ func (f *firmware) tellTPMLost() {
 	}
 }
 
-// observeHost tells the log what happens to the host. The audit will be told here.
-func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
+// observeHost tells the log, and the audit, what happens to the host.
+func (f *firmware) observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
 	if s.Phase == cycle.Running && s.Adopted {
 		text += ", adopted"
@@ -279,8 +282,17 @@ func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 		text += fmt.Sprintf(": %v", cause)
 	}
 	log.Print(text)
+	f.noteHost(s, text)
 	if s.Phase == cycle.Running {
 		announceRuns()
+	}
+}
+
+// noteHost records where the host has come to: that it runs, and that it is held.
+func (f *firmware) noteHost(s cycle.State, text string) {
+	action := map[cycle.Phase]string{cycle.Running: "hostRunning", cycle.Held: "hostHeld"}[s.Phase]
+	if action != "" {
+		f.note(audit.Event{Action: action, Type: string(policy.Host), Resource: redfish.Root + "Systems/host", Detail: text})
 	}
 }
 

@@ -34,7 +34,7 @@ func main() {
 func run() error {
 	f := firmware{began: time.Now()}
 	var instructionTime uint64 // ns, if an emulator counts instructions
-	err := phase.Run(&instructionTime, []phase.Phase{
+	err := phase.Run(&instructionTime, f.timed([]phase.Phase{
 		{Name: "board", Do: func() (err error) {
 			f.board, err = open()
 			if err == nil && f.board.Emulated() {
@@ -46,16 +46,17 @@ func run() error {
 		{Name: "lines", Do: f.lookAtLines},
 		{Name: "hand-over", Do: f.takeHandover},
 		{Name: "random numbers", Do: f.seed},
-		{Name: "clock", Do: f.setClock},
+		{Name: "clock", Do: f.readClock},
 		{Name: "card", Do: f.openCard},
 		{Name: "unlock", Do: f.unlock},
+		{Name: "time", Do: f.openClock},
 		{Name: "identity", Do: f.makeIdentity},
 		{Name: "policy", Do: f.loadPolicy},
 		{Name: "audit", Do: f.openAudit},
 		{Name: "host", Do: f.controlHost},
 		{Name: "network", Do: f.openPorts},
 		{Name: "https", Do: f.serve},
-	}...)
+	})...)
 	if err != nil {
 		return err
 	}
@@ -72,6 +73,21 @@ func run() error {
 	}
 	go blink(f.board.StatusLED())
 	return watch()
+}
+
+// timed keeps what each phase takes, for the metrics.
+func (f *firmware) timed(phases []phase.Phase) []phase.Phase {
+	for i, p := range phases {
+		phases[i].Do = func() error {
+			start := time.Now()
+			err := p.Do()
+			f.mu.Lock()
+			f.phases = append(f.phases, phaseTime{p.Name, time.Since(start)})
+			f.mu.Unlock()
+			return err
+		}
+	}
+	return phases
 }
 
 // announceReady tells that the firmware serves. Measurements end at its first

@@ -60,5 +60,5 @@ func (f *firmware) policySet() *policy.Set {
 
 // mode is what the board can do at the moment.
 func (f *firmware) mode() policy.Mode {
-	return policy.Mode{Quarantined: f.policy.Load() == nil || f.reason() != nil, ClockKnown: f.clockKnown.Load()}
+	return policy.Mode{Quarantined: f.policy.Load() == nil || f.reason() != nil, ClockKnown: f.clock.Known()}
 }

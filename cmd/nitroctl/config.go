@@ -9,8 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"slices"
+	"strings"
 
 	"nitro/boot/card"
 	"nitro/boot/config"
@@ -60,7 +62,16 @@ type configInfo struct {
 	Factory     string               `json:"factory,omitempty"` // SHA-256 of the certificate
 	Operators   []operatorInfo       `json:"operators"`
 	Revoked     []string             `json:"revoked,omitempty"`
+	Witnesses   []string             `json:"witnesses,omitempty"`
+	TimeServers []string             `json:"time_servers,omitempty"`
+	Syslog      *syslogInfo          `json:"syslog,omitempty"`
 	File        string               `json:"file,omitempty"`
+}
+
+type syslogInfo struct {
+	Address string `json:"address"`
+	Name    string `json:"name"`
+	CA      string `json:"ca"` // SHA-256 of the certificate
 }
 
 type operatorInfo struct {
@@ -86,13 +97,28 @@ func (c configInfo) print(w io.Writer) {
 	for _, r := range c.Revoked {
 		rows = append(rows, [2]string{"revoked", r})
 	}
+	for _, key := range c.Witnesses {
+		rows = append(rows, [2]string{"witness", key})
+	}
+	for _, a := range c.TimeServers {
+		rows = append(rows, [2]string{"time server", a})
+	}
+	if s := c.Syslog; s != nil {
+		rows = append(rows, [2]string{"syslog", s.Address + " " + s.Name}, [2]string{"", s.CA + " (CA)"})
+	}
 	table(w, append(rows, [2]string{"written to", c.File})...)
 }
 
 // describeConfig describes what a payload says.
 func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (configInfo, error) {
 	i := configInfo{Epoch: c.Epoch, Product: c.Product, Development: c.Development, SHA256: hexOf(payloadDigest), Verified: verified,
-		P384: []string{}, RSA3072: []string{}, Operators: []operatorInfo{}}
+		P384: []string{}, RSA3072: []string{}, Operators: []operatorInfo{}, Witnesses: c.Witnesses}
+	for _, a := range c.TimeServers {
+		i.TimeServers = append(i.TimeServers, a.String())
+	}
+	if s := c.Collector; s != nil {
+		i.Syslog = &syslogInfo{s.Address.String(), s.Name, hexOf(sha256.Sum256(s.CA.Raw))}
+	}
 	for _, a := range c.Release {
 		e, m := a.Keys()
 		i.Release = append(i.Release, release.KeyDigests{Ed25519: hexOf(e), MLDSA65: hexOf(m)})
@@ -132,13 +158,17 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 	var revoked, revokedKeys list
 	f.Var(&revoked, "revoke", "`file` of a client's certificate that is revoked, PEM; its CA must be given by -operator; may be repeated")
 	f.Var(&revokedKeys, "revoke-key", "`file` of a certificate whose key is revoked, whoever certifies it, PEM; may be repeated")
+	var more services
+	f.Var((*list)(&more.witnesses), "witness", "`key` of a witness of audit logs (C2SP, type 0x04); may be repeated")
+	f.Var((*list)(&more.timeServers), "time-server", "`address` and port of an NTP server, such as 192.0.2.1:123: give 2 to 8")
+	f.StringVar(&more.syslog, "syslog", "", "`address`,name,file of the collector of audit records: IP address and port, name in its certificate, its CA's certificate (PEM)")
 	out := f.String("out", "", "`file` to write the signed configuration to")
 	return func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		if given := *product != "" || *epoch != 0 || len(operators)+len(revoked)+len(revokedKeys) > 0; (*in != "") == given {
-			return nil, usage("give -in, or -product and -epoch")
+		if given := *product != "" || *epoch != 0 || len(operators)+len(revoked)+len(revokedKeys) > 0 || more.given(); (*in != "") == given {
+			return nil, usage("give -in, or -product, -epoch and what goes with them")
 		}
 		time, err := built()
 		if err != nil {
@@ -148,7 +178,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := makeConfig(k, *in, *product, *epoch, operators)
+		c, err := makeConfig(k, *in, *product, *epoch, operators, more)
 		if err == nil {
 			err = revoke(c, revoked, revokedKeys)
 		}
@@ -160,7 +190,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 }
 
 // makeConfig reads a configuration, or makes one of the keys.
-func makeConfig(k *release.Keys, in, product string, epoch uint64, operators list) (*config.Config, error) {
+func makeConfig(k *release.Keys, in, product string, epoch uint64, operators list, more services) (*config.Config, error) {
 	if in != "" {
 		b, err := readFile(in, config.MaxSize)
 		if err != nil {
@@ -186,7 +216,46 @@ func makeConfig(k *release.Keys, in, product string, epoch uint64, operators lis
 		}
 		c.Operators = append(c.Operators, o)
 	}
-	return c, nil
+	return c, more.add(c)
+}
+
+// services are what a configuration names beside keys.
+type services struct {
+	witnesses, timeServers list
+	syslog                 string
+}
+
+func (s services) given() bool {
+	return len(s.witnesses) > 0 || len(s.timeServers) > 0 || s.syslog != ""
+}
+
+// add puts them into a configuration, which is validated when it is signed.
+func (s services) add(c *config.Config) error {
+	c.Witnesses = s.witnesses
+	for _, text := range s.timeServers {
+		a, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return usage("-time-server %s: give an IP address and a port, such as 192.0.2.1:123", text)
+		}
+		c.TimeServers = append(c.TimeServers, a)
+	}
+	if s.syslog == "" {
+		return nil
+	}
+	parts := strings.SplitN(s.syslog, ",", 3)
+	if len(parts) != 3 {
+		return usage("-syslog %s: give address, name and file, such as 192.0.2.2:6514,log.example,log-ca.pem", s.syslog)
+	}
+	a, err := netip.ParseAddrPort(parts[0])
+	if err != nil {
+		return usage("-syslog %s: give an IP address and a port, such as 192.0.2.2:6514", parts[0])
+	}
+	ca, err := readCertificate(parts[2])
+	if err != nil {
+		return err
+	}
+	c.Collector = &config.Collector{Address: a, Name: parts[1], CA: ca}
+	return nil
 }
 
 // revoke adds what is revoked to a configuration.

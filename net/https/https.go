@@ -123,6 +123,8 @@ type Config struct {
 	Refuse http.Handler
 	// Failed is told of each failure, by several goroutines; it may be nil.
 	Failed func(Failure)
+	// Opened is told of each handshake that has come to its end; it may be nil.
+	Opened func()
 	// Now is the time by which certificates are valid; nil means time.Now.
 	Now func() time.Time
 }
@@ -131,6 +133,9 @@ type Config struct {
 func Serve(l net.Listener, c Config) error {
 	if c.Failed == nil {
 		c.Failed = func(Failure) {}
+	}
+	if c.Opened == nil {
+		c.Opened = func() {}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -169,6 +174,7 @@ func (c *Config) tls() *tls.Config {
 		NextProtos:             []string{"http/1.1"},
 		SessionTicketsDisabled: true,
 		Time:                   c.Now,
+		VerifyConnection:       func(tls.ConnectionState) error { c.Opened(); return nil },
 	}
 	if len(id.CAs) > 0 {
 		t.ClientAuth, t.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool()

@@ -16,6 +16,7 @@ const (
 	Firmware   ResourceType = "Firmware"   // what runs, and updates of it
 	Evidence   ResourceType = "Evidence"   // quotes, logs, certificates of the TPM's keys
 	Log        ResourceType = "Log"        // the audit log
+	Metrics    ResourceType = "Metrics"    // counters and states, in numbers
 	Access     ResourceType = "Access"     // who may do what: roles, certificates
 	Task       ResourceType = "Task"       // what takes longer than a request
 )
@@ -36,6 +37,8 @@ const (
 	ReadLog            Action = "readLog"
 	WitnessLog         Action = "witnessLog"
 	ClearLog           Action = "clearLog"
+	ReadRing           Action = "readRing"
+	ReadMetrics        Action = "readMetrics"
 	ReadAccess         Action = "readAccess"
 	RequestCertificate Action = "requestCertificate"
 	ReplaceCertificate Action = "replaceCertificate"
@@ -67,6 +70,8 @@ var actions = []action{
 	{ReadLog, Log, false, false},
 	{WitnessLog, Log, false, false},
 	{ClearLog, Log, false, false},
+	{ReadRing, Log, true, true},
+	{ReadMetrics, Metrics, false, true},
 	{ReadAccess, Access, false, false},
 	{RequestCertificate, Access, false, false},
 	{ReplaceCertificate, Access, false, false},

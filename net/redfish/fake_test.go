@@ -103,7 +103,9 @@ func (m *machine) Export(from uint64, older []byte) ([]byte, error) {
 func (m *machine) Inclusion(n, size uint64) ([]audit.Hash, error) {
 	return []audit.Hash{{1}}, m.do("prove %d %d", n, size)
 }
-func (m *machine) Witness(b []byte) error { return m.do("witness %s", b) }
+func (m *machine) Ring() ([]byte, error)    { return []byte(`{"records":[]}`), m.fail }
+func (m *machine) Metrics() ([]byte, error) { return []byte("up 1\n"), m.fail }
+func (m *machine) Witness(b []byte) error   { return m.do("witness %s", b) }
 
 func (m *machine) Certificates() []Certificate {
 	return []Certificate{{"1", "API", "-----BEGIN CERTIFICATE-----\n", []string{"Web"}}}
@@ -198,7 +200,7 @@ func newBench(t testing.TB) *bench {
 	gate := &Gatekeeper{Policy: func() *policy.Set { return set }, Mode: func() policy.Mode { return b.mode }, Audit: b.journal}
 	m := b.machine
 	b.service = New(Config{UUID: uuid, Product: "MCIMX6UL-EVK", Gate: gate,
-		Host: m, Controller: m, Firmware: m, Evidence: m, Log: m, Access: m, Tasks: taskList{m}})
+		Host: m, Controller: m, Firmware: m, Evidence: m, Log: m, Ring: m, Metrics: m, Access: m, Tasks: taskList{m}})
 	return b
 }
 

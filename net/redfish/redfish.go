@@ -52,6 +52,8 @@ type Config struct {
 	Firmware   Firmware
 	Evidence   Evidence
 	Log        Log
+	Ring       Ring
+	Metrics    Metrics
 	Access     Access
 	Tasks      Tasks
 }
@@ -207,6 +209,18 @@ type Log interface {
 	Witness(checkpoint []byte) error
 }
 
+// Ring is quarantine's audit records.
+type Ring interface {
+	// Ring gives audit.RingExport in JSON: docs/audit.md. An Error where there is no ring.
+	Ring() ([]byte, error)
+}
+
+// Metrics are the machine's counters and states.
+type Metrics interface {
+	// Metrics gives them in Prometheus' text format: docs/metrics.md.
+	Metrics() ([]byte, error)
+}
+
 // Access is who may do what.
 type Access interface {
 	// Certificates are those that the API's TLS shows.
@@ -252,11 +266,12 @@ func to(path string) object { return object{"@odata.id": path} }
 // belong to the controller without it.
 func New(c Config) *Service {
 	s := &Service{config: c}
-	if c.Controller == nil && (c.Log != nil || c.Evidence != nil || c.Access != nil) {
-		panic("redfish: log, evidence and access are the controller's: give it, too")
+	if c.Controller == nil && (c.Log != nil || c.Ring != nil || c.Metrics != nil || c.Evidence != nil || c.Access != nil) {
+		panic("redfish: logs, metrics, evidence and access are the controller's: give it, too")
 	}
 	s.root()
 	s.backends()
+	s.plain()
 	if c.Gate == nil && slices.ContainsFunc(s.nodes, func(n node) bool { return n.on != policy.Service }) {
 		panic("redfish: backends without a gate: nobody would be asked who may use them")
 	}

@@ -156,7 +156,7 @@ func (s *Service) schemas() {
 	slices.Sort(types)
 	body := metadata(slices.Compact(types))
 	s.add(node{path: Root + "$metadata", read: policy.ReadService, on: policy.Service,
-		page: func() (string, []byte) { return "application/xml", body }})
+		page: func() (string, []byte, error) { return "application/xml", body, nil }})
 }
 
 func (s *Service) schema(c *call) (object, error) {

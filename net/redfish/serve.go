@@ -24,7 +24,7 @@ type node struct {
 
 	get  func(c *call) (object, error)
 	list *collection
-	page func() (contentType string, body []byte)
+	page func() (contentType string, body []byte, err error)
 
 	post  *operation
 	patch *operation
@@ -285,7 +285,13 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, n *node, c *cal
 		return
 	}
 	if n.page != nil {
-		kind, body := n.page()
+		kind, body, err := n.page()
+		if err != nil {
+			e := refusal(err)
+			done(e.Status, e.ID)
+			e.write(w)
+			return
+		}
 		done(http.StatusOK, "")
 		w.Header().Set("Content-Type", kind)
 		w.Write(body)
