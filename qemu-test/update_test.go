@@ -189,6 +189,11 @@ func TestUpdate(t *testing.T) {
 	dials := u.dials // a refusal ends a connection on which the rest of a package would come
 	set, err := b.factory.Policy(2, func(p *policy.Payload) { p.Issuers = append(p.Issuers, others.Issuer()) })
 	must(t, err)
+	operator, err := clients.Certificate(policy.Operator, "operator")
+	must(t, err)
+	if status, _ := b.updater(operator).push(set); status != 403 {
+		t.Errorf("an operator pushes: %d", status)
+	}
 	if status, o := u.push(set); status != 202 {
 		t.Fatalf("policy set: %d %v", status, o)
 	}

@@ -3,9 +3,11 @@ package bundle
 import (
 	"bytes"
 	"crypto/sha256"
+	_ "embed"
 	"testing"
 
 	"nitro/boot/code"
+	"nitro/internal/corpus"
 )
 
 // TestWrite: what is written is read, part by part.
@@ -50,9 +52,15 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// What the fuzzer found: see package corpus.
+//
+//go:embed testdata/headers.hex
+var keptHeaders string
+
 func FuzzParse(f *testing.F) {
 	good, _ := Header{100, 200, 300}.Encode()
 	f.Add(good[:])
+	corpus.Add(f, keptHeaders)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) != HeaderSize {
 			return

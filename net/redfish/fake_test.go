@@ -64,6 +64,7 @@ func (m *machine) Inventory() []Component {
 		{ID: "backup", Name: "Backup", Version: "0.9", SHA256: [32]byte{2}, Healthy: true, Slot: SlotBackup}, {ID: "empty", Name: "Backup", Slot: SlotBackup, Empty: true, Updatable: true},
 		{ID: "host", Name: "Host firmware", Version: "7"}}
 }
+func (m *machine) Slots() (string, []string) { return "controller", []string{"controller", "backup"} }
 func (m *machine) Push(_ context.Context, u Upload, r io.Reader) (string, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {

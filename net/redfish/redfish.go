@@ -125,6 +125,8 @@ type ControllerState struct {
 // Firmware is what runs, and what will.
 type Firmware interface {
 	Inventory() []Component
+	// Slots are the IDs of the controller's slots in the inventory, and of the one that runs.
+	Slots() (active string, all []string)
 	// Push takes a package, and gives the task that has verified and written it.
 	Push(ctx context.Context, u Upload, file io.Reader) (task string, err error)
 	// Start makes what was pushed active, and gives the task.

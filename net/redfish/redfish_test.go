@@ -341,6 +341,7 @@ func TestPush(t *testing.T) {
 		{`{"Targets":[]} x`, "MalformedJSON", 400},
 		{`[]`, "MalformedJSON", 400},
 		{`x`, "MalformedJSON", 400},
+		{`{}` + strings.Repeat(" ", maxParameters), "MalformedJSON", 400},
 		{`{"x":"` + strings.Repeat("x", maxParameters) + `"}`, "MalformedJSON", 400},
 	} {
 		b.machine.done = nil

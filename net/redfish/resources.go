@@ -318,20 +318,12 @@ func (s *Service) manager() object {
 
 // images adds links to the controller's slots.
 func (s *Service) images(links object) {
-	var all []object
-	for _, f := range s.config.Firmware.Inventory() {
-		if f.Slot == "" {
-			continue
-		}
-		link := to(updatePath + "/FirmwareInventory/" + f.ID)
-		all = append(all, link)
-		if f.Slot == SlotActive {
-			links["ActiveSoftwareImage"] = link
-		}
+	active, ids := s.config.Firmware.Slots()
+	all := make([]object, 0, len(ids))
+	for _, id := range ids {
+		all = append(all, to(updatePath+"/FirmwareInventory/"+id))
 	}
-	if all != nil {
-		links["SoftwareImages"] = all
-	}
+	links["ActiveSoftwareImage"], links["SoftwareImages"] = to(updatePath+"/FirmwareInventory/"+active), all
 }
 
 // when is a time as Redfish writes it (DSP0266 9.3.7).

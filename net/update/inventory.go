@@ -2,6 +2,7 @@ package update
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -89,7 +90,7 @@ func (s *Service) slotEntries() (all []redfish.Component) {
 	}
 	own := s.c.Chain.Handover.Slot
 	for _, slot := range []journal.Slot{journal.A, journal.B} {
-		f := redfish.Component{ID: "slot-" + strings.ToLower(strings.TrimPrefix(slot.String(), "slot ")), Name: "Controller in " + slot.String(),
+		f := redfish.Component{ID: slotID(slot), Name: "Controller in " + slot.String(),
 			Lowest: lowest(s.floor), Slot: redfish.SlotBackup, Updatable: true}
 		if slot == own {
 			f.Slot = redfish.SlotActive
@@ -108,7 +109,8 @@ func (s *Service) slotEntries() (all []redfish.Component) {
 	return all
 }
 
-// goldenEntries are the golden copies that there are.
+// goldenEntries are the golden copies that there are. While a cycle of the host has one it
+// is as it was seen last.
 func (s *Service) goldenEntries() (all []redfish.Component) {
 	for _, p := range []firmware.Part{firmware.Host, firmware.BMC} {
 		g := s.c.Golden(p)
@@ -116,15 +118,34 @@ func (s *Service) goldenEntries() (all []redfish.Component) {
 			continue
 		}
 		f := redfish.Component{ID: string(p) + "-golden", Name: "Golden copy of " + string(p) + " firmware", Updatable: true, Empty: true}
-		if m, err := g.Manifest(); err == nil {
-			f.Version, f.SHA256, f.Healthy, f.Empty = m.Version, m.Measurement(), true, false
-		}
-		if floor, err := g.Floor(); err == nil {
+		m, floor, err := g.Glance()
+		s.mu.Lock()
+		if known, is := s.golden[p]; is && errors.Is(err, firmware.ErrBusy) {
+			f = known
+		} else if err == nil {
 			f.Lowest = lowest(floor)
+			if m != nil {
+				f.Version, f.SHA256, f.Healthy, f.Empty = m.Version, m.Measurement(), true, false
+			}
+			s.golden[p] = f
 		}
+		s.mu.Unlock()
 		all = append(all, f)
 	}
 	return all
+}
+
+// Slots implements redfish.Firmware.
+func (s *Service) Slots() (active string, all []string) {
+	for _, slot := range []journal.Slot{journal.A, journal.B} {
+		all = append(all, slotID(slot))
+	}
+	return slotID(s.c.Chain.Handover.Slot), all
+}
+
+// slotID is a slot's in the inventory.
+func slotID(slot journal.Slot) string {
+	return "slot-" + strings.ToLower(strings.TrimPrefix(slot.String(), "slot "))
 }
 
 // lowest is the lowest version that is taken: a rollback floor.

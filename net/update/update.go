@@ -74,12 +74,13 @@ type Service struct {
 	tasks   []task       // the oldest first
 	next    uint64       // number of the next one
 	entries []redfish.Component
+	golden  map[firmware.Part]redfish.Component // as they were seen last
 }
 
 // New makes the service of a boot. What the last boot left undone is ended by
 // [Service.Open]. On a board in quarantine it has an inventory, and takes nothing.
 func New(c Config) (*Service, error) {
-	s := &Service{c: c, store: c.Chain.Store, floor: c.Chain.Floor, next: 1}
+	s := &Service{c: c, store: c.Chain.Store, floor: c.Chain.Floor, next: 1, golden: map[firmware.Part]redfish.Component{}}
 	if s.store == nil {
 		return s, nil
 	}

@@ -204,6 +204,9 @@ func TestController(t *testing.T) {
 			r.done(pack(next, next.Approvals))
 		}
 	}
+	if active, all := r.s.Slots(); active != "slot-b" || !slices.Equal(all, []string{"slot-a", "slot-b"}) {
+		t.Errorf("%s of %v runs", active, all)
+	}
 	if f := r.entry("slot-b"); f.Slot != redfish.SlotActive || f.Version != "2.0" {
 		t.Errorf("%+v", f)
 	}
