@@ -29,6 +29,7 @@ type remote struct {
 	pin     *[32]byte // SHA-256 of the TLS key that it must have; nil is any
 	limit   time.Duration
 	client  *tls.Certificate // that it shows; nil is none
+	most    int              // bytes of an answer; 0 is maxReply
 }
 
 // httpsPort is where boards serve.
@@ -143,12 +144,16 @@ func (r *remote) exchange(q *http.Request) (*reply, error) {
 	defer answer.Body.Close()
 	a := &reply{status: answer.StatusCode, key: provisioning.KeyDigest(answer.TLS.PeerCertificates[0])}
 	a.connection = connection{r.address, hexOf(a.key), r.pin != nil}
-	a.body, err = io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
+	most := r.most
+	if most == 0 {
+		most = maxReply
+	}
+	a.body, err = io.ReadAll(io.LimitReader(answer.Body, int64(most)+1))
 	switch {
 	case err != nil:
 		return nil, &unreachableError{r.address, err}
-	case len(a.body) > maxReply:
-		return nil, fmt.Errorf("the board at %s answers with more than %d bytes: it is no board, or not of this tool's time", r.address, maxReply)
+	case len(a.body) > most:
+		return nil, fmt.Errorf("the board at %s answers with more than %d bytes: it is no board, or not of this tool's time", r.address, most)
 	}
 	return a, nil
 }
