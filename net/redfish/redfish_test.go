@@ -186,7 +186,7 @@ func TestEveryResource(t *testing.T) {
 			t.Errorf("no resource of type %s", name)
 		}
 	}
-	if types := b.service.types(); len(types) != 21 {
+	if types := b.service.types(); len(types) != 24 {
 		t.Errorf("%d types: %v", len(types), types)
 	}
 }
