@@ -198,8 +198,8 @@ func (p *Pool) idle(name string) (*vol, error) {
 	return v, err
 }
 
-// check refuses what no volume can be.
-func (s *Spec) check() error {
+// Check refuses what no volume can be, whatever the pool has.
+func (s *Spec) Check() error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (s *Spec) check() error {
 
 // Create makes a volume, which takes no space until it is written.
 func (p *Pool) Create(s Spec) (Info, error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return Info{}, err
 	}
 	p.mu.Lock()
@@ -258,7 +258,7 @@ func (p *Pool) Resize(name string, blocks uint64) error {
 	}
 	s := v.info().Spec
 	s.Blocks = blocks
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return err
 	}
 	if blocks > v.blocks {
