@@ -118,6 +118,31 @@ func (l *Lease) Term() Standing {
 	return l.term
 }
 
+// Standing reports whether the lease may be asked for again after a restart.
+func (l *Lease) Standing() bool {
+	l.ring.mu.Lock()
+	defer l.ring.mu.Unlock()
+	return l.standing
+}
+
+// Left is how long a lease will last; 0 if it has ended.
+func (r *Ring) Left(l *Lease) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.last + uint64(time.Since(r.lastAt).Milliseconds())
+	if l.slot == nil || l.term.Expires <= now {
+		return 0
+	}
+	return time.Duration(l.term.Expires-now) * time.Millisecond
+}
+
+// Held reports whether the key is still there.
+func (l *Lease) Held() bool {
+	l.ring.mu.Lock()
+	defer l.ring.mu.Unlock()
+	return l.slot != nil
+}
+
 // now reads the TPM's clock. If the TPM does not answer, time goes on from its last
 // answer, and the error says so.
 func (r *Ring) now() (uint64, error) {
