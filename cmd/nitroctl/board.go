@@ -28,6 +28,7 @@ type remote struct {
 	address string    // host and port
 	pin     *[32]byte // SHA-256 of the TLS key that it must have; nil is any
 	limit   time.Duration
+	client  *tls.Certificate // that it shows; nil is none
 }
 
 // httpsPort is where boards serve.
@@ -113,8 +114,8 @@ type reply struct {
 	body   []byte
 }
 
-// maxReply is the longest answer in bytes: evidence is the longest.
-const maxReply = evidence.MaxSize
+// maxReply is the longest answer in bytes: evidence with a request for a key.
+const maxReply = evidence.MaxSize + 8<<10
 
 // ask asks a board. Status codes are the caller's to judge.
 func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
@@ -127,7 +128,7 @@ func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
 	if body != nil {
 		q.Header.Set("Content-Type", kind)
 	}
-	answer, err := r.client().Do(q)
+	answer, err := r.http().Do(q)
 	if errors.Is(err, errPin) {
 		return nil, advised{errors.Unwrap(err), "A board has a new key with each boot: verify its evidence anew (nitroctl attest verify -board), and pin the key that it shows."}
 	}
@@ -147,10 +148,10 @@ func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
 	return a, nil
 }
 
-// client makes one connection. It takes no proxy and follows nobody elsewhere, as the
+// http makes one connection. It takes no proxy and follows nobody elsewhere, as the
 // answer would be another's.
-func (r *remote) client() *http.Client {
-	return &http.Client{
+func (r *remote) http() *http.Client {
+	c := &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
@@ -165,6 +166,10 @@ func (r *remote) client() *http.Client {
 			},
 		}},
 	}
+	if r.client != nil {
+		c.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{*r.client}
+	}
+	return c
 }
 
 // decode reads an answer's JSON. Members that this tool does not know are later boards'.
