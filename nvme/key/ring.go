@@ -92,6 +92,7 @@ type Request struct {
 	Volume       [VolumeSize]byte
 	Nonce        [NonceSize]byte
 	Cycle, Clock uint64 // host cycle; TPM's clock when it was made, ms
+	Wrapping     []byte // public half of this boot's wrapping key, as RFC 9180 serialises it
 }
 
 // A User is what encrypts with a key: [volume.Encrypted].
@@ -178,7 +179,7 @@ func (r *Ring) Request(volume [VolumeSize]byte) (Request, error) {
 	if _, again := r.requests[volume]; !again && len(r.requests) >= maxRequests {
 		return Request{}, ErrCrowded
 	}
-	q := Request{Volume: volume, Cycle: r.cycle, Clock: now}
+	q := Request{Volume: volume, Cycle: r.cycle, Clock: now, Wrapping: r.conf.Wrapping.PublicKey().Bytes()}
 	rand.Read(q.Nonce[:])
 	r.requests[volume] = q
 	return q, nil
