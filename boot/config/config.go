@@ -44,6 +44,7 @@ const (
 	MaxOperators   = 8
 	MaxWitnesses   = 8
 	MaxWitness     = 256 // bytes of a key's text
+	MaxURL         = 256 // bytes of a key service's URL
 )
 
 // A Config is a valid configuration.
@@ -77,6 +78,18 @@ type Config struct {
 
 	// Host is the host that the board guards; nil where it guards none.
 	Host *Host
+
+	// KeyService is who gives keys of volumes; nil: none, and volumes cannot be attached.
+	KeyService *KeyService
+}
+
+// A KeyService is who gives keys of volumes.
+type KeyService struct {
+	Key *ecdsa.PublicKey // that signs grants: P-256
+	// URL is where the board asks for standing leases after its own restart, and CA
+	// vouches for the server there; both or none.
+	URL string
+	CA  *x509.Certificate
 }
 
 // A Host is the host that a board guards.

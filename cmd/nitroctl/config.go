@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"nitro/boot/card"
 	"nitro/boot/config"
@@ -25,7 +27,7 @@ var configGroup = &group{"config", "configurations", []*command{
 		about: `
 Signs a configuration by the configuration authority. Without -in it is made of the public
 keys in the key folders: release authority, sealing authorities, owner and factory, and of
-the CAs given by -operator. With -in it is JSON as docs/medium.md has it, decoded strictly.
+the CAs given by -operator; -key-service names who gives keys of volumes. With -in it is JSON as docs/medium.md has it, decoded strictly.
 A board takes only what has a higher epoch than it has had.
 `,
 		example: "nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -operator operators.pem -built 1767225600 -out configuration.img",
@@ -57,6 +59,8 @@ type configInfo struct {
 	Owner       string               `json:"owner"`
 	Factory     string               `json:"factory,omitempty"` // SHA-256 of the certificate
 	Operators   []operatorInfo       `json:"operators"`
+	KeyService  string               `json:"key_service,omitempty"` // SHA-256 of the PKIX form
+	KeyURL      string               `json:"key_service_url,omitempty"`
 	File        string               `json:"file,omitempty"`
 }
 
@@ -79,6 +83,9 @@ func (c configInfo) print(w io.Writer) {
 	rows = append(rows, [2]string{"owner", c.Owner}, [2]string{"factory", c.Factory})
 	for _, o := range c.Operators {
 		rows = append(rows, [2]string{"operators' CA", o.SHA256 + " " + o.Subject})
+	}
+	if c.KeyService != "" {
+		rows = append(rows, [2]string{"key service", strings.TrimSpace(c.KeyService + " " + c.KeyURL)})
 	}
 	table(w, append(rows, [2]string{"written to", c.File})...)
 }
@@ -110,6 +117,9 @@ func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (co
 	for _, o := range c.Operators {
 		i.Operators = append(i.Operators, operatorInfo{o.Subject.String(), hexOf(sha256.Sum256(o.Raw))})
 	}
+	if k := c.KeyService; k != nil {
+		i.KeyService, i.KeyURL = digest(k.Key), k.URL
+	}
 	return i, errors.Join(problems...)
 }
 
@@ -120,12 +130,16 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 	epoch := f.Uint64("epoch", 0, "`epoch`: 1 or more, higher than that of any earlier configuration")
 	var operators list
 	f.Var(&operators, "operator", "`file` of a CA's certificate for clients of the API, PEM; may be repeated")
+	var service keyServiceFlags
+	f.StringVar(&service.key, "key-service", "", "`file` of the public key of the key service that gives keys of volumes: P-256, PEM")
+	f.StringVar(&service.url, "key-service-url", "", "https `URL` where boards ask it for standing leases after their own restart")
+	f.StringVar(&service.ca, "key-service-ca", "", "`file` of the CA's certificate for that URL, PEM")
 	out := f.String("out", "", "`file` to write the signed configuration to")
 	return func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		if given := *product != "" || *epoch != 0 || len(operators) > 0; (*in != "") == given {
+		if given := *product != "" || *epoch != 0 || len(operators) > 0 || service != (keyServiceFlags{}); (*in != "") == given {
 			return nil, usage("give -in, or -product and -epoch")
 		}
 		time, err := built()
@@ -136,7 +150,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := makeConfig(k, *in, *product, *epoch, operators)
+		c, err := makeConfig(k, *in, *product, *epoch, operators, service)
 		if err != nil {
 			return nil, err
 		}
@@ -145,7 +159,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 }
 
 // makeConfig reads a configuration, or makes one of the keys.
-func makeConfig(k *release.Keys, in, product string, epoch uint64, operators list) (*config.Config, error) {
+func makeConfig(k *release.Keys, in, product string, epoch uint64, operators list, service keyServiceFlags) (*config.Config, error) {
 	if in != "" {
 		b, err := readFile(in, config.MaxSize)
 		if err != nil {
@@ -171,7 +185,38 @@ func makeConfig(k *release.Keys, in, product string, epoch uint64, operators lis
 		}
 		c.Operators = append(c.Operators, o)
 	}
-	return c, nil
+	c.KeyService, err = service.load()
+	return c, err
+}
+
+// keyServiceFlags name who gives keys of volumes.
+type keyServiceFlags struct{ key, url, ca string }
+
+// load reads what they name; nil if that is nobody.
+func (k keyServiceFlags) load() (*config.KeyService, error) {
+	if k == (keyServiceFlags{}) {
+		return nil, nil
+	}
+	if k.key == "" || (k.url == "") != (k.ca == "") {
+		return nil, usage("give -key-service, and -key-service-url and -key-service-ca together")
+	}
+	b, err := readFile(k.key, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	var public any
+	if block, rest := pem.Decode(b); block != nil && block.Type == "PUBLIC KEY" && len(bytes.TrimSpace(rest)) == 0 {
+		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	}
+	p256, ok := public.(*ecdsa.PublicKey)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("%s must hold one PEM block PUBLIC KEY, of ECDSA on P-256", k.key)
+	}
+	s := &config.KeyService{Key: p256, URL: k.url}
+	if k.ca != "" {
+		s.CA, err = readCertificate(k.ca)
+	}
+	return s, err
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {
