@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/hpke"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,9 +38,12 @@ func (w *witness) certify(s sanitisation.Statement) ([]byte, error) {
 	w.said = &s
 	return []byte("{}"), w.fail
 }
-func (w *witness) cardNames() (string, string)     { return "SU08G", "126a2f3d" }
-func (w *witness) Clock() (uint64, error)          { return 1_000_000, nil }
-func (w *witness) Sign(d [32]byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, w.key, d[:]) }
+func (w *witness) cardNames() (string, string) { return "SU08G", "126a2f3d" }
+func (w *witness) Clock() (uint64, error)      { return 1_000_000, nil }
+func (w *witness) Sign(text []byte) ([]byte, error) {
+	d := sha256.Sum256(text)
+	return ecdsa.SignASN1(rand.Reader, w.key, d[:])
+}
 
 // A memo is a store in memory.
 type memo struct{ b []byte }

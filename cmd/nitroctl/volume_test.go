@@ -59,11 +59,6 @@ func (b *volumeBoard) Sign(text []byte) ([]byte, error) {
 	return ecdsa.SignASN1(rand.Reader, b.ak, d[:])
 }
 
-// A confirmer signs confirmations.
-type confirmer struct{ *volumeBoard }
-
-func (c confirmer) Sign(d [32]byte) ([]byte, error) { return ecdsa.SignASN1(rand.Reader, c.ak, d[:]) }
-
 // Clock implements key.Clock.
 func (b *volumeBoard) Clock() (uint64, error) { return 1_000_000, nil }
 
@@ -261,7 +256,7 @@ func newVolumeBoard(t *testing.T, service *ecdsa.PublicKey) *volumeBoard {
 	for i := 0; i < key.PageSize && arena == nil; i++ {
 		arena, _ = key.NewArena(memory[i : i+key.ArenaSize(2)])
 	}
-	b.ring, err = key.NewRing(key.Config{Arena: arena, Service: service, AK: b.name, Wrapping: wrapping, Clock: b, Signer: confirmer{b}, MaxLease: 24 * time.Hour})
+	b.ring, err = key.NewRing(key.Config{Arena: arena, Service: service, AK: b.name, Wrapping: wrapping, Clock: b, Signer: b, MaxLease: 24 * time.Hour})
 	must(t, err)
 	b.ring.Begin(1)
 	return b
