@@ -86,8 +86,8 @@ func (a volumesAPI) Request(ctx context.Context, id redfish.VolumeID, challenge 
 	return request, evidence, nil
 }
 
-// Attach implements redfish.Storage. The grant itself says in which form its key comes, and
-// is signed; the client's word must not differ.
+// Attach implements redfish.Storage. The grant says itself in which form its key comes, and
+// is signed: the client's word for it is not asked.
 func (a volumesAPI) Attach(ctx context.Context, id redfish.VolumeID, _ string, grant, wrapped []byte) ([]byte, error) {
 	confirmation, err := a.s.Attach(ctx, id, grant, wrapped)
 	return confirmation, refuseVolume(id, err)
