@@ -74,6 +74,7 @@ func waiting(boot, next *config.Signed) (names []string) {
 		{"host", boot.Host, next.Host},
 		{"time_servers", boot.TimeServers, next.TimeServers},
 		{"syslog", boot.Collector, next.Collector},
+		{"key_service", boot.KeyService, next.KeyService},
 	} {
 		if !reflect.DeepEqual(member.boot, member.next) {
 			names = append(names, member.name)

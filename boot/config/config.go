@@ -48,6 +48,7 @@ const (
 	MinTimeServers = 2   // where there are any: one alone could say what it likes
 	MaxTimeServers = 8
 	MaxName        = 253 // bytes of a collector's name: a DNS name's (RFC 1035, 2.3.4)
+	MaxURL         = 256 // bytes of a key service's URL
 )
 
 // A Config is a valid configuration.
@@ -88,6 +89,18 @@ type Config struct {
 
 	// Host is the host that the board guards; nil where it guards none.
 	Host *Host
+
+	// KeyService is who gives keys of volumes; nil: none, and volumes cannot be attached.
+	KeyService *KeyService
+}
+
+// A KeyService is who gives keys of volumes.
+type KeyService struct {
+	Key *ecdsa.PublicKey // that signs grants: P-256
+	// URL is where the board asks for standing leases after its own restart, and CA
+	// vouches for the server there; both or none.
+	URL string
+	CA  *x509.Certificate
 }
 
 // A Collector is who takes the audit records: a syslog server over TLS (RFC 5425).

@@ -125,6 +125,17 @@ func TestRoundTrip(t *testing.T) {
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.Revoked, c.Revoked) {
 		t.Errorf("with what is revoked: %+v, %v", s, err)
 	}
+	if s.KeyService != nil {
+		t.Errorf("without a key service: %+v", s.KeyService)
+	}
+	c.KeyService = &config.KeyService{Key: &k.p256.PublicKey}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !s.KeyService.Key.Equal(&k.p256.PublicKey) || s.KeyService.URL != "" || s.KeyService.CA != nil {
+		t.Errorf("with a key service: %+v, %v", s, err)
+	}
+	c.KeyService.URL, c.KeyService.CA = "https://keys.example:8443/v1", k.ca
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.KeyService.URL != c.KeyService.URL || !s.KeyService.CA.Equal(k.ca) {
+		t.Errorf("with a key service to ask: %+v, %v", s, err)
+	}
 	c.Factory, c.Operators = nil, nil
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Factory != nil || len(s.Operators) != 0 {
 		t.Errorf("without factory and operators: %v", err)
@@ -177,6 +188,10 @@ func TestDecodeRefuses(t *testing.T) {
 		return l
 	}
 	seal := func(p, r []any) map[string]any { return map[string]any{"p384": p, "rsa3072": r} }
+	caText := base64.StdEncoding.EncodeToString(k.ca.Raw)
+	service := func(url, ca string) func(m map[string]any) {
+		return func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "url": url, "ca": ca} }
+	}
 	for _, c := range []struct {
 		name string
 		f    func(m map[string]any)
@@ -213,6 +228,18 @@ func TestDecodeRefuses(t *testing.T) {
 			m["host"] = map[string]any{"product": "q35", "firmware": list(5, m["release"].([]any)[0])}
 		}, "host.firmware: 5 elements"},
 		{"no host", func(m map[string]any) { m["host"] = nil }, "null"},
+		{"key service without key", func(m map[string]any) { m["key_service"] = map[string]any{} }, "key_service.key"},
+		{"key service on another curve", func(m map[string]any) { m["key_service"] = map[string]any{"key": p384} }, "key_service.key: *ecdsa.PublicKey, not an ECDSA key of P-256"},
+		{"key service's URL without CA", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "url": "https://k"} }, "go together"},
+		{"key service's CA without URL", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "ca": caText} }, "go together"},
+		{"key service without TLS", service("http://k", caText), "key_service.url"},
+		{"key service without host", service("https:///v1", caText), "key_service.url"},
+		{"key service with a query", service("https://k/?a=b", caText), "key_service.url"},
+		{"key service with a user", service("https://a@k/", caText), "key_service.url"},
+		{"key service with a long URL", service("https://"+strings.Repeat("k", 249), caText), "key_service.url"},
+		{"key service with no CA's certificate", service("https://k", base64.StdEncoding.EncodeToString(k.leaf.Raw)), "key_service.ca"},
+		{"unknown member of key service", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "token": "x"} }, "unknown field"},
+		{"no key service", func(m map[string]any) { m["key_service"] = nil }, "null"},
 		{"witness with a space", func(m map[string]any) { m["witnesses"] = []any{"key with space"} }, "witnesses: element 1"},
 		{"nine witnesses", func(m map[string]any) { m["witnesses"] = list(9, "key") }, "witnesses: 9 elements"},
 		{"one time server", func(m map[string]any) { m["time_servers"] = []any{"192.0.2.1:123"} }, "time_servers: 1 elements"},

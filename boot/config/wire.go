@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 
 	"nitro/attest/ijson"
 	"nitro/boot/image"
@@ -31,6 +32,13 @@ type wire struct {
 	TimeServers []string      `json:"time_servers,omitempty"`
 	Syslog      *syslog       `json:"syslog,omitempty"`
 	Host        *host         `json:"host,omitempty"`
+	KeyService  *service      `json:"key_service,omitempty"`
+}
+
+type service struct {
+	Key []byte `json:"key"`
+	URL string `json:"url,omitempty"`
+	CA  []byte `json:"ca,omitempty"`
 }
 
 type syslog struct {
@@ -119,8 +127,36 @@ func (w *wire) config() (c *Config, err error) {
 	if c.Collector, err = w.Syslog.collector(); err != nil {
 		return nil, err
 	}
-	c.Host, err = w.Host.host()
+	if c.Host, err = w.Host.host(); err != nil {
+		return nil, err
+	}
+	c.KeyService, err = w.KeyService.service()
 	return c, err
+}
+
+func (w *service) service() (s *KeyService, err error) {
+	if w == nil {
+		return nil, nil
+	}
+	s = &KeyService{URL: w.URL}
+	if s.Key, err = curve(elliptic.P256())(w.Key); err != nil {
+		return nil, fmt.Errorf("key_service.key: %w", err)
+	}
+	if (w.URL == "") != (len(w.CA) == 0) {
+		return nil, errors.New("key_service: url and ca go together: without both the board cannot ask by itself")
+	}
+	if w.URL == "" {
+		return s, nil
+	}
+	u, err := url.Parse(w.URL)
+	if err != nil || !word(w.URL, MaxURL) || u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("key_service.url %.300q: https://host, port and path, of at most %d characters", w.URL, MaxURL)
+	}
+	if s.CA, err = ca(w.CA); err != nil {
+		return nil, fmt.Errorf("key_service.ca: %w", err)
+	}
+	return s, nil
 }
 
 func (w *host) host() (h *Host, err error) {
@@ -280,6 +316,16 @@ func (c *Config) Encode() ([]byte, error) {
 		}
 	}
 	var err error
+	if k := c.KeyService; k != nil {
+		der, err := pkix(k.Key)
+		if err != nil {
+			return nil, err
+		}
+		w.KeyService = &service{Key: der[0], URL: k.URL}
+		if k.CA != nil {
+			w.KeyService.CA = k.CA.Raw
+		}
+	}
 	if w.Sealing.P384, err = pkix(c.P384...); err != nil {
 		return nil, err
 	}

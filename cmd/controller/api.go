@@ -56,6 +56,9 @@ func (f *firmware) resources(id uint64) redfish.Config {
 	if b := f.board.HostLines(); b != nil {
 		c.Host = hostAPI{f, linesOf(b)}
 	}
+	if v := f.volumes.Load(); v != nil && c.Host != nil {
+		c.Storage = volumesAPI{v, f}
+	}
 	if f.chain.Session != nil {
 		c.Evidence = newEvidenceAPI(f)
 	}

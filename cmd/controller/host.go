@@ -19,6 +19,7 @@ import (
 	"nitro/net/policy"
 	"nitro/net/redfish"
 	"nitro/net/standing"
+	"nitro/nvme/storage"
 	"nitro/resetctl"
 	"nitro/resetctl/cycle"
 	hostfw "nitro/resetctl/firmware"
@@ -121,7 +122,7 @@ func seeHeld(lines *resetctl.Lines) (err error) {
 	return err
 }
 
-// guardHost starts the host's control: adoption, verification and release, watch.
+// guardHost makes the host's control: adoption, verification and release, watch.
 func (f *firmware) guardHost(lines *resetctl.Lines) error {
 	golden := f.goldenCopies()
 	f.golden = golden
@@ -141,12 +142,19 @@ func (f *firmware) guardHost(lines *resetctl.Lines) error {
 		return err
 	}
 	f.host.Store(c)
-	go func() {
-		f.takeDelivery(golden)
-		if err := c.Run(context.Background()); err != nil {
-			log.Printf("host: %v", err)
-		}
-	}()
+	f.takeDelivery(golden) // before the pool takes its place
+	return nil
+}
+
+// runHost begins to control the host, once its volumes can follow.
+func (f *firmware) runHost() error {
+	if c := f.host.Load(); c != nil {
+		go func() {
+			if err := c.Run(context.Background()); err != nil {
+				log.Printf("host: %v", err)
+			}
+		}()
+	}
 	return nil
 }
 
@@ -246,9 +254,13 @@ func (f *firmware) bootName() (name [32]byte) {
 	return name
 }
 
-// deriveTicketKey derives the key of the host's tickets while the store's key is there.
-func (f *firmware) deriveTicketKey(storeKey []byte) (err error) {
-	f.ticketKey, err = ticket.DeriveKey(storeKey)
+// deriveKeys derives the key of the host's tickets, and what the secrets of its cycles come
+// from, while the store's key is there.
+func (f *firmware) deriveKeys(storeKey []byte) (err error) {
+	if f.ticketKey, err = ticket.DeriveKey(storeKey); err != nil {
+		return err
+	}
+	f.hostSecrets, err = storage.SecretsKey(storeKey)
 	return err
 }
 
@@ -283,6 +295,7 @@ func (f *firmware) observeHost(e cycle.Event, s cycle.State, a cycle.Action, cau
 	}
 	log.Print(text)
 	f.noteHost(s, text)
+	f.tellVolumes(s)
 	if s.Phase == cycle.Running {
 		announceRuns()
 	}

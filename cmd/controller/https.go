@@ -27,7 +27,9 @@ import (
 	"nitro/net/standing"
 	"nitro/net/syslog"
 	"nitro/net/update"
+	"nitro/nvme/storage"
 	"nitro/resetctl"
+	"nitro/resetctl/cycle"
 	hostfw "nitro/resetctl/firmware"
 	"nitro/resetctl/ticket"
 )
@@ -53,6 +55,10 @@ type firmware struct {
 
 	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
 	ticketKey ticket.Key                          // of the host's tickets
+
+	volumes     atomic.Pointer[storage.Service] // the host's; nil where none are served
+	hostSecrets [32]byte                        // what the secrets of its cycles are derived from
+	hostStates  chan cycle.State                // of the host, for the volumes; the last one
 
 	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now

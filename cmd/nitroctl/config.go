@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
@@ -29,7 +30,8 @@ var configGroup = &group{"config", "configurations", []*command{
 Signs a configuration by the configuration authority. Without -in it is made of the public
 keys in the key folders: release authority, sealing authorities, owner and factory, and of
 the CAs given by -operator; -revoke and -revoke-key let clients in no more, even if their
-CA still is among them. With -in it is JSON as docs/medium.md has it, decoded strictly.
+CA still is among them. -key-service names who gives keys of volumes. With -in it is JSON as docs/medium.md has it, decoded strictly.
+the CAs given by -operator; -key-service names who gives keys of volumes. With -in it is JSON as docs/medium.md has it, decoded strictly.
 A board takes only what has a higher epoch than it has had.
 `,
 		example: "nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -operator operators.pem -built 1767225600 -out configuration.img",
@@ -65,6 +67,8 @@ type configInfo struct {
 	Witnesses   []string             `json:"witnesses,omitempty"`
 	TimeServers []string             `json:"time_servers,omitempty"`
 	Syslog      *syslogInfo          `json:"syslog,omitempty"`
+	KeyService  string               `json:"key_service,omitempty"` // SHA-256 of the PKIX form
+	KeyURL      string               `json:"key_service_url,omitempty"`
 	File        string               `json:"file,omitempty"`
 }
 
@@ -106,6 +110,9 @@ func (c configInfo) print(w io.Writer) {
 	if s := c.Syslog; s != nil {
 		rows = append(rows, [2]string{"syslog", s.Address + " " + s.Name}, [2]string{"", s.CA + " (CA)"})
 	}
+	if c.KeyService != "" {
+		rows = append(rows, [2]string{"key service", strings.TrimSpace(c.KeyService + " " + c.KeyURL)})
+	}
 	table(w, append(rows, [2]string{"written to", c.File})...)
 }
 
@@ -145,6 +152,9 @@ func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (co
 	for _, r := range c.Revoked {
 		i.Revoked = append(i.Revoked, r.String())
 	}
+	if k := c.KeyService; k != nil {
+		i.KeyService, i.KeyURL = digest(k.Key), k.URL
+	}
 	return i, errors.Join(problems...)
 }
 
@@ -162,6 +172,9 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 	f.Var((*list)(&more.witnesses), "witness", "`key` of a witness of audit logs (C2SP, type 0x04); may be repeated")
 	f.Var((*list)(&more.timeServers), "time-server", "`address` and port of an NTP server, such as 192.0.2.1:123: give 2 to 8")
 	f.StringVar(&more.syslog, "syslog", "", "`address`,name,file of the collector of audit records: IP address and port, name in its certificate, its CA's certificate (PEM)")
+	f.StringVar(&more.keys.key, "key-service", "", "`file` of the public key of the key service that gives keys of volumes: P-256, PEM")
+	f.StringVar(&more.keys.url, "key-service-url", "", "https `URL` where boards ask it for standing leases after their own restart")
+	f.StringVar(&more.keys.ca, "key-service-ca", "", "`file` of the CA's certificate for that URL, PEM")
 	out := f.String("out", "", "`file` to write the signed configuration to")
 	return func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
@@ -223,15 +236,22 @@ func makeConfig(k *release.Keys, in, product string, epoch uint64, operators lis
 type services struct {
 	witnesses, timeServers list
 	syslog                 string
+	keys                   keyServiceFlags
 }
 
 func (s services) given() bool {
-	return len(s.witnesses) > 0 || len(s.timeServers) > 0 || s.syslog != ""
+	return len(s.witnesses)+len(s.timeServers) > 0 || s.syslog != "" || s.keys != keyServiceFlags{}
 }
 
 // add puts them into a configuration, which is validated when it is signed.
-func (s services) add(c *config.Config) error {
+func (s services) add(c *config.Config) (err error) {
 	c.Witnesses = s.witnesses
+	if c.KeyService, err = s.keys.load(); err != nil {
+		return err
+	}
+	if c.Collector, err = collector(s.syslog); err != nil {
+		return err
+	}
 	for _, text := range s.timeServers {
 		a, err := netip.ParseAddrPort(text)
 		if err != nil {
@@ -239,23 +259,27 @@ func (s services) add(c *config.Config) error {
 		}
 		c.TimeServers = append(c.TimeServers, a)
 	}
-	if s.syslog == "" {
-		return nil
+	return nil
+}
+
+// collector reads who takes the audit records; nil if nobody is named.
+func collector(text string) (*config.Collector, error) {
+	if text == "" {
+		return nil, nil
 	}
-	parts := strings.SplitN(s.syslog, ",", 3)
+	parts := strings.SplitN(text, ",", 3)
 	if len(parts) != 3 {
-		return usage("-syslog %s: give address, name and file, such as 192.0.2.2:6514,log.example,log-ca.pem", s.syslog)
+		return nil, usage("-syslog %s: give address, name and file, such as 192.0.2.2:6514,log.example,log-ca.pem", text)
 	}
 	a, err := netip.ParseAddrPort(parts[0])
 	if err != nil {
-		return usage("-syslog %s: give an IP address and a port, such as 192.0.2.2:6514", parts[0])
+		return nil, usage("-syslog %s: give an IP address and a port, such as 192.0.2.2:6514", parts[0])
 	}
 	ca, err := readCertificate(parts[2])
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.Collector = &config.Collector{Address: a, Name: parts[1], CA: ca}
-	return nil
+	return &config.Collector{Address: a, Name: parts[1], CA: ca}, nil
 }
 
 // revoke adds what is revoked to a configuration.
@@ -279,6 +303,36 @@ func revoke(c *config.Config, certificates, keys list) error {
 		c.Revoked = append(c.Revoked, config.Revoked{CA: sha256.Sum256(c.Operators[i].RawSubjectPublicKeyInfo), Serial: string(x.SerialNumber.Bytes())})
 	}
 	return nil
+}
+
+// keyServiceFlags name who gives keys of volumes.
+type keyServiceFlags struct{ key, url, ca string }
+
+// load reads what they name; nil if that is nobody.
+func (k keyServiceFlags) load() (*config.KeyService, error) {
+	if k == (keyServiceFlags{}) {
+		return nil, nil
+	}
+	if k.key == "" || (k.url == "") != (k.ca == "") {
+		return nil, usage("give -key-service, and -key-service-url and -key-service-ca together")
+	}
+	b, err := readFile(k.key, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	var public any
+	if block, rest := pem.Decode(b); block != nil && block.Type == "PUBLIC KEY" && len(bytes.TrimSpace(rest)) == 0 {
+		public, err = x509.ParsePKIXPublicKey(block.Bytes)
+	}
+	p256, ok := public.(*ecdsa.PublicKey)
+	if err != nil || !ok {
+		return nil, fmt.Errorf("%s must hold one PEM block PUBLIC KEY, of ECDSA on P-256", k.key)
+	}
+	s := &config.KeyService{Key: p256, URL: k.url}
+	if k.ca != "" {
+		s.CA, err = readCertificate(k.ca)
+	}
+	return s, err
 }
 
 func readCertificate(path string) (*x509.Certificate, error) {

@@ -19,6 +19,7 @@ const (
 	Metrics    ResourceType = "Metrics"    // counters and states, in numbers
 	Access     ResourceType = "Access"     // who may do what: roles, certificates
 	Task       ResourceType = "Task"       // what takes longer than a request
+	Volume     ResourceType = "Volume"     // the host's encrypted volumes, and the card that they lie on
 )
 
 // The actions.
@@ -43,6 +44,14 @@ const (
 	RequestCertificate Action = "requestCertificate"
 	ReplaceCertificate Action = "replaceCertificate"
 	ReadTask           Action = "readTask"
+	ReadVolume         Action = "readVolume"
+	CreateVolume       Action = "createVolume"
+	DeleteVolume       Action = "deleteVolume"
+	RequestGrant       Action = "requestGrant" // what the board asks a key service for
+	AttachVolume       Action = "attachVolume"
+	DetachVolume       Action = "detachVolume"
+	EraseVolume        Action = "eraseVolume"
+	ErasePool          Action = "erasePool"
 )
 
 // An action's own rules, which no policy widens.
@@ -76,6 +85,14 @@ var actions = []action{
 	{RequestCertificate, Access, false, false},
 	{ReplaceCertificate, Access, false, false},
 	{ReadTask, Task, false, false},
+	{ReadVolume, Volume, false, false},
+	{CreateVolume, Volume, false, false},
+	{DeleteVolume, Volume, false, false},
+	{RequestGrant, Volume, false, false},
+	{AttachVolume, Volume, false, false},
+	{DetachVolume, Volume, true, false},
+	{EraseVolume, Volume, false, false},
+	{ErasePool, Volume, false, false},
 }
 
 // Actions are all that there are, with the type that each one is for.

@@ -65,7 +65,7 @@ func published(t *testing.T) map[Action]row {
 }
 
 // types are the resource types.
-var types = []ResourceType{Service, Host, Controller, Firmware, Evidence, Log, Metrics, Access, Task}
+var types = []ResourceType{Service, Host, Controller, Firmware, Evidence, Log, Metrics, Access, Task, Volume}
 
 // TestTable asks every role for every action on every type, and compares with the
 // published table.

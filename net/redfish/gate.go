@@ -114,6 +114,19 @@ func (g *Gatekeeper) Admit(r *http.Request, a Ask) (func(int, string), *Error) {
 	}, nil
 }
 
+// Who implements Gate.
+func (g *Gatekeeper) Who(r *http.Request) string {
+	set := g.Policy()
+	if set == nil || r.TLS == nil {
+		return ""
+	}
+	p, err := set.Identify(r.TLS.VerifiedChains)
+	if err != nil {
+		return ""
+	}
+	return p.String()
+}
+
 // Permits implements Gate.
 func (g *Gatekeeper) Permits(r *http.Request, a Ask) bool {
 	set := g.Policy()

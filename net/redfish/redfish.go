@@ -56,6 +56,7 @@ type Config struct {
 	Metrics    Metrics
 	Access     Access
 	Tasks      Tasks
+	Storage    Storage
 }
 
 // A Gate authenticates, authorises and records.
@@ -66,6 +67,8 @@ type Gate interface {
 	// Permits tells whether what is asked for would be admitted, and records nothing: for
 	// the resources that $expand would add to an answer.
 	Permits(r *http.Request, a Ask) bool
+	// Who names the principal of a request that was admitted.
+	Who(r *http.Request) string
 	// Unrouted is told of a request for which there is no route.
 	Unrouted(r *http.Request, status int)
 }
@@ -265,11 +268,14 @@ type object = map[string]any
 func to(path string) object { return object{"@odata.id": path} }
 
 // New makes the service. It panics if there are backends without a gate, or any that
-// belong to the controller without it.
+// belong to the controller or to the host without it.
 func New(c Config) *Service {
 	s := &Service{config: c}
 	if c.Controller == nil && (c.Log != nil || c.Ring != nil || c.Metrics != nil || c.Evidence != nil || c.Access != nil) {
 		panic("redfish: logs, metrics, evidence and access are the controller's: give it, too")
+	}
+	if c.Storage != nil && c.Host == nil {
+		panic("redfish: volumes are the host's: give it, too")
 	}
 	s.root()
 	s.backends()
@@ -295,6 +301,9 @@ func (s *Service) Routes() []Route {
 		}
 		if n.patch != nil {
 			all = append(all, Route{http.MethodPatch, n.path, n.patch.action, n.on})
+		}
+		if n.remove != nil {
+			all = append(all, Route{http.MethodDelete, n.path, n.remove.action, n.on})
 		}
 	}
 	slices.SortFunc(all, func(a, b Route) int {

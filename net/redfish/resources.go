@@ -23,6 +23,7 @@ const (
 	locationsType          = "CertificateLocations.v1_0_4"
 	certificateServiceType = "CertificateService.v1_0_5"
 	chassisType            = "Chassis.v1_25_1"
+	driveType              = "Drive.v1_19_0"
 	integrityType          = "ComponentIntegrity.v1_2_3"
 	systemType             = "ComputerSystem.v1_22_1"
 	schemaFileType         = "JsonSchemaFile.v1_1_5"
@@ -34,11 +35,13 @@ const (
 	roleType               = "Role.v1_3_2"
 	rootType               = "ServiceRoot.v1_17_0"
 	sessionServiceType     = "SessionService.v1_1_9"
+	storageType            = "Storage.v1_16_0"
 	softwareType           = "SoftwareInventory.v1_10_1"
 	taskType               = "Task.v1_7_4"
 	taskServiceType        = "TaskService.v1_2_1"
 	trustedType            = "TrustedComponent.v1_3_1"
 	updateServiceType      = "UpdateService.v1_14_0"
+	volumeType             = "Volume.v1_10_0"
 )
 
 // describe begins a resource.
@@ -124,6 +127,7 @@ func (s *Service) types() []string {
 		{c.Log != nil, []string{logServiceType, logEntryType}},
 		{c.Access != nil, []string{accountServiceType, roleType, certificateServiceType, locationsType, certificateType, networkType}},
 		{c.Tasks != nil, []string{taskServiceType, taskType}},
+		{c.Storage != nil, []string{storageType, driveType, volumeType}},
 	} {
 		if t.there {
 			all = append(all, t.names...)
@@ -206,6 +210,9 @@ func (s *Service) backends() {
 	if c.Tasks != nil {
 		s.tasks()
 	}
+	if c.Storage != nil {
+		s.storage()
+	}
 }
 
 const (
@@ -258,6 +265,9 @@ func (s *Service) system() object {
 	})
 	if s.config.Controller != nil {
 		o["Links"].(object)["ManagedBy"] = []object{to(managerPath)}
+	}
+	if s.config.Storage != nil {
+		o["Storage"] = to(hostPath + "/Storage")
 	}
 	return o
 }
