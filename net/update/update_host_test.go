@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"nitro/boot/config"
 	"nitro/boot/image"
 	"nitro/boot/medium"
+	"nitro/boot/medium/mediumtest"
 	"nitro/boot/release"
 	"nitro/internal/chained"
 	"nitro/net/policy"
@@ -467,3 +469,73 @@ func TestQuarantine(t *testing.T) {
 	_, err = r.push(pack(l.Maker.Next, l.Maker.Next.Approvals), "")
 	r.refuses("in quarantine", err, 409, "quarantine")
 }
+
+// TestCut: the power goes in the middle of a policy set or a configuration, at any write
+// and any command of the TPM. The board comes back with the old or the new one, whole, and
+// takes the new one if it has not.
+func TestCut(t *testing.T) {
+	made := newRig(t)
+	old, err := made.Maker.Policy(3, nil)
+	must(t, err)
+	made.done(old)
+	set, err := made.Maker.Policy(4, nil)
+	must(t, err)
+	configuration, err := made.Maker.Configuration(9, nil)
+	must(t, err)
+	for _, c := range []struct {
+		name string
+		b    []byte
+		is   func(r *rig) (first, second bool)
+	}{
+		{"policy set", set, func(r *rig) (bool, bool) {
+			return r.policy != nil && r.policy.Epoch == 3, r.policy != nil && r.policy.Epoch == 4
+		}},
+		{"configuration", configuration, func(r *rig) (bool, bool) {
+			now := r.x.C.Configuration().Epoch
+			return now == chained.SecondEpoch, now == 9
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			begin := func(n int) (*rig, *chained.Power) {
+				r := &rig{t: t, Board: made.Clone(t), restarts: make(chan string, 1)}
+				p := r.Hang(n, rand.IntN(len(mediumtest.Tears)+1))
+				r.boot()
+				return r, p
+			}
+			r, p := begin(0)
+			first := p.Events()
+			r.done(c.b)
+			last := p.Events()
+			cuts, seen := 0, [2]int{}
+			for n := first + 2; n <= last; n++ { // boots differ by an event
+				r, p := begin(n)
+				if _, err := r.push(c.b, ""); !p.Off() {
+					t.Logf("event %d comes later in this boot: %v", n, err)
+					continue
+				}
+				cuts++
+				r.On()
+				r.boot()
+				was, is := c.is(r)
+				if was == is {
+					t.Fatalf("event %d: neither the old one nor the new one is in force: policy %+v, configuration of epoch %d", n, r.policy, r.x.C.Configuration().Epoch)
+				}
+				if is {
+					seen[1]++
+					continue
+				}
+				seen[0]++
+				r.done(c.b)
+				if r.boot(); !second(c.is(r)) {
+					t.Errorf("event %d: sent again, and not in force", n)
+				}
+			}
+			if cuts == 0 {
+				t.Error("the power never went")
+			}
+			t.Logf("%d cuts in %d events: %d times the old one, %d times the new one", cuts, last-first, seen[0], seen[1])
+		})
+	}
+}
+
+func second(_, b bool) bool { return b }
