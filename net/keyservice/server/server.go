@@ -3,7 +3,8 @@
 // verified, under a signed grant. Everything it does or refuses is in its log first.
 //
 // It serves over TLS that its caller sets up, with client certificates taken where they
-// are given: [Config.TLS]. The KMS face is not there yet.
+// are given: [TLS]. Left out is a face as AWS KMS has it, which would hand out envelopes:
+// see docs/keyservice.md, "Grants", for grants that go with one.
 package server
 
 import (
