@@ -50,6 +50,19 @@ func RecipientHash(k *rsa.PublicKey) (hash [32]byte, err error) {
 	return sha256.Sum256(der), err
 }
 
+// ParseRecipient reads a board's recipient key (SubjectPublicKeyInfo, DER).
+func ParseRecipient(der []byte) (*rsa.PublicKey, error) {
+	k, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("key: recipient key: %w", err)
+	}
+	public, ok := k.(*rsa.PublicKey)
+	if !ok || public.N.BitLen() != RecipientBits || public.E != 65537 {
+		return nil, fmt.Errorf("key: recipient key: a %T, not RSA-%d with exponent 65,537", k, RecipientBits)
+	}
+	return public, nil
+}
+
 // WrapEnvelope encrypts a key to a board's recipient key of RSA-2048.
 func WrapEnvelope(board *rsa.PublicKey, key []byte) ([]byte, error) {
 	if len(key) != Size {
