@@ -1,11 +1,11 @@
 // Package remote keeps a volume on a storage server: an NVMe/TCP target elsewhere, which
 // is any that package initiator can use.
 //
-// The association with the server comes and goes; the volume stays. While there is none,
-// calls wait, at most Patience, for the next one, and one that was under way when an
-// association ended is done again on the next: reads and writes of blocks may be repeated.
-// So a server that restarts is a pause for who uses the volume, and one that is gone for
-// longer is volume.ErrUnavailable.
+// The association with the server comes and goes; the volume stays. When one has ended,
+// calls wait for the next, and what was under way is done again on it: reads and writes of
+// blocks may be repeated. So a server that restarts is a pause for who uses the volume. One
+// that is gone for longer than Patience is volume.ErrUnavailable, at once: calls that wait
+// hold up other volumes of the same host.
 //
 // What was acknowledged is durable. A server may have a volatile write cache and lose it
 // between two associations, of which a later Flush would know nothing; so all writes to
@@ -30,8 +30,8 @@ import (
 
 // Times.
 const (
-	// Patience is how long a call waits for an association. Linux, as the host of the
-	// board, gives up a command after 30 s.
+	// Patience is how long after the end of an association calls wait for the next. Linux,
+	// as the host of the board, gives up a command after 30 s.
 	Patience     = 20 * time.Second
 	ConnectLimit = 10 * time.Second // of one attempt to connect
 	CommandLimit = 10 * time.Second // of one command; then the association ends
@@ -63,6 +63,7 @@ type Volume struct {
 
 	mu      sync.Mutex
 	present *initiator.Namespace // nil while there is no association
+	since   time.Time            // when present changed
 	changed chan struct{}        // closed when present changes
 }
 
@@ -76,7 +77,7 @@ func Open(c Config) (*Volume, error) {
 	if c.Blocks == 0 || c.Namespace == 0 || c.Server.Dial == nil {
 		return nil, errors.New("remote: a server, a namespace and a size are needed")
 	}
-	v := &Volume{conf: c, changed: make(chan struct{})}
+	v := &Volume{conf: c, since: time.Now(), changed: make(chan struct{})}
 	v.stopped, v.stop = context.WithCancel(context.Background())
 	v.running.Go(v.keepConnected)
 	return v, nil
@@ -165,43 +166,49 @@ func (v *Volume) notify(err error) {
 func (v *Volume) set(n *initiator.Namespace) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.present = n
+	v.present, v.since = n, time.Now()
 	close(v.changed)
 	v.changed = make(chan struct{})
 }
 
-func (v *Volume) get() (*initiator.Namespace, <-chan struct{}) {
+// get gives the association of the moment, or nil and until when one is waited for.
+func (v *Volume) get() (n *initiator.Namespace, until time.Time, changed <-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.present, v.changed
+	return v.present, v.since.Add(Patience), v.changed
 }
 
 // do does a command on the present association, or on the next ones while it fails for
 // no other reason than that they end, or that the server is not ready.
 func (v *Volume) do(ctx context.Context, command func(*initiator.Namespace) error) error {
-	patience := time.NewTimer(Patience)
-	defer patience.Stop()
+	begun := time.Now()
 	err := fmt.Errorf("remote: no association with the server: %w", volume.ErrUnavailable)
 	for {
-		if v.stopped.Err() != nil {
-			return fmt.Errorf("remote: %w", volume.ErrClosed)
-		}
-		n, changed := v.get()
-		var again <-chan time.Time
+		n, until, changed := v.get()
+		retry := time.Until(until)
 		if n != nil {
 			if err = command(n); !errors.Is(err, volume.ErrUnavailable) {
 				return err
 			}
-			again = time.After(retryFirst) // it may be there still, and not ready
+			retry = retryFirst // the server may be there still, and not ready
+			until = begun.Add(Patience)
 		}
+		if !time.Now().Before(until) {
+			return err
+		}
+		t := time.NewTimer(retry)
 		select {
 		case <-changed:
-		case <-again:
+		case <-t.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", volume.ErrUnavailable, ctx.Err())
-		case <-patience.C:
-			return err
 		case <-v.stopped.Done():
+		}
+		t.Stop()
+		switch {
+		case v.stopped.Err() != nil:
+			return fmt.Errorf("remote: %w", volume.ErrClosed)
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", volume.ErrUnavailable, ctx.Err())
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"nitro/nvme/dhchap"
@@ -289,4 +290,27 @@ func TestMisconfigured(t *testing.T) {
 			t.Errorf("%s: opened", what)
 		}
 	}
+}
+
+// TestPatience: calls wait for a server as long as it may need for a restart, and after
+// that for nothing, until it is back.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t)
+		v := open(t, s.config())
+		must(t, v.WriteAt(t.Context(), 0, pattern(1)))
+		s.off()
+		for _, want := range []time.Duration{remote.Patience, 0, 0} {
+			start := time.Now()
+			err := v.WriteAt(t.Context(), 0, pattern(2))
+			if took := time.Since(start); !errors.Is(err, volume.ErrUnavailable) || took > want || took < want-time.Second {
+				t.Errorf("after %v: %v; want %v", took, err, want)
+			}
+		}
+		s.on()
+		time.Sleep(10 * time.Second)
+		must(t, v.WriteAt(t.Context(), 0, pattern(3)))
+		v.Close()
+		s.off()
+	})
 }
