@@ -47,7 +47,7 @@ func (f *firmware) takeHandover() error {
 func (f *firmware) unlock() error {
 	c := &f.chain
 	c.Product, c.Report = f.board.Product(), log.Printf
-	c.WithStoreKey = f.deriveTicketKey
+	c.WithStoreKey = f.deriveKeys
 	c.SecurityKey = func() ([]byte, error) { return securitykey.Read(f.board.ReadSecurityKey) }
 	if f.card != nil {
 		c.Card = f.card
@@ -71,6 +71,7 @@ func (f *firmware) unlock() error {
 	switch {
 	case why != nil:
 		clear(f.ticketKey[:])
+		clear(f.hostSecrets[:])
 		f.announceQuarantine(why)
 	case !c.Provisioned:
 		log.Print("this board is not provisioned: it serves provisioning, and nothing else")
@@ -103,6 +104,9 @@ func versionOf(l *eventlog.Log) (version string) {
 func (f *firmware) enterQuarantine(why error) {
 	if !f.setReason(why) {
 		return
+	}
+	if s := f.volumes.Load(); s != nil {
+		s.Close() // the keys of volumes go first: whatever else takes its time
 	}
 	f.announceQuarantine(f.chain.Rest(why))
 }

@@ -23,7 +23,9 @@ import (
 	"nitro/net/redfish"
 	"nitro/net/stack"
 	"nitro/net/standing"
+	"nitro/nvme/storage"
 	"nitro/resetctl"
+	"nitro/resetctl/cycle"
 	"nitro/resetctl/ticket"
 )
 
@@ -46,6 +48,10 @@ type firmware struct {
 
 	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
 	ticketKey ticket.Key                          // of the host's tickets
+
+	volumes     atomic.Pointer[storage.Service] // the host's; nil where none are served
+	hostSecrets [32]byte                        // what the secrets of its cycles are derived from
+	hostStates  chan cycle.State                // of the host, for the volumes; the last one
 
 	identity     atomic.Pointer[https.Identity] // that TLS shows now
 	policy       *policy.Set                    // who may do what; nil where the card has no good set

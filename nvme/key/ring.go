@@ -30,10 +30,10 @@ var (
 	ErrCrowded    = fmt.Errorf("key: %d requests wait: try again in %v", maxRequests, RequestLife)
 )
 
-// A Signer signs confirmations, with a key that the service knows the board by. The
-// digest is SHA-256.
+// A Signer signs the SHA-256 of confirmations, with a key that the service knows the
+// board by. It gets the text: a TPM's attestation key signs only what the TPM has hashed.
 type Signer interface {
-	Sign(digest [32]byte) ([]byte, error)
+	Sign(text []byte) ([]byte, error)
 }
 
 // A Clock is the TPM's: milliseconds (TPMS_CLOCK_INFO.clock), which never go back.
@@ -271,7 +271,7 @@ func (r *Ring) judge(grant []byte, v *Volume) (*Grant, uint64, error) {
 func (r *Ring) confirm(grant []byte, g *Grant, now uint64) ([]byte, error) {
 	c := Confirmation{Grant: sha256.Sum256(grant), Volume: g.Volume, Nonce: g.Nonce, AK: g.AK, Cycle: g.Cycle, Expires: g.Expires, Clock: now}
 	b := c.encode()
-	sig, err := r.conf.Signer.Sign(confirmationDigest(b))
+	sig, err := r.conf.Signer.Sign(confirmationText(b))
 	if err == nil && len(sig) > MaxConfirmation-confirmationSize {
 		err = fmt.Errorf("a signature of %d bytes", len(sig))
 	}

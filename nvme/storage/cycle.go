@@ -81,14 +81,13 @@ func (s *Service) BeginCycle(cycle uint64, adopted bool) error {
 	return nil
 }
 
-// EndCycle ends a host cycle: the host's keys are zeroed, its volumes detached, its
-// secrets void. One that is not the present one has ended already.
-func (s *Service) EndCycle(cycle uint64) {
+// EndCycle ends the host cycle, if one was begun: the host's keys are zeroed, its volumes
+// detached, its secrets void.
+func (s *Service) EndCycle() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if cycle == s.cycle && !s.closed {
+	if !s.closed {
 		s.endCycle()
-		s.keep()
 	}
 }
 
@@ -108,6 +107,7 @@ func (s *Service) endCycle() {
 		s.notify(EventDetached, id, nil)
 	}
 	clear(s.pending)
+	s.keep()
 	s.forgetHost()
 	s.notify(EventCycleEnded, [16]byte{}, nil)
 	s.cycle = 0

@@ -55,8 +55,12 @@ func parseStanding(b []byte) (list []due, err error) {
 }
 
 // keep has the store know which leases are standing. A store that fails is told of: the
-// board then does not find those volumes after a restart.
+// board then does not find those volumes after a restart. Before a host cycle has begun
+// the store's list is that of the boot before, which may still be wanted.
 func (s *Service) keep() {
+	if s.cycle == 0 {
+		return
+	}
 	var list []due
 	for _, a := range s.attached {
 		if a.lease.Held() && a.lease.Standing() {
@@ -177,7 +181,7 @@ func (s *Service) reattach(ctx context.Context, id [16]byte, source KeySource) e
 	if err != nil {
 		return err
 	}
-	grant, wrapped, err := source.Key(ctx, q.Encode())
+	grant, wrapped, err := source.Key(ctx, id, q.Encode())
 	if err != nil {
 		return err
 	}
@@ -185,5 +189,5 @@ func (s *Service) reattach(ctx context.Context, id [16]byte, source KeySource) e
 	if err != nil {
 		return err
 	}
-	return source.Confirm(ctx, confirmation)
+	return source.Confirm(ctx, grant, confirmation)
 }

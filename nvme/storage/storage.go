@@ -332,11 +332,11 @@ func (s *Service) settle() error {
 
 // A KeySource asks the key service for keys by itself, after the board's restart.
 type KeySource interface {
-	// Key answers a request (key.Request, encoded) with a grant and the wrapped key. The
-	// source adds evidence, and wants a standing lease.
-	Key(ctx context.Context, request []byte) (grant, wrapped []byte, err error)
-	// Confirm brings the confirmation.
-	Confirm(ctx context.Context, confirmation []byte) error
+	// Key answers a volume's request (key.Request, encoded) with a grant and the wrapped
+	// key. The source adds evidence, and asks for a standing lease.
+	Key(ctx context.Context, volume [16]byte, request []byte) (grant, wrapped []byte, err error)
+	// Confirm brings the confirmation of a grant.
+	Confirm(ctx context.Context, grant, confirmation []byte) error
 }
 
 // secret is one end's of a host cycle.
