@@ -24,6 +24,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net/netip"
 
 	"nitro/attest/seal"
 	"nitro/boot/code"
@@ -45,6 +46,9 @@ const (
 	MaxWitnesses   = 8
 	MaxWitness     = 256 // bytes of a key's text
 	MaxURL         = 256 // bytes of a key service's URL
+	MaxServers     = 8   // storage servers
+	MaxServerName  = 64  // bytes
+	MaxNQN         = 223 // bytes (NVM Express Base 2.0, section 4.5)
 )
 
 // A Config is a valid configuration.
@@ -81,6 +85,17 @@ type Config struct {
 
 	// KeyService is who gives keys of volumes; nil: none, and volumes cannot be attached.
 	KeyService *KeyService
+
+	// StorageServers are at most 8, on which volumes may lie.
+	StorageServers []StorageServer
+}
+
+// A StorageServer is an NVMe/TCP target on the management network, which gets ciphertext
+// only.
+type StorageServer struct {
+	Name         string // by which volumes name it: 1 to 64 printable characters without space
+	Address      netip.AddrPort
+	SubsystemNQN string
 }
 
 // A KeyService is who gives keys of volumes.

@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 
 	"nitro/attest/ijson"
 	"nitro/boot/image"
@@ -29,6 +32,13 @@ type wire struct {
 	SecurityKey bool     `json:"security_key,omitempty"`
 	Host        *host    `json:"host,omitempty"`
 	KeyService  *service `json:"key_service,omitempty"`
+	Servers     []server `json:"storage_servers,omitempty"`
+}
+
+type server struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	NQN     string `json:"subsystem_nqn"`
 }
 
 type service struct {
@@ -106,8 +116,31 @@ func (w *wire) config() (c *Config, err error) {
 	if c.Host, err = w.Host.host(); err != nil {
 		return nil, err
 	}
-	c.KeyService, err = w.KeyService.service()
+	if c.KeyService, err = w.KeyService.service(); err != nil {
+		return nil, err
+	}
+	c.StorageServers, err = list("storage_servers", w.Servers, 0, MaxServers, server.server)
+	for i, s := range c.StorageServers {
+		if slices.ContainsFunc(c.StorageServers[:i], func(o StorageServer) bool { return o.Name == s.Name }) {
+			return nil, fmt.Errorf("storage_servers: two are named %s", s.Name)
+		}
+	}
 	return c, err
+}
+
+func (w server) server() (s StorageServer, err error) {
+	s = StorageServer{Name: w.Name, SubsystemNQN: w.NQN}
+	if !word(w.Name, MaxServerName) {
+		return s, fmt.Errorf("name %.80q: 1 to %d printable characters without space", w.Name, MaxServerName)
+	}
+	if !word(w.NQN, MaxNQN) || !strings.HasPrefix(w.NQN, "nqn.") {
+		return s, fmt.Errorf("subsystem_nqn %.240q: nqn. and more, at most %d printable characters", w.NQN, MaxNQN)
+	}
+	s.Address, err = netip.ParseAddrPort(w.Address)
+	if err != nil || s.Address.Port() == 0 || s.Address.Addr().IsUnspecified() || s.Address.Addr().Zone() != "" {
+		return s, fmt.Errorf("address %.80q: an IP address and a port", w.Address)
+	}
+	return s, nil
 }
 
 func (w *service) service() (s *KeyService, err error) {
@@ -252,6 +285,9 @@ func (c *Config) Encode() ([]byte, error) {
 		if k.CA != nil {
 			w.KeyService.CA = k.CA.Raw
 		}
+	}
+	for _, s := range c.StorageServers {
+		w.Servers = append(w.Servers, server{s.Name, s.Address.String(), s.SubsystemNQN})
 	}
 	if w.Sealing.P384, err = pkix(c.P384...); err != nil {
 		return nil, err

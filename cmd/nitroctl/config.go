@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -27,7 +28,7 @@ var configGroup = &group{"config", "configurations", []*command{
 		about: `
 Signs a configuration by the configuration authority. Without -in it is made of the public
 keys in the key folders: release authority, sealing authorities, owner and factory, and of
-the CAs given by -operator; -key-service names who gives keys of volumes. With -in it is JSON as docs/medium.md has it, decoded strictly.
+the CAs given by -operator; -key-service names who gives keys of volumes, -storage-server where they may lie. With -in it is JSON as docs/medium.md has it, decoded strictly.
 A board takes only what has a higher epoch than it has had.
 `,
 		example: "nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -operator operators.pem -built 1767225600 -out configuration.img",
@@ -61,7 +62,14 @@ type configInfo struct {
 	Operators   []operatorInfo       `json:"operators"`
 	KeyService  string               `json:"key_service,omitempty"` // SHA-256 of the PKIX form
 	KeyURL      string               `json:"key_service_url,omitempty"`
+	Servers     []serverInfo         `json:"storage_servers,omitempty"`
 	File        string               `json:"file,omitempty"`
+}
+
+type serverInfo struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	NQN     string `json:"subsystem_nqn"`
 }
 
 type operatorInfo struct {
@@ -86,6 +94,9 @@ func (c configInfo) print(w io.Writer) {
 	}
 	if c.KeyService != "" {
 		rows = append(rows, [2]string{"key service", strings.TrimSpace(c.KeyService + " " + c.KeyURL)})
+	}
+	for _, s := range c.Servers {
+		rows = append(rows, [2]string{"storage server", s.Name + " " + s.Address + " " + s.NQN})
 	}
 	table(w, append(rows, [2]string{"written to", c.File})...)
 }
@@ -117,6 +128,9 @@ func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (co
 	for _, o := range c.Operators {
 		i.Operators = append(i.Operators, operatorInfo{o.Subject.String(), hexOf(sha256.Sum256(o.Raw))})
 	}
+	for _, s := range c.StorageServers {
+		i.Servers = append(i.Servers, serverInfo{s.Name, s.Address.String(), s.SubsystemNQN})
+	}
 	if k := c.KeyService; k != nil {
 		i.KeyService, i.KeyURL = digest(k.Key), k.URL
 	}
@@ -134,12 +148,14 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 	f.StringVar(&service.key, "key-service", "", "`file` of the public key of the key service that gives keys of volumes: P-256, PEM")
 	f.StringVar(&service.url, "key-service-url", "", "https `URL` where boards ask it for standing leases after their own restart")
 	f.StringVar(&service.ca, "key-service-ca", "", "`file` of the CA's certificate for that URL, PEM")
+	var servers list
+	f.Var(&servers, "storage-server", "`NAME,ADDRESS:PORT,NQN` of an NVMe/TCP target on which volumes may lie; may be repeated")
 	out := f.String("out", "", "`file` to write the signed configuration to")
 	return func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		if given := *product != "" || *epoch != 0 || len(operators) > 0 || service != (keyServiceFlags{}); (*in != "") == given {
+		if given := *product != "" || *epoch != 0 || len(operators)+len(servers) > 0 || service != (keyServiceFlags{}); (*in != "") == given {
 			return nil, usage("give -in, or -product and -epoch")
 		}
 		time, err := built()
@@ -150,7 +166,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, err := makeConfig(k, *in, *product, *epoch, operators, service)
+		c, err := makeConfig(k, *in, *product, *epoch, operators, servers, service)
 		if err != nil {
 			return nil, err
 		}
@@ -159,7 +175,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 }
 
 // makeConfig reads a configuration, or makes one of the keys.
-func makeConfig(k *release.Keys, in, product string, epoch uint64, operators list, service keyServiceFlags) (*config.Config, error) {
+func makeConfig(k *release.Keys, in, product string, epoch uint64, operators, servers list, service keyServiceFlags) (*config.Config, error) {
 	if in != "" {
 		b, err := readFile(in, config.MaxSize)
 		if err != nil {
@@ -185,8 +201,27 @@ func makeConfig(k *release.Keys, in, product string, epoch uint64, operators lis
 		}
 		c.Operators = append(c.Operators, o)
 	}
+	if c.StorageServers, err = storageServers(servers); err != nil {
+		return nil, err
+	}
 	c.KeyService, err = service.load()
 	return c, err
+}
+
+// storageServers reads where volumes may lie. The configuration's encoder checks the rest.
+func storageServers(texts list) (all []config.StorageServer, err error) {
+	for _, text := range texts {
+		part := strings.Split(text, ",")
+		if len(part) != 3 {
+			return nil, usage("-storage-server %s: give NAME,ADDRESS:PORT,NQN", text)
+		}
+		address, err := netip.ParseAddrPort(part[1])
+		if err != nil {
+			return nil, usage("-storage-server %s: %v", text, err)
+		}
+		all = append(all, config.StorageServer{Name: part[0], Address: address, SubsystemNQN: part[2]})
+	}
+	return all, nil
 }
 
 // keyServiceFlags name who gives keys of volumes.
