@@ -75,6 +75,7 @@ func waiting(boot, next *config.Signed) (names []string) {
 		{"time_servers", boot.TimeServers, next.TimeServers},
 		{"syslog", boot.Collector, next.Collector},
 		{"key_service", boot.KeyService, next.KeyService},
+		{"storage_servers", boot.StorageServers, next.StorageServers},
 	} {
 		if !reflect.DeepEqual(member.boot, member.next) {
 			names = append(names, member.name)

@@ -49,6 +49,9 @@ const (
 	MaxTimeServers = 8
 	MaxName        = 253 // bytes of a collector's name: a DNS name's (RFC 1035, 2.3.4)
 	MaxURL         = 256 // bytes of a key service's URL
+	MaxServers     = 8   // storage servers
+	MaxServerName  = 64  // bytes
+	MaxNQN         = 223 // bytes (NVM Express Base 2.0, section 4.5)
 )
 
 // A Config is a valid configuration.
@@ -92,6 +95,17 @@ type Config struct {
 
 	// KeyService is who gives keys of volumes; nil: none, and volumes cannot be attached.
 	KeyService *KeyService
+
+	// StorageServers are at most 8, on which volumes may lie.
+	StorageServers []StorageServer
+}
+
+// A StorageServer is an NVMe/TCP target on the management network, which gets ciphertext
+// only.
+type StorageServer struct {
+	Name         string // by which volumes name it: 1 to 64 printable characters without space
+	Address      netip.AddrPort
+	SubsystemNQN string
 }
 
 // A KeyService is who gives keys of volumes.

@@ -140,6 +140,13 @@ func TestRoundTrip(t *testing.T) {
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Factory != nil || len(s.Operators) != 0 {
 		t.Errorf("without factory and operators: %v", err)
 	}
+	c.StorageServers = []config.StorageServer{
+		{Name: "west", Address: netip.MustParseAddrPort("10.1.2.3:4420"), SubsystemNQN: "nqn.2026-01.example:west"},
+		{Name: "east", Address: netip.MustParseAddrPort("[2001:db8::1]:4420"), SubsystemNQN: "nqn.2026-01.example:east"},
+	}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.StorageServers, c.StorageServers) {
+		t.Errorf("storage servers: %+v, %v", s, err)
+	}
 }
 
 // change decodes a payload into a map, changes it and encodes it again.
@@ -192,6 +199,10 @@ func TestDecodeRefuses(t *testing.T) {
 	service := func(url, ca string) func(m map[string]any) {
 		return func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "url": url, "ca": ca} }
 	}
+	server := func(name, address, nqn string) map[string]any {
+		return map[string]any{"name": name, "address": address, "subsystem_nqn": nqn}
+	}
+	servers := func(l []any) func(m map[string]any) { return func(m map[string]any) { m["storage_servers"] = l } }
 	for _, c := range []struct {
 		name string
 		f    func(m map[string]any)
@@ -239,6 +250,13 @@ func TestDecodeRefuses(t *testing.T) {
 		{"key service with a long URL", service("https://"+strings.Repeat("k", 249), caText), "key_service.url"},
 		{"key service with no CA's certificate", service("https://k", base64.StdEncoding.EncodeToString(k.leaf.Raw)), "key_service.ca"},
 		{"unknown member of key service", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "token": "x"} }, "unknown field"},
+		{"nine storage servers", servers(list(9, server("a", "10.0.0.1:4420", "nqn.a"))), "storage_servers: 9 elements"},
+		{"storage server without a name", servers(list(1, server("", "10.0.0.1:4420", "nqn.a"))), "storage_servers: element 1: name"},
+		{"storage server by name", servers(list(1, server("a", "store:4420", "nqn.a"))), "storage_servers: element 1: address"},
+		{"storage server without a port", servers(list(1, server("a", "10.0.0.1", "nqn.a"))), "storage_servers: element 1: address"},
+		{"storage server nowhere", servers(list(1, server("a", "0.0.0.0:4420", "nqn.a"))), "storage_servers: element 1: address"},
+		{"storage server without a subsystem", servers(list(1, server("a", "10.0.0.1:4420", "a"))), "storage_servers: element 1: subsystem_nqn"},
+		{"two storage servers of one name", servers(list(2, server("a", "10.0.0.1:4420", "nqn.a"))), "two are named a"},
 		{"no key service", func(m map[string]any) { m["key_service"] = nil }, "null"},
 		{"witness with a space", func(m map[string]any) { m["witnesses"] = []any{"key with space"} }, "witnesses: element 1"},
 		{"nine witnesses", func(m map[string]any) { m["witnesses"] = list(9, "key") }, "witnesses: 9 elements"},

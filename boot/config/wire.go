@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 
 	"nitro/attest/ijson"
 	"nitro/boot/image"
@@ -33,6 +35,13 @@ type wire struct {
 	Syslog      *syslog       `json:"syslog,omitempty"`
 	Host        *host         `json:"host,omitempty"`
 	KeyService  *service      `json:"key_service,omitempty"`
+	Servers     []target      `json:"storage_servers,omitempty"`
+}
+
+type target struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	NQN     string `json:"subsystem_nqn"`
 }
 
 type service struct {
@@ -130,8 +139,31 @@ func (w *wire) config() (c *Config, err error) {
 	if c.Host, err = w.Host.host(); err != nil {
 		return nil, err
 	}
-	c.KeyService, err = w.KeyService.service()
+	if c.KeyService, err = w.KeyService.service(); err != nil {
+		return nil, err
+	}
+	c.StorageServers, err = list("storage_servers", w.Servers, 0, MaxServers, target.server)
+	for i, s := range c.StorageServers {
+		if slices.ContainsFunc(c.StorageServers[:i], func(o StorageServer) bool { return o.Name == s.Name }) {
+			return nil, fmt.Errorf("storage_servers: two are named %s", s.Name)
+		}
+	}
 	return c, err
+}
+
+func (w target) server() (s StorageServer, err error) {
+	s = StorageServer{Name: w.Name, SubsystemNQN: w.NQN}
+	if !word(w.Name, MaxServerName) {
+		return s, fmt.Errorf("name %.80q: 1 to %d printable characters without space", w.Name, MaxServerName)
+	}
+	if !word(w.NQN, MaxNQN) || !strings.HasPrefix(w.NQN, "nqn.") {
+		return s, fmt.Errorf("subsystem_nqn %.240q: nqn. and more, at most %d printable characters", w.NQN, MaxNQN)
+	}
+	s.Address, err = netip.ParseAddrPort(w.Address)
+	if err != nil || s.Address.Port() == 0 || s.Address.Addr().IsUnspecified() || s.Address.Addr().Zone() != "" {
+		return s, fmt.Errorf("address %.80q: an IP address and a port", w.Address)
+	}
+	return s, nil
 }
 
 func (w *service) service() (s *KeyService, err error) {
@@ -325,6 +357,9 @@ func (c *Config) Encode() ([]byte, error) {
 		if k.CA != nil {
 			w.KeyService.CA = k.CA.Raw
 		}
+	}
+	for _, s := range c.StorageServers {
+		w.Servers = append(w.Servers, target{s.Name, s.Address.String(), s.SubsystemNQN})
 	}
 	if w.Sealing.P384, err = pkix(c.P384...); err != nil {
 		return nil, err

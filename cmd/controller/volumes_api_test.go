@@ -52,6 +52,9 @@ func (m *memo) Standing() ([]byte, error)  { return m.b, nil }
 func (m *memo) SetStanding(b []byte) error { m.b = b; return nil }
 func (m *memo) Settle() error              { return nil }
 
+func (m *memo) Place([16]byte) ([]byte, error)  { return nil, nil }
+func (m *memo) SetPlace([16]byte, []byte) error { return nil }
+
 // engine is a board's volumes in memory, and the key service that they trust.
 func engine(t *testing.T, keys bool) (volumesAPI, *witness, *ecdsa.PrivateKey) {
 	t.Helper()

@@ -30,8 +30,8 @@ var configGroup = &group{"config", "configurations", []*command{
 Signs a configuration by the configuration authority. Without -in it is made of the public
 keys in the key folders: release authority, sealing authorities, owner and factory, and of
 the CAs given by -operator; -revoke and -revoke-key let clients in no more, even if their
-CA still is among them. -key-service names who gives keys of volumes. With -in it is JSON as docs/medium.md has it, decoded strictly.
-the CAs given by -operator; -key-service names who gives keys of volumes. With -in it is JSON as docs/medium.md has it, decoded strictly.
+CA still is among them. -key-service names who gives keys of volumes,
+-storage-server where they may lie. With -in it is JSON as docs/medium.md has it, decoded strictly.
 A board takes only what has a higher epoch than it has had.
 `,
 		example: "nitroctl config sign -keys keys -product imx6ul-evk -epoch 1 -operator operators.pem -built 1767225600 -out configuration.img",
@@ -69,6 +69,7 @@ type configInfo struct {
 	Syslog      *syslogInfo          `json:"syslog,omitempty"`
 	KeyService  string               `json:"key_service,omitempty"` // SHA-256 of the PKIX form
 	KeyURL      string               `json:"key_service_url,omitempty"`
+	Servers     []serverInfo         `json:"storage_servers,omitempty"`
 	File        string               `json:"file,omitempty"`
 }
 
@@ -76,6 +77,12 @@ type syslogInfo struct {
 	Address string `json:"address"`
 	Name    string `json:"name"`
 	CA      string `json:"ca"` // SHA-256 of the certificate
+}
+
+type serverInfo struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	NQN     string `json:"subsystem_nqn"`
 }
 
 type operatorInfo struct {
@@ -112,6 +119,9 @@ func (c configInfo) print(w io.Writer) {
 	}
 	if c.KeyService != "" {
 		rows = append(rows, [2]string{"key service", strings.TrimSpace(c.KeyService + " " + c.KeyURL)})
+	}
+	for _, s := range c.Servers {
+		rows = append(rows, [2]string{"storage server", s.Name + " " + s.Address + " " + s.NQN})
 	}
 	table(w, append(rows, [2]string{"written to", c.File})...)
 }
@@ -152,6 +162,9 @@ func describeConfig(c *config.Config, payloadDigest [32]byte, verified bool) (co
 	for _, r := range c.Revoked {
 		i.Revoked = append(i.Revoked, r.String())
 	}
+	for _, s := range c.StorageServers {
+		i.Servers = append(i.Servers, serverInfo{s.Name, s.Address.String(), s.SubsystemNQN})
+	}
 	if k := c.KeyService; k != nil {
 		i.KeyService, i.KeyURL = digest(k.Key), k.URL
 	}
@@ -175,6 +188,7 @@ func configSign(f *flag.FlagSet) func(*call) (result, error) {
 	f.StringVar(&more.keys.key, "key-service", "", "`file` of the public key of the key service that gives keys of volumes: P-256, PEM")
 	f.StringVar(&more.keys.url, "key-service-url", "", "https `URL` where boards ask it for standing leases after their own restart")
 	f.StringVar(&more.keys.ca, "key-service-ca", "", "`file` of the CA's certificate for that URL, PEM")
+	f.Var((*list)(&more.servers), "storage-server", "`NAME,ADDRESS:PORT,NQN` of an NVMe/TCP target on which volumes may lie; may be repeated")
 	out := f.String("out", "", "`file` to write the signed configuration to")
 	return func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
@@ -235,18 +249,22 @@ func makeConfig(k *release.Keys, in, product string, epoch uint64, operators lis
 // services are what a configuration names beside keys.
 type services struct {
 	witnesses, timeServers list
+	servers                list // of storage
 	syslog                 string
 	keys                   keyServiceFlags
 }
 
 func (s services) given() bool {
-	return len(s.witnesses)+len(s.timeServers) > 0 || s.syslog != "" || s.keys != keyServiceFlags{}
+	return len(s.witnesses)+len(s.timeServers)+len(s.servers) > 0 || s.syslog != "" || s.keys != keyServiceFlags{}
 }
 
 // add puts them into a configuration, which is validated when it is signed.
 func (s services) add(c *config.Config) (err error) {
 	c.Witnesses = s.witnesses
 	if c.KeyService, err = s.keys.load(); err != nil {
+		return err
+	}
+	if c.StorageServers, err = storageServers(s.servers); err != nil {
 		return err
 	}
 	if c.Collector, err = collector(s.syslog); err != nil {
@@ -303,6 +321,22 @@ func revoke(c *config.Config, certificates, keys list) error {
 		c.Revoked = append(c.Revoked, config.Revoked{CA: sha256.Sum256(c.Operators[i].RawSubjectPublicKeyInfo), Serial: string(x.SerialNumber.Bytes())})
 	}
 	return nil
+}
+
+// storageServers reads where volumes may lie. The configuration's encoder checks the rest.
+func storageServers(texts list) (all []config.StorageServer, err error) {
+	for _, text := range texts {
+		part := strings.Split(text, ",")
+		if len(part) != 3 {
+			return nil, usage("-storage-server %s: give NAME,ADDRESS:PORT,NQN", text)
+		}
+		address, err := netip.ParseAddrPort(part[1])
+		if err != nil {
+			return nil, usage("-storage-server %s: %v", text, err)
+		}
+		all = append(all, config.StorageServer{Name: part[0], Address: address, SubsystemNQN: part[2]})
+	}
+	return all, nil
 }
 
 // keyServiceFlags name who gives keys of volumes.
