@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/attest/eventlog"
 	"nitro/net/keyservice"
 	"nitro/nvme/key"
 )
@@ -198,6 +199,14 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := r.alone.Obtain(t.Context(), standing, other.prove(v)); code(err) != keyservice.Forbidden {
 		t.Errorf("another board: %v", err)
+	}
+	// The host has begun another cycle.
+	if err := good.source.Log.Measure(chip{good.boot}, eventlog.HostCycle(cycle+1, eventlog.Verified)); err != nil {
+		t.Fatal(err)
+	}
+	good.ring.Begin(cycle + 1)
+	if _, err := r.alone.Obtain(t.Context(), standing, prove); code(err) != keyservice.Forbidden {
+		t.Errorf("in another host cycle: %v", err)
 	}
 	// One whose key nobody has certified.
 	r.issuer = newCA(t)
