@@ -32,14 +32,15 @@ import (
 
 	"nitro/boot/config"
 	"nitro/net/policy"
+	"nitro/net/stack"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/rack"
 )
 
-// timeServer answers SNTP on a loopback address with this machine's time (RFC 4330).
-func timeServer(t *testing.T, address string) int {
+// timeServer answers SNTP at an address of the gateway with this machine's time (RFC 4330).
+func timeServer(t *testing.T, gateway *stack.Stack, address string) {
 	t.Helper()
-	c, err := net.ListenPacket("udp", address)
+	c, err := gateway.ListenPacket("udp4", address)
 	must(t, err)
 	t.Cleanup(func() { c.Close() })
 	go func() {
@@ -62,13 +63,12 @@ func timeServer(t *testing.T, address string) int {
 			c.WriteTo(b, from)
 		}
 	}()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }
 
 // A collector takes syslog over TLS, and keeps the messages.
 type collector struct {
 	ca   *x509.Certificate
-	port int
+	pair tls.Certificate
 	mu   sync.Mutex
 	all  []string
 }
@@ -84,10 +84,17 @@ func newCollector(t *testing.T) *collector {
 	k := &collector{}
 	k.ca, err = x509.ParseCertificate(der)
 	must(t, err)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	k.pair = tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return k
+}
+
+// serve takes connections at an address of the gateway.
+func (k *collector) serve(t *testing.T, gateway *stack.Stack, address string) {
+	t.Helper()
+	plain, err := gateway.Listen("tcp4", address)
 	must(t, err)
+	l := tls.NewListener(plain, &tls.Config{Certificates: []tls.Certificate{k.pair}})
 	t.Cleanup(func() { l.Close() })
-	k.port = l.Addr().(*net.TCPAddr).Port
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -97,7 +104,6 @@ func newCollector(t *testing.T) *collector {
 			go k.take(c)
 		}
 	}()
-	return k
 }
 
 // take reads messages as RFC 5425 frames them.
@@ -138,18 +144,17 @@ func (k *collector) has(parts ...string) bool {
 // verifies offline.
 func TestRecords(t *testing.T) {
 	k := newCollector(t)
-	servers := []netip.AddrPort{ // the host, as the emulated network shows it
-		netip.AddrPortFrom(netip.MustParseAddr("10.0.2.2"), uint16(timeServer(t, "127.0.0.1:0"))),
-		netip.AddrPortFrom(netip.MustParseAddr("fec0::2"), uint16(timeServer(t, "[::1]:0"))),
-	}
+	const first, second, log = "10.0.2.2:123", "10.0.2.2:1123", "10.0.2.2:6514"
 	b := newDatedBoard(t, func(c *config.Config) {
-		c.TimeServers = servers
-		c.Collector = &config.Collector{Address: netip.AddrPortFrom(servers[0].Addr(), uint16(k.port)), Name: "log.example", CA: k.ca}
+		c.TimeServers = []netip.AddrPort{netip.MustParseAddrPort(first), netip.MustParseAddrPort(second)}
+		c.Collector = &config.Collector{Address: netip.MustParseAddrPort(log), Name: "log.example", CA: k.ca}
 	})
-	past := func(c *rack.Config) { c.Args = append(c.Args, "-rtc", "base=2001-01-01") }
-	b.on(past)
+	b.on(func(c *rack.Config) { c.Args = append(c.Args, "-rtc", "clock=vm") }) // the emulator's clock begins in 1970 then
+	timeServer(t, b.Gateway(), first)
+	timeServer(t, b.Gateway(), second)
+	k.serve(t, b.Gateway(), log)
 	b.provision()
-	b.says(`controller: the time is not known: time 2001-\S+: the time rules do not allow it: .*`)
+	b.says(`controller: the time is not known: time 1970-\S+: the time rules do not allow it: .*`)
 	b.says(`controller: ready`)
 	b.says(`controller: 2 time servers agree: it is \S+`)
 	c := newClients(b)
@@ -206,7 +211,7 @@ func (b *trustedBoard) scrape(c *clientsOf) {
 	}
 	for name, least := range map[string]float64{
 		"nitro_info": 1, "nitro_uptime_seconds": 1, "nitro_boot_phase_seconds": 0, "nitro_requests_total": 1, "nitro_tls_handshakes_total": 1, "nitro_audit_records_total": 3,
-		"nitro_audit_room": 1000, "nitro_store_records": 1, "nitro_tpm_healthy": 1, "nitro_time_known": 1, "nitro_time_servers_agree": 2, "nitro_go_heap_live_bytes": 1 << 20,
+		"nitro_audit_room": 1000, "nitro_store_records": 1, "nitro_tpm_healthy": 1, "nitro_time_known": 1, "nitro_time_servers_agree": 2, "nitro_go_heap_live_bytes": 100_000,
 		"nitro_network_received_bytes_total": 1000, "nitro_host_state": 1, "nitro_refused_total": 0, "nitro_syslog_waiting": 0,
 	} {
 		f := all[name]
