@@ -11,7 +11,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,8 +23,13 @@ import (
 	"nitro/attest/golden"
 	"nitro/attest/sanitisation"
 	"nitro/attest/verify"
+	"nitro/boot/config"
 	"nitro/net/keyservice/server"
 	"nitro/net/policy"
+	"nitro/net/stack"
+	"nitro/nvme/dhchap"
+	"nitro/nvme/target"
+	"nitro/nvme/volume"
 	"nitro/qemu-test/factory"
 )
 
@@ -88,12 +95,62 @@ func writePEM(t *testing.T, path, kind string, der []byte) {
 	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }
 
+// Where the board finds a storage server.
+const (
+	storageServer = "10.0.2.2:4420"
+	storageNQN    = "nqn.2026-01.example:west"
+)
+
+// A storage is a server with one namespace, 3, for one board.
+type storage struct {
+	secret, opposite dhchap.Secret
+	came             chan struct{} // for each association
+}
+
+// serveStorage serves one on the gateway, for the board whose attestation key has a name.
+func serveStorage(t *testing.T, at *stack.Stack, akName []byte) *storage {
+	t.Helper()
+	s := &storage{came: make(chan struct{}, 64)}
+	must(t, s.secret.Generate(dhchap.SHA256), s.opposite.Generate(dhchap.SHA256))
+	ram, err := volume.NewRAM(512, 4<<20/512)
+	must(t, err)
+	k, err := target.New(target.Config{SubsystemNQN: storageNQN, Notify: func(e target.Event) {
+		if e.Kind == target.EventOpened {
+			s.came <- struct{}{}
+		}
+	}})
+	must(t, err)
+	u := sha256.Sum256(append([]byte("nitro nvme initiator\x00"), akName...)) // docs/volumes.md, "Remote volumes"
+	u[6], u[8] = u[6]&0x0f|0x80, u[8]&0x3f|0x80
+	board := fmt.Sprintf("nqn.2014-08.org.nvmexpress:uuid:%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+	must(t, k.AddHost(board, &s.secret, &s.opposite), k.Attach(board, target.Namespace{ID: 3, Volume: ram, UUID: [16]byte{3}}))
+	l, err := at.Listen("tcp", ":4420")
+	must(t, err)
+	go k.Serve(l)
+	t.Cleanup(func() { k.Close() })
+	return s
+}
+
+// await waits for the board to connect.
+func (s *storage) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.came:
+	case <-time.After(3 * time.Minute):
+		t.Fatal("the board does not connect to the storage server")
+	}
+}
+
 // TestVolumesByTool: nitroctl creates, attaches, lists, detaches, erases and deletes a
 // volume of a board that guards a host, whose key comes from a key service that judges the
 // board's evidence; each is in the audit log, and the wrong role is refused. While the volume
 // is attached its key schedule is in the board's memory, once; afterwards nothing of it is.
 func TestVolumesByTool(t *testing.T) {
 	b := newGuarded(t)
+	b.reconfigure(3, func(c *config.Config) {
+		factory.Guard(c)
+		c.StorageServers = []config.StorageServer{{Name: "west", Address: netip.MustParseAddrPort(storageServer), SubsystemNQN: storageNQN}}
+	})
 	b.on(nil)
 	b.says(`(?s)controller: (host: cycle 2: running\r\n.*controller: ready|ready\r\n.*controller: host: cycle 2: running)`)
 	tool := newTool(b)
@@ -138,6 +195,21 @@ func TestVolumesByTool(t *testing.T) {
 			t.Errorf("created: %+v", v)
 		}
 	}
+	ak, err := hex.DecodeString(verdict.Facts.AKName)
+	must(t, err)
+	west := serveStorage(t, b.Gateway(), ak)
+	must(t, os.WriteFile(filepath.Join(tool.folder, "secret"), []byte(west.secret.Reveal()+"\n"), 0o600),
+		os.WriteFile(filepath.Join(tool.folder, "opposite"), []byte(west.opposite.Reveal()+"\n"), 0o600))
+	volume(&v, "create -name remote -size 4MiB -block 512 -kind Remote -server west -namespace 3 -secret secret -opposite opposite"+keys)
+	west.await(t) // the creation measures it
+	volume(&v, "attach -lease 10m remote"+keys)
+	if v.Kind != "Remote" || !v.Attached {
+		t.Errorf("attached: %+v", v)
+	}
+	west.await(t)
+	volume(&v, "detach remote")
+	volume(nil, "erase -issuer issuer.pem -out remote.json remote")
+	volume(nil, "delete remote"+keys)
 	volume(&v, "attach -lease 10m pool"+keys)
 	if !v.Attached || v.LeaseSeconds > 600 || v.LeaseSeconds < 60 {
 		t.Errorf("attached: %+v", v)
@@ -160,8 +232,6 @@ func TestVolumesByTool(t *testing.T) {
 	for name, method := range map[string]string{"pool": "Purge", "ram": "Clear"} {
 		volume(nil, "erase -issuer issuer.pem -out "+name+".json "+name)
 		text, err := os.ReadFile(filepath.Join(tool.folder, name+".json"))
-		must(t, err)
-		ak, err := hex.DecodeString(verdict.Facts.AKName)
 		must(t, err)
 		if c, err := sanitisation.Verify(text, sanitisation.Trust{Issuers: roots, Names: [][]byte{ak}}); err != nil || c.MethodType != method || c.Name != name {
 			t.Errorf("%s: %+v, %v", name, c, err)
