@@ -57,6 +57,7 @@ func (f *firmware) openVolumes() error {
 		return nil
 	}
 	go f.serveVolumes(s)
+	go f.serveMetadata(s)
 	go f.followHost(s)
 	return nil
 }
