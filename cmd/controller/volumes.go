@@ -59,6 +59,7 @@ func (f *firmware) openVolumes() error {
 		return nil
 	}
 	go f.serveVolumes(s)
+	go f.serveMetadata(s)
 	go f.followHost(s)
 	go f.noteVolumes()
 	return nil
