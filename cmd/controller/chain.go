@@ -226,7 +226,7 @@ func (f *firmware) Ticket(b []byte) error {
 	if c.Config == nil || c.Pin == nil || c.Latched.Code == 0 {
 		return errors.New("no code is latched: another way out is needed, see the code's next step")
 	}
-	t, err := ticket.Open(b, c.Config.Owner)
+	t, err := ticket.Open(b, c.Configuration().Owner)
 	if err != nil {
 		return err
 	}
@@ -267,11 +267,17 @@ func (f *firmware) restartAfter(d time.Duration, why string) {
 func (f *firmware) reportStanding() {
 	why := f.reason()
 	s, again, err := f.chain.Stand(why)
+	var floor uint32
+	if s != nil {
+		if floor = s.Floor(); f.updates != nil { // which has the slots from now on
+			f.updates.Open(s)
+		}
+	}
 	switch {
 	case err != nil:
 		log.Printf("%v", err)
 	case why == nil && f.chain.Provisioned:
-		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
+		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, floor)
 	}
 	if again {
 		f.restartAfter(retryDelay, "another attempt may do better")

@@ -15,6 +15,9 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/image"
 	"nitro/boot/store"
+	"nitro/net/audit"
+	"nitro/net/policy"
+	"nitro/net/redfish"
 	"nitro/net/standing"
 	"nitro/nvme/storage"
 	"nitro/resetctl"
@@ -122,6 +125,7 @@ func seeHeld(lines *resetctl.Lines) (err error) {
 // guardHost makes the host's control: adoption, verification and release, watch.
 func (f *firmware) guardHost(lines *resetctl.Lines) error {
 	golden := f.goldenCopies()
+	f.golden = golden
 	c, err := resetctl.New(resetctl.Config{
 		Lines: lines, Firmware: f.hostFirmware(golden), Measurer: &f.chain, Store: hostStore{f.chain.Store},
 		Clock: monotonic{time.Now()}, Random: rand.Reader, Key: f.ticketKey, Boot: f.bootName(),
@@ -274,8 +278,7 @@ func (f *firmware) tellTPMLost() {
 	}
 }
 
-// observeHost tells the log, and the volumes, what happens to the host. The audit will be
-// told here.
+// observeHost tells the log, and the audit, what happens to the host.
 func (f *firmware) observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
 	if s.Phase == cycle.Running && s.Adopted {
@@ -291,9 +294,18 @@ func (f *firmware) observeHost(e cycle.Event, s cycle.State, a cycle.Action, cau
 		text += fmt.Sprintf(": %v", cause)
 	}
 	log.Print(text)
+	f.noteHost(s, text)
 	f.tellVolumes(s)
 	if s.Phase == cycle.Running {
 		announceRuns()
+	}
+}
+
+// noteHost records where the host has come to: that it runs, and that it is held.
+func (f *firmware) noteHost(s cycle.State, text string) {
+	action := map[cycle.Phase]string{cycle.Running: "hostRunning", cycle.Held: "hostHeld"}[s.Phase]
+	if action != "" {
+		f.note(audit.Event{Action: action, Type: string(policy.Host), Resource: redfish.Root + "Systems/host", Detail: text})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"nitro/board/cpu/counter"
 	"nitro/board/phase"
+	"nitro/nvme/storage"
 	"nitro/resetctl/cycle"
 )
 
@@ -34,9 +35,9 @@ func main() {
 // run brings the firmware up and keeps it up. It returns only with the reason why it
 // cannot go on: the kernel then resets the board.
 func run() error {
-	f := firmware{began: time.Now(), hostStates: make(chan cycle.State, 1)}
+	f := firmware{began: time.Now(), hostStates: make(chan cycle.State, 1), volumeEvents: make(chan storage.Event, 64)}
 	var instructionTime uint64 // ns, if an emulator counts instructions
-	err := phase.Run(&instructionTime, []phase.Phase{
+	err := phase.Run(&instructionTime, f.timed([]phase.Phase{
 		{Name: "board", Do: func() (err error) {
 			f.board, err = open()
 			if err == nil && f.board.Emulated() {
@@ -48,9 +49,10 @@ func run() error {
 		{Name: "lines", Do: f.lookAtLines},
 		{Name: "hand-over", Do: f.takeHandover},
 		{Name: "random numbers", Do: f.seed},
-		{Name: "clock", Do: f.setClock},
+		{Name: "clock", Do: f.readClock},
 		{Name: "card", Do: f.openCard},
 		{Name: "unlock", Do: f.unlock},
+		{Name: "time", Do: f.openClock},
 		{Name: "identity", Do: f.makeIdentity},
 		{Name: "policy", Do: f.loadPolicy},
 		{Name: "audit", Do: f.openAudit},
@@ -59,7 +61,7 @@ func run() error {
 		{Name: "volumes", Do: f.openVolumes},
 		{Name: "release", Do: f.runHost},
 		{Name: "https", Do: f.serve},
-	}...)
+	})...)
 	if err != nil {
 		return err
 	}
@@ -76,6 +78,21 @@ func run() error {
 	}
 	go blink(f.board.StatusLED())
 	return watch()
+}
+
+// timed keeps what each phase takes, for the metrics.
+func (f *firmware) timed(phases []phase.Phase) []phase.Phase {
+	for i, p := range phases {
+		phases[i].Do = func() error {
+			start := time.Now()
+			err := p.Do()
+			f.mu.Lock()
+			f.phases = append(f.phases, phaseTime{p.Name, time.Since(start)})
+			f.mu.Unlock()
+			return err
+		}
+	}
+	return phases
 }
 
 // announceReady tells that the firmware serves. Measurements end at its first

@@ -19,7 +19,9 @@ import (
 	"nitro/boot/chain"
 	"nitro/boot/medium"
 	"nitro/boot/store"
+	"nitro/net/audit"
 	"nitro/net/keyservice"
+	"nitro/net/policy"
 	"nitro/nvme/key"
 	"nitro/nvme/pool"
 	"nitro/nvme/storage"
@@ -58,6 +60,7 @@ func (f *firmware) openVolumes() error {
 	}
 	go f.serveVolumes(s)
 	go f.followHost(s)
+	go f.noteVolumes()
 	return nil
 }
 
@@ -72,7 +75,8 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	}
 	c := &f.chain
 	config := storage.Config{
-		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: standingStore{c.Store}, Notify: observeVolumes,
+		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: f.observeVolumes,
+		Servers: f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
 		Target: target.Config{
 			SubsystemNQN: f.nqn("subsystem"), Advertise: netip.AddrPortFrom(hostAddress.Addr(), storage.PortIO),
 			Serial: fmt.Sprintf("%016x", id), Model: "Nitro Controller", Firmware: f.version[:min(len(f.version), 8)],
@@ -89,12 +93,31 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	return storage.New(config)
 }
 
-// nqn is a name of this board's, the same in all boots: of the form with a UUID (NVM
-// Express Base 2.0, 4.5), one of version 8 (RFC 9562, 5.8) from the attestation key's name.
-func (f *firmware) nqn(of string) string {
-	u := sha256.Sum256(append([]byte("nitro nvme "+of+"\x00"), f.chain.AK.Name.Buffer...))
+// storageServers are those on which the owner lets volumes lie. They are on the management
+// network: the host's wire leads to the host alone.
+func (f *firmware) storageServers() map[string]storage.Server {
+	all := map[string]storage.Server{}
+	for _, s := range f.chain.Config.StorageServers {
+		all[s.Name] = storage.Server{SubsystemNQN: s.SubsystemNQN, Dial: func(ctx context.Context) (net.Conn, error) {
+			return f.ports[0].Dial(ctx, "tcp", s.Address.String())
+		}}
+	}
+	return all
+}
+
+// uuid names something of this board's, the same in all boots: version 8 (RFC 9562, 5.8),
+// from the attestation key's name.
+func (f *firmware) uuid(of string) (u [16]byte) {
+	d := sha256.Sum256(append([]byte("nitro nvme "+of+"\x00"), f.chain.AK.Name.Buffer...))
+	copy(u[:], d[:])
 	u[6] = u[6]&0x0f | 0x80
 	u[8] = u[8]&0x3f | 0x80
+	return u
+}
+
+// nqn is a name of this board's of the form with a UUID (NVM Express Base 2.0, 4.5).
+func (f *firmware) nqn(of string) string {
+	u := f.uuid(of)
 	return fmt.Sprintf("nqn.2014-08.org.nvmexpress:uuid:%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
 }
 
@@ -239,8 +262,10 @@ func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) erro
 	return k.client.Confirm(ctx, grant, confirmation)
 }
 
-// observeVolumes tells the log what happens to volumes.
-func observeVolumes(e storage.Event) {
+// observeVolumes tells the log what happens to volumes, and has the audit record what no
+// request asked for. What strangers can cause at will, such as a host that is refused, is
+// not recorded: it would fill the log.
+func (f *firmware) observeVolumes(e storage.Event) {
 	text := "volumes: " + e.Kind
 	if e.Volume != [16]byte{} {
 		text += fmt.Sprintf(", %x", e.Volume)
@@ -255,6 +280,32 @@ func observeVolumes(e storage.Event) {
 		text += fmt.Sprintf(": %.300v", e.Err)
 	}
 	log.Print(text)
+	if volumeActions[e.Kind] == "" {
+		return
+	}
+	select {
+	case f.volumeEvents <- e:
+	default:
+		f.volumeEventsLost.Add(1)
+	}
+}
+
+// volumeActions are the names of events in the audit.
+var volumeActions = map[string]string{
+	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
+	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+}
+
+// noteVolumes records events of volumes. They come while the volumes are busy, and a record
+// waits for the card.
+func (f *firmware) noteVolumes() {
+	for e := range f.volumeEvents {
+		detail := fmt.Sprintf("host cycle %d", e.Cycle)
+		if e.Err != nil {
+			detail += fmt.Sprintf(": %.200v", e.Err)
+		}
+		f.note(audit.Event{Action: volumeActions[e.Kind], Type: string(policy.Volume), Resource: volumePath(e.Volume), Detail: detail})
+	}
 }
 
 // A tpmClock is the TPM's, in its turn on the bus.
@@ -333,11 +384,11 @@ func (w poolWitness) SetEra(era uint64) error {
 	return w.s.Put(poolEraName, binary.LittleEndian.AppendUint64(nil, era))
 }
 
-// A standingStore keeps standing leases in the store.
-type standingStore struct{ s *store.Store }
+// A volumeStore keeps standing leases and places of remote volumes in the store.
+type volumeStore struct{ s *store.Store }
 
 // Standing implements storage.Store.
-func (k standingStore) Standing() ([]byte, error) {
+func (k volumeStore) Standing() ([]byte, error) {
 	b, err := k.s.Get(standingName)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
@@ -346,7 +397,29 @@ func (k standingStore) Standing() ([]byte, error) {
 }
 
 // SetStanding implements storage.Store.
-func (k standingStore) SetStanding(b []byte) error { return k.s.Put(standingName, b) }
+func (k volumeStore) SetStanding(b []byte) error { return k.s.Put(standingName, b) }
+
+// Place implements storage.Store.
+func (k volumeStore) Place(id [16]byte) ([]byte, error) {
+	b, err := k.s.Get(placeName(id))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// SetPlace implements storage.Store.
+func (k volumeStore) SetPlace(id [16]byte, place []byte) error {
+	if place != nil {
+		return k.s.Put(placeName(id), place)
+	}
+	if b, err := k.Place(id); b == nil {
+		return err
+	}
+	return k.s.Delete(placeName(id))
+}
+
+func placeName(id [16]byte) string { return fmt.Sprintf("volumes/place/%x", id) }
 
 // Settle implements storage.Store.
-func (k standingStore) Settle() error { return k.s.Checkpoint() }
+func (k volumeStore) Settle() error { return k.s.Checkpoint() }

@@ -656,6 +656,22 @@ func TestConfigKeyService(t *testing.T) {
 	}
 }
 
+// TestConfigStorageServers: a configuration names where volumes may lie, and shows it.
+func TestConfigStorageServers(t *testing.T) {
+	b := newBench(t)
+	b.release("1.0", "release", "")
+	sign := "config sign -keys @keys -product imx6ul-evk -epoch 7 -storage-server "
+	b.ok(sign + "west,10.1.2.3:4420,nqn.2026-01.example:west -out @c.img")
+	if out := b.ok("config show -anchors @release/anchors.bin @c.img"); !strings.Contains(out, "west 10.1.2.3:4420 nqn.2026-01.example:west") {
+		t.Errorf("it shows %s", out)
+	}
+	for server, want := range map[string]int{"west": exitUsage, "west,store:4420,nqn.a": exitUsage, "west,10.1.2.3:4420,a": exitRefused} {
+		if exit, _, err := b.run(sign + server + " -out @d.img"); exit != want {
+			t.Errorf("%s: exit code %d, not %d: %s", server, exit, want, err)
+		}
+	}
+}
+
 // TestPolicySet: a policy set is signed, shown, explained, and written to a card; what a
 // board would refuse is refused.
 func TestPolicySet(t *testing.T) {

@@ -17,11 +17,12 @@ import (
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 // stepLimit bounds each command that Setup runs. The longest one downloads
-// about 57 MB.
+// about 100 MB.
 const stepLimit = 10 * time.Minute
 
-// An apt takes armhf packages of one Debian suite, on a state of its own.
+// An apt takes packages of one architecture and one Debian suite, on a state of its own.
 type apt struct {
+	*system
 	ctx   context.Context
 	log   io.Writer // gets a line for each step
 	root  string    // the module's folder
@@ -101,7 +102,7 @@ func (s *apt) writeSources(mirror string) error {
 			return fmt.Errorf("peer: %w", err)
 		}
 	}
-	line := fmt.Sprintf("deb [arch=armhf signed-by=%s] %s %s main\n", keyring, mirror, s.suite)
+	line := fmt.Sprintf("deb [arch=%s signed-by=%s] %s %s main\n", s.architecture, keyring, mirror, s.suite)
 	for name, text := range map[string]string{"sources.list": line, "status": ""} {
 		if err := os.WriteFile(filepath.Join(s.state, name), []byte(text), 0o644); err != nil {
 			return fmt.Errorf("peer: %w", err)
@@ -141,8 +142,8 @@ func (s *apt) options() []string {
 		"Dir::Etc::SourceParts=" + filepath.Join(s.state, "none"),
 		"Dir::Etc::Preferences=" + filepath.Join(s.state, "none", "preferences"),
 		"Dir::Etc::PreferencesParts=" + filepath.Join(s.state, "none"),
-		"APT::Architecture=armhf",
-		"APT::Architectures=armhf",
+		"APT::Architecture=" + s.architecture,
+		"APT::Architectures=" + s.architecture,
 		"APT::Sandbox::User=root", // the sandbox's user cannot reach into build/
 		"Acquire::Languages=none",
 		"Acquire::Retries=3",

@@ -43,7 +43,7 @@ func TestIndexRefusesUnsigned(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	s := &apt{ctx: t.Context(), log: io.Discard, root: dir, suite: Suite, state: dir}
+	s := &apt{system: board, ctx: t.Context(), log: io.Discard, root: dir, suite: Suite, state: dir}
 	if err := s.writeSources("file:" + mirror); err != nil {
 		t.Fatal(err)
 	}

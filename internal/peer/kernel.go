@@ -14,14 +14,10 @@ import (
 	"strings"
 )
 
-// folder is where Setup works, in the module's folder.
-const folder = "build/peer"
+// kernelRecord is where Setup writes a kernel down once all of it is there.
+const kernelRecord = "kernel.json"
 
-// boardTree is the device tree of the reference board in Debian's kernel package.
-const boardTree = "imx6ul-14x14-evk.dtb"
-
-// A kernel is an unpacked Debian kernel. Setup writes it down as
-// build/peer/kernel.json once all of it is there.
+// A kernel is an unpacked Debian kernel.
 type kernel struct {
 	Suite   string // Debian's suite that it came from, such as "bookworm-backports"
 	Package string // such as "linux-image-6.12.95+deb12-armmp"
@@ -30,42 +26,52 @@ type kernel struct {
 	// Digests, in hexadecimal SHA-256, of the files that a run hands to the
 	// emulator: they tell a half-written or changed folder from a good one.
 	ImageSHA256 string
-	TreeSHA256  string
+	TreeSHA256  string `json:",omitempty"`
 
+	*system
 	root string // the module's folder
 }
 
-func (k *kernel) release() string  { return strings.TrimPrefix(k.Package, "linux-image-") }
-func (k *kernel) unpacked() string { return filepath.Join(k.root, folder, k.Package+"_"+k.Version) }
-func (k *kernel) image() string    { return filepath.Join(k.unpacked(), "boot", "vmlinuz-"+k.release()) }
-func (k *kernel) tree() string     { return filepath.Join(k.root, folder, boardTree) }
+func (k *kernel) release() string    { return strings.TrimPrefix(k.Package, "linux-image-") }
+func (k *kernel) unpacked() string   { return k.in(k.root, k.Package+"_"+k.Version) }
+func (k *kernel) image() string      { return filepath.Join(k.unpacked(), "boot", "vmlinuz-"+k.release()) }
+func (k *kernel) deviceTree() string { return k.in(k.root, k.tree) }
 func (k *kernel) modules() string {
 	return filepath.Join(k.unpacked(), "lib", "modules", k.release())
 }
 
 // debianTree is the device tree as Debian ships it.
 func (k *kernel) debianTree() string {
-	return filepath.Join(k.unpacked(), "usr", "lib", k.Package, boardTree)
+	return filepath.Join(k.unpacked(), "usr", "lib", k.Package, k.tree)
 }
 
 // Linux gives the Debian package and version of the kernel that Run boots, as
 // "PACKAGE VERSION". It fails as Run does when the peer is not set up.
 func Linux() (string, error) {
-	k, err := installed()
+	k, err := installed(board)
 	if err != nil {
 		return "", err
 	}
 	return k.Package + " " + k.Version, nil
 }
 
+// files are those that a run hands to the emulator, with their digests.
+func (k *kernel) files() map[string]*string {
+	f := map[string]*string{k.image(): &k.ImageSHA256}
+	if k.tree != "" {
+		f[k.deviceTree()] = &k.TreeSHA256
+	}
+	return f
+}
+
 // installed finds the kernel that Setup left and checks that it is whole.
-func installed() (*kernel, error) {
+func installed(s *system) (*kernel, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return nil, err
 	}
-	k := &kernel{root: root}
-	record := filepath.Join(root, folder, "kernel.json")
+	k := &kernel{system: s, root: root}
+	record := s.in(root, kernelRecord)
 	data, err := os.ReadFile(record)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("peer: not set up (%s is missing): run make peer", record)
@@ -76,13 +82,13 @@ func installed() (*kernel, error) {
 	if err := json.Unmarshal(data, k); err != nil {
 		return nil, fmt.Errorf("peer: %s: %w: run make peer", record, err)
 	}
-	for file, want := range map[string]string{k.image(): k.ImageSHA256, k.tree(): k.TreeSHA256} {
+	for file, want := range k.files() {
 		got, err := digest(file)
 		if err != nil {
 			return nil, fmt.Errorf("peer: %w: run make peer", err)
 		}
-		if got != want {
-			return nil, fmt.Errorf("peer: %s has SHA-256 %s, was set up with %s: run make peer", file, got, want)
+		if got != *want {
+			return nil, fmt.Errorf("peer: %s has SHA-256 %s, was set up with %s: run make peer", file, got, *want)
 		}
 	}
 	return k, nil
@@ -90,17 +96,16 @@ func installed() (*kernel, error) {
 
 // record writes the kernel down, whole or not at all.
 func (k *kernel) record() (err error) {
-	if k.ImageSHA256, err = digest(k.image()); err != nil {
-		return fmt.Errorf("peer: %w", err)
-	}
-	if k.TreeSHA256, err = digest(k.tree()); err != nil {
-		return fmt.Errorf("peer: %w", err)
+	for file, sum := range k.files() {
+		if *sum, err = digest(file); err != nil {
+			return fmt.Errorf("peer: %w", err)
+		}
 	}
 	data, err := json.MarshalIndent(k, "", "\t")
 	if err != nil {
 		return fmt.Errorf("peer: %w", err)
 	}
-	return replaceFile(filepath.Join(k.root, folder, "kernel.json"), append(data, '\n'))
+	return replaceFile(k.in(k.root, kernelRecord), append(data, '\n'))
 }
 
 // replaceFile writes a file so that a reader sees the old one or the new one.

@@ -16,18 +16,7 @@ import (
 	"strings"
 )
 
-// packages are those of Debian's armhf packages that Setup takes programs and their
-// libraries from. What they depend on beyond that (most of it to install and to
-// configure them) is left out: a program that lacks a library is refused by Run.
-var packages = []string{
-	"iperf3", "libiperf0", "libsctp1", "libssl3", // measures the network
-	"nvme-cli", "libnvme1", "libjson-c5", "zlib1g", // the host's side of NVMe
-	"libdbus-1-3", "libsystemd0", "libcap2", "libgcrypt20", "libgpg-error0", "liblzma5", "libzstd1", "liblz4-1", // what libnvme1 loads
-	"e2fsprogs", "libext2fs2", "libcom-err2", "libblkid1", "libuuid1", // ext4
-	"libc6",
-}
-
-// The folder of the unpacked packages below build/peer, and the record of their
+// The folder of the unpacked packages below a system's folder, and the record of their
 // versions, written once all is there.
 const (
 	programFolder = "debian"
@@ -39,15 +28,16 @@ type programs struct {
 	Suite    string            // such as "bookworm"
 	Versions map[string]string // by package
 
+	*system
 	root string // the module's folder
 }
 
-func (p *programs) folder() string { return filepath.Join(p.root, folder, programFolder) }
-func (p *programs) record() string { return filepath.Join(p.root, folder, programRecord) }
+func (p *programs) unpacked() string { return p.in(p.root, programFolder) }
+func (p *programs) record() string   { return p.in(p.root, programRecord) }
 
 // installedPrograms finds the packages that Setup left.
-func installedPrograms(root string) (*programs, error) {
-	p := &programs{root: root}
+func installedPrograms(s *system, root string) (*programs, error) {
+	p := &programs{system: s, root: root}
 	data, err := os.ReadFile(p.record())
 	if err == nil {
 		err = json.Unmarshal(data, p)
@@ -55,7 +45,7 @@ func installedPrograms(root string) (*programs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("peer: Debian's programs are not set up: %w: run make peer", err)
 	}
-	wanted := slices.Sorted(slices.Values(packages))
+	wanted := slices.Sorted(slices.Values(s.packages))
 	if got := slices.Sorted(maps.Keys(p.Versions)); !slices.Equal(got, wanted) {
 		return nil, fmt.Errorf("peer: of Debian's programs %v are set up, not %v: run make peer", got, wanted)
 	}
@@ -64,14 +54,14 @@ func installedPrograms(root string) (*programs, error) {
 
 // setupPrograms sets the packages up unless they are there. They come from the
 // release that the kernel's suite belongs to.
-func setupPrograms(ctx context.Context, root string, o Options) error {
+func setupPrograms(ctx context.Context, s *system, root string, o Options) error {
 	release, _, _ := strings.Cut(o.Suite, "-")
-	if p, err := installedPrograms(root); err == nil && p.Suite == release && !o.Update {
-		fmt.Fprintf(o.Log, "peer: %s of %s are set up already\n", strings.Join(packages, ", "), release)
+	if p, err := installedPrograms(s, root); err == nil && p.Suite == release && !o.Update {
+		fmt.Fprintf(o.Log, "peer: %s of %s are set up already\n", strings.Join(s.packages, ", "), release)
 		return nil
 	}
-	a := &apt{ctx: ctx, log: o.Log, root: root, suite: release, state: filepath.Join(root, folder, "apt-"+programFolder)}
-	p := &programs{Suite: release, Versions: make(map[string]string), root: root}
+	a := &apt{system: s, ctx: ctx, log: o.Log, root: root, suite: release, state: s.in(root, "apt-"+programFolder)}
+	p := &programs{Suite: release, Versions: make(map[string]string), system: s, root: root}
 	for _, step := range []func() error{a.tools, a.sources, a.index, func() error { return p.choose(a) }, func() error { return p.fetch(a) }} {
 		if err := step(); err != nil {
 			return err
@@ -86,7 +76,7 @@ func setupPrograms(ctx context.Context, root string, o Options) error {
 
 // choose finds the packages' versions.
 func (p *programs) choose(a *apt) error {
-	for _, name := range packages {
+	for _, name := range p.packages {
 		show, err := a.run(a.state, "apt-cache", append(a.options(), "--no-all-versions", "show", name)...)
 		if err != nil {
 			return err
@@ -110,38 +100,37 @@ func (p *programs) fetch(a *apt) error {
 		return fmt.Errorf("peer: %w", err)
 	}
 	var exact []string
-	for _, name := range packages {
+	for _, name := range p.packages {
 		exact = append(exact, name+"="+p.Versions[name])
 	}
-	return a.fetch(p.folder(), exact...)
+	return a.fetch(p.unpacked(), exact...)
 }
 
 // Program gives the path on this machine of a program from Debian's armhf packages,
 // such as "iperf3", to be a job's. It fails when make peer has not set it up.
-func Program(name string) (string, error) {
+func Program(name string) (string, error) { return board.program(name) }
+
+// program gives the path of a program of a system's.
+func (s *system) program(name string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	p, err := installedPrograms(root)
+	p, err := installedPrograms(s, root)
 	if err != nil {
 		return "", err
 	}
 	for _, dir := range []string{"usr/bin", "usr/sbin", "bin", "sbin"} {
-		file := filepath.Join(p.folder(), dir, name)
+		file := filepath.Join(p.unpacked(), dir, name)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("peer: none of Debian's packages %v has a program %s", packages, name)
+	return "", fmt.Errorf("peer: none of Debian's packages %v has a program %s", s.packages, name)
 }
 
-// Where Debian's armhf packages have libraries; libraryFolder is where the guest's
-// dynamic loader looks first.
-const (
-	multiarch     = "arm-linux-gnueabihf"
-	libraryFolder = "/lib/" + multiarch
-)
+// libraryFolder is where a guest's dynamic loader looks first.
+func (s *system) libraryFolder() string { return "/lib/" + s.multiarch }
 
 // addLibraries adds to the archive what a dynamically linked program needs: the
 // loader and the libraries, with those that they need. A static program needs none.
@@ -153,7 +142,7 @@ func (k *kernel) addLibraries(c *cpio, program string) error {
 	if loader == "" {
 		return nil
 	}
-	p, err := installedPrograms(k.root)
+	p, err := installedPrograms(k.system, k.root)
 	if err != nil {
 		return err
 	}
@@ -168,14 +157,14 @@ func (k *kernel) addLibraries(c *cpio, program string) error {
 	}
 	for ; len(needs) > 0; needs = needs[1:] {
 		name := needs[0]
-		if name == path.Base(loader) || c.has(libraryFolder+"/"+name) {
+		if name == path.Base(loader) || c.has(k.libraryFolder()+"/"+name) {
 			continue
 		}
 		file, err := p.library(name)
 		if err != nil {
 			return fmt.Errorf("peer: %s: %w", program, err)
 		}
-		if err := c.addFrom(libraryFolder+"/"+name, file, 0o755); err != nil {
+		if err := c.addFrom(k.libraryFolder()+"/"+name, file, 0o755); err != nil {
 			return err
 		}
 		_, further, err := dynamic(file)
@@ -190,12 +179,12 @@ func (k *kernel) addLibraries(c *cpio, program string) error {
 // library finds a library among the unpacked packages.
 func (p *programs) library(name string) (string, error) {
 	for _, dir := range []string{"lib", "usr/lib"} {
-		file := filepath.Join(p.folder(), dir, multiarch, name)
+		file := filepath.Join(p.unpacked(), dir, p.multiarch, name)
 		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 			return file, nil
 		}
 	}
-	return "", fmt.Errorf("none of Debian's packages %v has the library %s", packages, name)
+	return "", fmt.Errorf("none of Debian's packages %v has the library %s", p.packages, name)
 }
 
 // dynamic reads from an ELF file the path of its dynamic loader, if it has one, and

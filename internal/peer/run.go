@@ -81,7 +81,7 @@ type Result struct {
 // Linux and its device tree are those that Setup left under root/build/peer,
 // root being the module's folder.
 func Run(ctx context.Context, job Job) (Result, error) {
-	k, err := installed()
+	k, err := installed(board)
 	if err != nil {
 		return Result{}, err
 	}
@@ -176,7 +176,7 @@ func (k *kernel) emulatorArgs(job *Job, initrd, console string) []string {
 		"-nodefaults",
 		"-chardev", "file,id=console,path=" + console, "-serial", "chardev:console",
 		"-serial", "stdio",
-		"-kernel", k.image(), "-dtb", k.tree(), "-initrd", initrd,
+		"-kernel", k.image(), "-dtb", k.deviceTree(), "-initrd", initrd,
 		// A panic restarts at once, which -no-reboot turns into the end. The
 		// kernel's cipher tests would run beside the program for seconds.
 		"-append", "console=ttymxc0,115200 panic=-1 rdinit=/init cryptomgr.notests=1",
@@ -220,7 +220,7 @@ func (r *Result) tail() string {
 // initramfs writes the archive that the guest boots from and gives its path.
 func (k *kernel) initramfs(ctx context.Context, job *Job, order *guest.Order, dir string) (string, error) {
 	var c cpio
-	first, err := buildInit(ctx, k.root, dir)
+	first, err := k.buildInit(ctx, "./internal/peer/init", dir)
 	if err != nil {
 		return "", err
 	}
@@ -275,14 +275,14 @@ func (c *cpio) addFrom(in, from string, perm os.FileMode) error {
 	return c.add(in, data, perm)
 }
 
-// buildInit builds the guest's first process into dir and gives its path. It is
-// built for each run, so that it is never older than its source; the compiler's
+// buildInit builds a guest's first process, a package of the module, into dir and gives its
+// path. It is built for each run, so that it is never older than its source; the compiler's
 // cache leaves only the link to do.
-func buildInit(ctx context.Context, root, dir string) (string, error) {
+func (k *kernel) buildInit(ctx context.Context, pkg, dir string) (string, error) {
 	file := filepath.Join(dir, "init")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, "./internal/peer/init")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH=arm", "GOARM=7", "CGO_ENABLED=0", "GOFLAGS=")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", file, pkg)
+	cmd.Dir = k.root
+	cmd.Env = append(append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0", "GOFLAGS="), k.goarch...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("peer: build the guest's first process: %w\n%s", err, said)
 	}

@@ -16,7 +16,7 @@ func TestParseDepends(t *testing.T) {
 		{"linux-image-6.1-armmp (= 1/../2)", "", ""},
 		{"linux-base (= 4.9)", "", ""},
 	} {
-		pkg, version, err := parseDepends(fmt.Sprintf(field, c.depends))
+		pkg, version, err := parseDepends("linux-image-armmp", fmt.Sprintf(field, c.depends))
 		if pkg != c.pkg || version != c.version || (err == nil) != (c.pkg != "") {
 			t.Errorf("%s: got %q, %q, %v", c.depends, pkg, version, err)
 		}

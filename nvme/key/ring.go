@@ -47,9 +47,11 @@ type Config struct {
 	Service  *ecdsa.PublicKey // of the key service, from the configuration: P-256
 	AK       []byte           // TPM name of the board's attestation key
 	Wrapping hpke.PrivateKey  // of this boot, MLKEM768-X25519
-	Clock    Clock
-	Signer   Signer
-	MaxLease time.Duration // the longest that a grant may last
+	// Recipient is this boot's for envelopes; nil where none are taken.
+	Recipient *Recipient
+	Clock     Clock
+	Signer    Signer
+	MaxLease  time.Duration // the longest that a grant may last
 }
 
 // A Ring holds the board's keys. Its methods may run at the same time.
@@ -196,9 +198,9 @@ func (r *Ring) Accept(grant, wrapped []byte, v Volume) (*Lease, []byte, error) {
 	}
 	l := r.leases[v.ID]
 	if l != nil {
-		err = r.conf.Arena.load(r.conf.Wrapping, grant, wrapped, &v, nil)
+		err = r.conf.Arena.load(r.opener(g, grant, wrapped), &v, nil)
 	} else if l, err = r.newLease(v.ID); err == nil {
-		err = r.conf.Arena.load(r.conf.Wrapping, grant, wrapped, &v, l.slot)
+		err = r.conf.Arena.load(r.opener(g, grant, wrapped), &v, l.slot)
 	}
 	var confirmation []byte
 	if err == nil {
@@ -246,7 +248,7 @@ func (r *Ring) judge(grant []byte, v *Volume) (*Grant, uint64, error) {
 	switch {
 	case g.AK != [NameSize]byte(r.conf.AK):
 		err = ErrBoard
-	case g.Wrapping != r.wrapping:
+	case g.Wrapping != r.named(&g):
 		err = ErrBoot
 	case !asked || now-q.Clock > uint64(RequestLife.Milliseconds()):
 		err = ErrNonce
@@ -265,6 +267,30 @@ func (r *Ring) judge(grant []byte, v *Volume) (*Grant, uint64, error) {
 		return nil, 0, fmt.Errorf("key: grant %x for volume %x: %w", g.ID, g.Volume, err)
 	}
 	return &g, now, nil
+}
+
+// named is the hash of the key that a grant of this form must name. Without a recipient
+// key it is zero, which no key's is.
+func (r *Ring) named(g *Grant) [32]byte {
+	if !g.CMS {
+		return r.wrapping
+	}
+	_, hash := r.conf.Recipient.private()
+	return hash
+}
+
+// opener opens what a judged grant came with.
+func (r *Ring) opener(g *Grant, grant, wrapped []byte) opener {
+	if !g.CMS {
+		return opener{func(w *work) (int, error) { return 1, w.open(r.conf.Wrapping, grant, wrapped) }, ErrCommitment}
+	}
+	return opener{func(w *work) (int, error) {
+		k, _ := r.conf.Recipient.private()
+		if k == nil {
+			return 0, ErrBoot
+		}
+		return w.openEnvelope(k, wrapped)
+	}, ErrEnvelope}
 }
 
 // confirm signs that the key is here.

@@ -47,7 +47,9 @@ type board struct {
 	era      uint64
 	erase    [32]byte
 	standing []byte
+	places   map[[16]byte][]byte
 	noStore  error
+	servers  map[string]storage.Server
 	settled  int
 	clock    uint64
 	noClock  error
@@ -57,7 +59,7 @@ type board struct {
 }
 
 func newBoard(t testing.TB) *board {
-	b := &board{t: t, card: mediumtest.New(16 << 20 / 512), clock: 1_000_000, keys: map[[16]byte][]byte{}}
+	b := &board{t: t, card: mediumtest.New(16 << 20 / 512), clock: 1_000_000, keys: map[[16]byte][]byte{}, places: map[[16]byte][]byte{}}
 	if err := pool.Format(b.poolConfig()); err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +91,18 @@ func (b keeper) SetStanding(s []byte) error {
 		b.standing = bytes.Clone(s)
 	}
 	return b.noStore
+}
+
+func (b keeper) Place(id [16]byte) ([]byte, error) { return b.places[id], b.noStore }
+
+func (b keeper) SetPlace(id [16]byte, place []byte) error {
+	if b.noStore != nil {
+		return b.noStore
+	}
+	if b.places[id] = place; place == nil {
+		delete(b.places, id)
+	}
+	return nil
 }
 
 func (b keeper) Settle() error { b.settled++; return b.noStore }
@@ -154,7 +168,7 @@ func (b *board) config(memory []byte) storage.Config {
 		b.t.Fatal(err)
 	}
 	return storage.Config{
-		Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Secrets: [32]byte{3}, Store: keeper{b},
+		Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: b.servers, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
 		Keys: &key.Config{Arena: arena, Service: &keys().service.PublicKey, AK: bytes.Repeat([]byte{0xa}, key.NameSize),
 			Wrapping: keys().wrapping, Clock: b, Signer: b, MaxLease: time.Hour},
 		Target: target.Config{SubsystemNQN: "nqn.2026-01.test:board", Advertise: netip.MustParseAddrPort("169.254.169.254:4420")},

@@ -8,7 +8,7 @@
 // ends to be one when it is detached, when the lease expires, when the host's cycle ends,
 // and in quarantine; each time the key is zeroed.
 //
-// Left out: volumes for several hosts, resizing, remote volumes.
+// Left out: volumes for several hosts, resizing.
 package storage
 
 import (
@@ -33,6 +33,8 @@ type Kind string
 const (
 	Pool Kind = "Pool" // the card's pool: outlasts restarts
 	RAM  Kind = "RAM"  // the board's memory: gone with the next restart
+	// Remote volumes lie on a storage server, which sees ciphertext only.
+	Remote Kind = "Remote"
 )
 
 // Limits.
@@ -64,6 +66,8 @@ var (
 	ErrRefused   = errors.New("storage: the key was refused") // wraps the reason, one of package key's
 	ErrClock     = key.ErrClock                               // no key is taken, what is attached goes on
 	ErrClosed    = errors.New("storage: volumes are not served any more in this boot: see the board's code")
+	ErrNoServer  = errors.New("storage: the configuration allows no storage server of this name (docs/medium.md, storage_servers)")
+	ErrServer    = errors.New("storage: the storage server does not give the namespace")
 	ErrStore     = errors.New("storage: done, but the store did not keep it for sure: do it again")
 )
 
@@ -75,6 +79,7 @@ type Spec struct {
 	BlockSize  int // 512 or 4096
 	Blocks     uint64
 	Commitment [32]byte // to the key that will be delivered: key.Commitment
+	Place      Place    // of remote volumes
 }
 
 // A State is how a volume stands.
@@ -95,6 +100,9 @@ type Space struct{ Total, Free int64 }
 type Store interface {
 	Standing() ([]byte, error) // nil before the first SetStanding
 	SetStanding([]byte) error
+	// Place gives where a remote volume is; nil where nothing is noted.
+	Place(id [16]byte) ([]byte, error)
+	SetPlace(id [16]byte, place []byte) error // nil removes it
 	// Settle makes sure that what was stored cannot be taken back.
 	Settle() error
 }
@@ -108,9 +116,14 @@ type Config struct {
 	Keys      *key.Config   // nil: no key service is known, and nothing can be attached
 	Target    target.Config // Notify is the Service's
 	HostNQN   string        // the name of the board's host
-	Secrets   [32]byte      // what the secrets of host cycles are derived from; zeroed by New
-	Store     Store
-	Notify    func(Event) // is told what happens; may be nil. It must not block or call the Service
+	// Servers are the storage servers that the owner allows, by name, and BoardNQN and
+	// BoardID are what the board is to them.
+	Servers  map[string]Server
+	BoardNQN string
+	BoardID  [16]byte
+	Secrets  [32]byte // what the secrets of host cycles are derived from; zeroed by New
+	Store    Store
+	Notify   func(Event) // is told what happens; may be nil. It must not block or call the Service
 }
 
 // Kinds of events, beside those of package target.
@@ -128,6 +141,8 @@ const (
 	EventReattach   = "reattach-failed" // with the reason
 	EventClock      = "clock-failed"    // leases go by the processor's clock
 	EventStore      = "store-failed"    // which leases are standing was not kept
+	EventServer     = "server-reached"  // of a remote volume
+	EventServerLost = "server-lost"     // with the reason
 )
 
 // An Event is something that an operator's records should have.
@@ -160,6 +175,7 @@ type Service struct {
 	mu       sync.Mutex // serialises operations
 	closed   bool
 	memory   map[[16]byte]*memoryVolume
+	places   map[[16]byte]Place // of remote volumes
 	attached map[[16]byte]*attachment
 	cycle    uint64           // of the host that may connect; 0: none
 	pending  map[[16]byte]due // standing leases to be asked for again
@@ -187,8 +203,11 @@ func New(c Config) (*Service, error) {
 	if c.Store == nil || c.Secrets == [32]byte{} || c.Pool == nil && c.PoolFault == nil {
 		return nil, errors.New("storage: a store, a secret, and a pool or the reason why there is none are needed")
 	}
-	s := &Service{conf: c, memory: map[[16]byte]*memoryVolume{}, attached: map[[16]byte]*attachment{}, pending: map[[16]byte]due{},
+	s := &Service{conf: c, memory: map[[16]byte]*memoryVolume{}, places: map[[16]byte]Place{}, attached: map[[16]byte]*attachment{}, pending: map[[16]byte]due{},
 		admitted: make(chan struct{}), done: make(chan struct{})}
+	if err := s.loadPlaces(); err != nil {
+		return nil, err
+	}
 	s.admit = sync.OnceFunc(func() { close(s.admitted) })
 	if c.Keys != nil {
 		ring, err := key.NewRing(*c.Keys)

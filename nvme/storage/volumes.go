@@ -75,7 +75,7 @@ func (kept) Close() error { return nil }
 func (s *Service) all() (all []backing) {
 	if s.conf.Pool != nil && !s.closed {
 		for _, i := range s.conf.Pool.List() {
-			all = append(all, poolVolume{s.conf.Pool, i})
+			all = append(all, s.inPool(i))
 		}
 	}
 	for _, m := range s.memory {
@@ -106,7 +106,12 @@ func (s *Service) memoryTaken() (n int64) {
 }
 
 // Create makes a volume, which is not attached.
-func (s *Service) Create(_ context.Context, sp Spec) (State, error) {
+func (s *Service) Create(ctx context.Context, sp Spec) (State, error) {
+	if sp.Kind == Remote { // before the lock: servers may be slow
+		if err := s.measure(ctx, &sp); err != nil {
+			return State{}, err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(); err != nil {
@@ -125,13 +130,16 @@ func (s *Service) Create(_ context.Context, sp Spec) (State, error) {
 		err = s.createInPool(sp)
 	case sp.Kind == RAM:
 		err = s.createInMemory(sp)
+	case sp.Kind == Remote:
+		err = s.createRemote(sp)
 	default:
-		err = fmt.Errorf("%w: of kind %.16q: use %s or %s", ErrSpec, sp.Kind, Pool, RAM)
+		err = fmt.Errorf("%w: of kind %.16q: use %s, %s or %s", ErrSpec, sp.Kind, Pool, RAM, Remote)
 	}
 	if err != nil {
 		return State{}, err
 	}
 	s.notify(EventCreated, sp.ID, nil)
+	sp.Place = sp.Place.known()
 	return State{Spec: sp}, s.settle()
 }
 
@@ -146,6 +154,14 @@ func (s *Service) createInPool(sp Spec) error {
 	if err := s.poolThere(); err != nil {
 		return err
 	}
+	if err := s.conf.Store.SetPlace(sp.ID, nil); err != nil { // of an attempt that was cut off
+		return fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return s.createEntry(sp)
+}
+
+// createEntry makes the pool's entry of a volume.
+func (s *Service) createEntry(sp Spec) error {
 	p := pool.Spec{ID: sp.ID, Name: sp.Name, BlockSize: sp.BlockSize, Blocks: sp.Blocks, Commitment: sp.Commitment}
 	if err := p.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrSpec, err)

@@ -1,7 +1,7 @@
 // The command behind make peer: it sets up the Linux peer of the emulated board
 // and runs programs on it.
 //
-//	go run ./internal/peer/cmd setup [-suite SUITE] [-update]
+//	go run ./internal/peer/cmd setup [-suite SUITE] [-host] [-update]
 //	go run ./internal/peer/cmd run [-icount] [-limit TIME] [-console] [-network] [-forward HERE:GUEST]... [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...
 //
 // PROGRAM is a linux/arm program: a static one, or one whose libraries are among
@@ -23,7 +23,7 @@ import (
 )
 
 const usage = `usage:
-  peer setup [-suite SUITE] [-update]
+  peer setup [-suite SUITE] [-host] [-update]
   peer run [-icount] [-limit TIME] [-console] [-network] [-forward HERE:GUEST]... [-module NAME]... [-env KEY=value]... [-qemu ARG]... PROGRAM [ARG]...`
 
 func main() {
@@ -55,6 +55,7 @@ func setup(ctx context.Context, args []string) error {
 	o := peer.Options{Log: os.Stderr}
 	f := flag.NewFlagSet("peer setup", flag.ExitOnError)
 	f.StringVar(&o.Suite, "suite", peer.Suite, "Debian `suite` of the kernel")
+	f.BoolVar(&o.Host, "host", false, "set up the rack's x86 host alone")
 	f.BoolVar(&o.Update, "update", false, "look for a newer kernel")
 	f.Parse(args)
 	if f.NArg() > 0 {

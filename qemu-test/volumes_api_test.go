@@ -1,0 +1,183 @@
+//go:build !arm
+
+package qemutest
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"nitro/attest/golden"
+	"nitro/attest/sanitisation"
+	"nitro/attest/verify"
+	"nitro/net/keyservice/server"
+	"nitro/net/policy"
+	"nitro/qemu-test/factory"
+)
+
+// A keyService is a real one, on this machine, for boards of one release of the factory.
+type keyService struct {
+	url    string
+	folder string
+}
+
+// newKeyService starts one.
+func newKeyService(t *testing.T, b *trustedBoard, roots *x509.CertPool) (s *keyService, certificate []byte) {
+	t.Helper()
+	s = &keyService{folder: filepath.Join(t.TempDir(), "keys")}
+	must(t, server.Init(s.folder))
+	service, err := server.Open(server.Config{Folder: s.folder, Signer: b.factory.KeyService, MaxLease: time.Hour, Owner: factory.Owner,
+		Policy: verify.Policy{Issuers: roots, Releases: []*golden.Release{b.release.Golden}, Development: true, OpenLifeCycle: true, WeakSecret: true}})
+	must(t, err)
+	planes := x509.NewCertPool()
+	planes.AddCert(b.factory.Clients.CA)
+	h := httptest.NewUnstartedServer(service)
+	h.StartTLS()
+	own := h.TLS.Certificates[0]
+	h.Close()
+	h = httptest.NewUnstartedServer(service)
+	h.TLS = server.TLS(own, planes)
+	h.StartTLS()
+	t.Cleanup(func() { h.Close(); service.Close() })
+	s.url = h.URL
+	return s, h.Certificate().Raw
+}
+
+// key is the key of a volume, which the service keeps as docs/keyservice.md, "Store", has it.
+func (s *keyService) key(t *testing.T, volume string) []byte {
+	t.Helper()
+	master, err := os.ReadFile(filepath.Join(s.folder, "master.key"))
+	must(t, err)
+	b, err := os.ReadFile(filepath.Join(s.folder, "keys", volume))
+	must(t, err)
+	id, err := hex.DecodeString(volume)
+	must(t, err)
+	k, err := hkdf.Key(sha256.New, master, nil, "nitro key service volume v1"+string(id), 32)
+	must(t, err)
+	block, err := aes.NewCipher(k)
+	must(t, err)
+	gcm, err := cipher.NewGCM(block)
+	must(t, err)
+	k, err = gcm.Open(nil, b[56:68], b[68:], b[:56])
+	must(t, err)
+	return k
+}
+
+// keys counts the keys that the service has.
+func (s *keyService) keys(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir(filepath.Join(s.folder, "keys"))
+	must(t, err)
+	return len(all)
+}
+
+// writePEM writes files in PEM.
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+}
+
+// TestVolumesByTool: nitroctl creates, attaches, lists, detaches, erases and deletes a
+// volume of a board that guards a host, whose key comes from a key service that judges the
+// board's evidence; each is in the audit log, and the wrong role is refused. While the volume
+// is attached its key schedule is in the board's memory, once; afterwards nothing of it is.
+func TestVolumesByTool(t *testing.T) {
+	b := newGuarded(t)
+	b.on(nil)
+	b.says(`(?s)controller: (host: cycle 2: running\r\n.*controller: ready|ready\r\n.*controller: host: cycle 2: running)`)
+	tool := newTool(b)
+	issuer, _, err := b.factory.Keys.Issuer()
+	must(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(issuer)
+	service, certificate := newKeyService(t, b, roots)
+	writePEM(t, filepath.Join(tool.folder, "keys.pem"), "CERTIFICATE", certificate)
+	writePEM(t, filepath.Join(tool.folder, "issuer.pem"), "CERTIFICATE", issuer.Raw)
+	pair, err := b.factory.Clients.Certificate(policy.StorageControlPlane, "tool")
+	must(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	must(t, err)
+	writePEM(t, filepath.Join(tool.folder, "storage.pem"), "CERTIFICATE", pair.Certificate[0])
+	writePEM(t, filepath.Join(tool.folder, "storage.key"), "PRIVATE KEY", der)
+
+	address, err := b.Address(443)
+	must(t, err)
+	var verdict struct {
+		Facts struct {
+			TLSKey string `json:"tls_key"`
+			AKName string `json:"ak_name"`
+		}
+	}
+	tool.run(&verdict, "attest verify -release release -issuer issuer.pem -accept-development -accept-open-life-cycle -accept-weak-secret", "-board", address)
+	volume := func(result any, line string) {
+		t.Helper()
+		tool.run(result, "volume "+line+" -cert storage.pem -key storage.key", "-board", address, "-pin", verdict.Facts.TLSKey)
+	}
+	keys := " -keyservice " + service.url + " -keyservice-ca keys.pem"
+	type state struct {
+		Volume, Name, Kind, Commitment string
+		Size                           uint64
+		Attached                       bool
+		LeaseSeconds                   int64 `json:"lease_seconds"`
+	}
+	var v state
+	for _, kind := range []string{"Pool", "RAM"} {
+		volume(&v, "create -name "+strings.ToLower(kind)+" -size 4MiB -kind "+kind+keys)
+		if v.Kind != kind || v.Attached || v.Size != 4<<20 {
+			t.Errorf("created: %+v", v)
+		}
+	}
+	volume(&v, "attach -lease 10m pool"+keys)
+	if !v.Attached || v.LeaseSeconds > 600 || v.LeaseSeconds < 60 {
+		t.Errorf("attached: %+v", v)
+	}
+	journal, err := os.ReadFile(filepath.Join(service.folder, "log.jsonl"))
+	if err != nil || !strings.Contains(string(journal), `"confirm`) {
+		t.Errorf("the service's log has no confirmation: %v %s", err, journal)
+	}
+	secrets := keyMemory(t, b, service.key(t, v.Volume))
+	var all struct{ Volumes []state }
+	volume(&all, "list")
+	if len(all.Volumes) != 2 || !all.Volumes[0].Attached || all.Volumes[1].Attached {
+		t.Errorf("%+v", all)
+	}
+	volume(&v, "detach pool")
+	if v.Attached {
+		t.Errorf("detached: %+v", v)
+	}
+	secrets.gone(t, b)
+	for name, method := range map[string]string{"pool": "Purge", "ram": "Clear"} {
+		volume(nil, "erase -issuer issuer.pem -out "+name+".json "+name)
+		text, err := os.ReadFile(filepath.Join(tool.folder, name+".json"))
+		must(t, err)
+		ak, err := hex.DecodeString(verdict.Facts.AKName)
+		must(t, err)
+		if c, err := sanitisation.Verify(text, sanitisation.Trust{Issuers: roots, Names: [][]byte{ak}}); err != nil || c.MethodType != method || c.Name != name {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+		volume(nil, "delete "+name+keys)
+	}
+	if n := service.keys(t); n != 0 {
+		t.Errorf("%d keys stay", n)
+	}
+	c := newClients(b)
+	c.want(policy.Operator, "POST", "/redfish/v1/Systems/host/Storage/pool/Volumes", "{}", 403)
+	text, err := json.Marshal(c.want(policy.Auditor, "GET", auditPath+"/Entries", "", 200))
+	must(t, err)
+	for _, action := range []string{"createVolume", "requestGrant", "attachVolume", "detachVolume", "eraseVolume", "deleteVolume"} {
+		if !strings.Contains(string(text), action) {
+			t.Errorf("the audit log has no %s", action)
+		}
+	}
+}
