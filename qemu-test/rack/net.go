@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"nitro/net/stack"
 )
 
 // A Cable is what an Ethernet port is plugged into.
@@ -124,6 +126,17 @@ func (r *Rack) Address(boardPort int) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("rack: no network forwards to port %d of the board", boardPort)
+}
+
+// Gateway is the gateway's own TCP/IP, at 10.0.2.2 of the first network of cable User: tests
+// serve on it what the board is to reach. Nil where there is none.
+func (r *Rack) Gateway() *stack.Stack {
+	for _, p := range r.nets {
+		if p.user != nil {
+			return p.user.stack
+		}
+	}
+	return nil
 }
 
 // Frames gives the other end of a raw cable: 0 is ENET1's, 1 ENET2's.
