@@ -51,13 +51,17 @@ func newBench(t *testing.T) *bench {
 	t.Helper()
 	w, err := newWitness()
 	must(t, err)
-	board, err := service.Start(t.Context(), service.Options{Configure: func(c *config.Config) { c.Witnesses = []string{w.key} }})
+	b := &bench{folder: t.TempDir(), witness: w, clients: map[policy.Role]*http.Client{}}
+	b.Board, err = service.Start(t.Context(), service.Options{Configure: b.configure})
 	must(t, err)
-	t.Cleanup(board.Stop)
-	address, err := board.Address(443)
+	t.Cleanup(b.Stop)
+	b.address, err = b.Address(443)
 	must(t, err)
-	return &bench{Board: board, address: address, folder: t.TempDir(), witness: w, clients: map[policy.Role]*http.Client{}}
+	return b
 }
+
+// configure puts the witness into the board's configuration.
+func (b *bench) configure(c *config.Config) { c.Witnesses = []string{b.witness.key} }
 
 func must(t *testing.T, errs ...error) {
 	t.Helper()
@@ -209,6 +213,7 @@ func TestService(t *testing.T) {
 		}
 	})
 	t.Run("certificates", b.certificates)
+	t.Run("revoked", b.revoked)
 	t.Run("matrix", b.matrix)
 	t.Run("bad requests", b.badRequests)
 	t.Run("flood", b.flood)

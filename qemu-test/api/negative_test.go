@@ -4,12 +4,15 @@ package api
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/boot/config"
 	"nitro/net/policy"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/service"
@@ -81,6 +85,54 @@ func (b *bench) certificates(t *testing.T) {
 		t.Errorf("TLS 1.2: %v", err)
 	}
 	b.unharmed(t)
+}
+
+// revoked: a client goes on until the release manager brings a configuration that revokes
+// its certificate, which ends it on its open connection and keeps it from opening another.
+func (b *bench) revoked(t *testing.T) {
+	clients := b.Factory.Clients
+	pair, err := clients.Certificate(policy.Operator, "mallory")
+	must(t, err)
+	mallory := service.WithCertificates(1, pair)
+	defer mallory.CloseIdleConnections()
+	if a, err := b.by(mallory, "GET", hostPath, ""); err != nil || a.status != 200 {
+		t.Fatalf("before: %+v, %v", a, err)
+	}
+	next, err := b.Factory.Configuration(2, func(c *config.Config) {
+		b.configure(c)
+		c.Revoked = []config.Revoked{{CA: sha256.Sum256(clients.CA.RawSubjectPublicKeyInfo), Serial: string(pair.Leaf.SerialNumber.Bytes())}}
+	})
+	must(t, err)
+	b.push(t, next)
+	if a, err := b.by(mallory, "GET", hostPath, ""); err != nil || a.status != 401 {
+		t.Errorf("a revoked client, on its open connection: %+v, %v", a, err)
+	}
+	if a, err := b.by(mallory, "GET", hostPath, ""); err == nil {
+		t.Errorf("a revoked client comes in anew: %+v", a)
+	}
+	b.unharmed(t)
+}
+
+// push uploads a package (DSP0266, multipart HTTP push update).
+func (b *bench) push(t *testing.T, packed []byte) {
+	t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	parameters, err := form.CreateFormField("UpdateParameters")
+	must(t, err)
+	io.WriteString(parameters, "{}")
+	file, err := form.CreateFormFile("UpdateFile", "package")
+	must(t, err)
+	file.Write(packed)
+	must(t, form.Close())
+	manager, err := b.as(policy.ReleaseManager)
+	must(t, err)
+	answer, err := manager.Post("https://"+b.address+"/redfish/v1/UpdateService/upload", form.FormDataContentType(), &body)
+	must(t, err)
+	defer answer.Body.Close()
+	if said, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusAccepted {
+		t.Fatalf("the package is answered with %d %s", answer.StatusCode, said)
+	}
 }
 
 // A published is a line of docs/redfish.md's table of routes.
@@ -161,6 +213,9 @@ var idOf = map[string]string{
 // absent are published routes that this board may lack: it has nothing behind them.
 var absent = []string{"/redfish/v1/TaskService"}
 
+// empty are routes behind which this board has nothing yet, and what they answer then.
+var empty = map[string]int{"/audit/ring": http.StatusConflict}
+
 // matrix asks for every published route by every method as every role, and compares with
 // what docs/redfish.md and docs/policy.md publish. What would change something is asked for
 // with a body that is no JSON: that is told only to who may ask, and nothing is done.
@@ -207,6 +262,9 @@ func (b *bench) asRole(r published, role policy.Role, may map[policy.Action]map[
 			return asked, fmt.Errorf("%s %s %s: %w", role, method, path, err)
 		}
 		asked++
+		if a.status == empty[path] && slices.Contains([]string{"GET", "HEAD"}, method) && may[r.methods[method]][role] {
+			continue
+		}
 		if a.status == 404 && slices.ContainsFunc(absent, func(p string) bool { return strings.HasPrefix(path, p) }) {
 			continue
 		}
@@ -287,7 +345,7 @@ func (b *bench) badRequests(t *testing.T) {
 		{"no host", "GET " + hostPath + " HTTP/1.1\r\n\r\n", 400},
 		{"a space in a header's name", get(hostPath, "A : b\r\n"), 400},
 		{"another protocol", "GET " + hostPath + " HTTP/3.0\r\nHost: board\r\n\r\n", 505},
-		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505},
+		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
 		{"not HTTP", "SSH-2.0-x\r\n\r\n", 400},
 		{"an unknown query", get(hostPath+"?$filter=x", ""), 501},
 		{"a query too long", get(hostPath+"?$select="+strings.Repeat("x,", 1000), ""), 400},

@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-attestation/attest"
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/evidence"
 	"nitro/attest/tpm"
 	"nitro/internal/tied"
 	"nitro/net/policy"
@@ -84,7 +85,7 @@ func (b *bench) redfishtool(t *testing.T, address, user, password string) {
 		{password, "Systems -1 reset ForceOff", ""},
 		{password, "Managers -1", `"ManagerType": "ManagementController"`},
 		{password, "Chassis -a", `controller`},
-		{password, "raw GET " + tpmPath, `"TPMGetSignedMeasurements`},
+		{password, "raw GET " + tpmPath, `"#ComponentIntegrity.TPMGetSignedMeasurements"`},
 		{"wrong", "Systems -1", "401"},
 	} {
 		args := append([]string{"-r", address, "-u", user, "-p", c.password, "-S", "Never", "-A", "Basic", "-T", "60"}, strings.Fields(c.command)...)
@@ -155,7 +156,7 @@ func (b *bench) curl(t *testing.T) {
 		want []string
 	}{
 		{append(pair, base+hostPath), []string{`"Id":"host"`, "\n200 "}},
-		{append(pair, "--head", base+hostPath), []string{"ETag: ", "OData-Version: 4.0", "\n200 "}},
+		{append(pair, "--head", base+hostPath), []string{"Etag: ", "Odata-Version: 4.0", "\n200 "}},
 		{append(pair, base+auditPath+"/Entries?$top=1"), []string{`"Message"`, "\n200 "}},
 		{append(pair, "--json", `{"ResetType":"ForceOff"}`, base+resetPath), []string{"InsufficientPrivilege", "Resolution", "\n403 "}},
 		{append(pair, "--request", "DELETE", base+hostPath), []string{"OperationNotAllowed", "\n405 "}},
@@ -236,15 +237,20 @@ func (b *bench) checkquote(t *testing.T, ak *x509.Certificate, quoted, signature
 	folder := t.TempDir()
 	der, err := x509.MarshalPKIXPublicKey(ak.PublicKey)
 	must(t, err)
-	var values []byte
-	for _, p := range pcrs {
-		values = append(values, p.Digest...)
+	var e evidence.Evidence
+	if len(pcrs) != len(e.PCRs) {
+		t.Fatalf("%d PCRs, not %d", len(pcrs), len(e.PCRs))
 	}
-	for name, data := range map[string][]byte{"ak.pem": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), "quote": quoted, "signature": signature, "pcrs": values} {
-		must(t, os.WriteFile(filepath.Join(folder, name), data, 0o600))
+	for i, p := range pcrs {
+		copy(e.PCRs[i][:], p.Digest)
 	}
 	check := func(nonce []byte) ([]byte, error) {
-		return run(t, folder, "tpm2_checkquote", "-u", "ak.pem", "-m", "quote", "-s", "signature", "-f", "pcrs", "-l", "sha256:0,1,2,3,4,5,6,7,8", "-g", "sha256", "-q", hex.EncodeToString(nonce))
+		for name, data := range map[string][]byte{
+			"ak.pem": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), "quote": quoted, "signature": signature, "pcrs": e.ToolPCRs(),
+		} {
+			must(t, os.WriteFile(filepath.Join(folder, name), data, 0o600))
+		}
+		return run(t, folder, "tpm2_checkquote", "-u", "ak.pem", "-m", "quote", "-s", "signature", "-f", "pcrs", "-g", "sha256", "-q", hex.EncodeToString(nonce))
 	}
 	if out, err := check(nonce); err != nil {
 		t.Errorf("tpm2_checkquote: %v\n%s", err, out)
@@ -252,8 +258,7 @@ func (b *bench) checkquote(t *testing.T, ak *x509.Certificate, quoted, signature
 	if out, err := check([]byte("another nonce")); err == nil {
 		t.Errorf("tpm2_checkquote accepts another nonce: %s", out)
 	}
-	values[0] ^= 1
-	must(t, os.WriteFile(filepath.Join(folder, "pcrs"), values, 0o600))
+	e.PCRs[0][0] ^= 1
 	if out, err := check(nonce); err == nil {
 		t.Errorf("tpm2_checkquote accepts another PCR 0: %s", out)
 	}
