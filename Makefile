@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 
-.PHONY: all armory nitroctl run test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -62,18 +62,19 @@ test-tamper: deps ## change, swap and replay every region of the boot chain, and
 test-powercut: deps ## cut the power at every write and TPM command of provisioning, boots, updates and store traffic (twenty minutes)
 	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestCut' -v ./net/provisioning ./boot/chain
 
-soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes; 1 GiB of NVMe/TCP with Linux
+soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes and requests, 10,000 handshakes; 1 GiB of NVMe/TCP with Linux
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 	$(GO) test -count=1 -timeout 3h -parallel 1 -v ./qemu-test/nvme -soak 512
+	$(GO) test -count=1 -timeout 6h -run TestService -v ./qemu-test/api -handshakes 10000 -requests 100000
 	NITRO_QUOTES=100000 $(GO) test -count=1 -timeout 60m -run TestQuotes -v ./attest/tpm
 
 bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify store; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json
 
-bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
+bench-board: deps peer all ## measure the ground, the boot, the network, an SD card and the API, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
 
-bench-ground bench-boot bench-host bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
+bench-ground bench-boot bench-host bench-net bench-card bench-api: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it

@@ -55,8 +55,10 @@ func (c *Clients) issue(template *x509.Certificate, key *ecdsa.PrivateKey) (*x50
 	serial := make([]byte, 16)
 	rand.Read(serial)
 	template.SerialNumber = new(big.Int).SetBytes(serial)
-	template.NotBefore = time.Now().Add(-24 * time.Hour) // boards' clocks may be behind
-	template.NotAfter = time.Now().Add(clientValidity)
+	if template.NotAfter.IsZero() {
+		template.NotBefore = time.Now().Add(-24 * time.Hour) // boards' clocks may be behind
+		template.NotAfter = time.Now().Add(clientValidity)
+	}
 	parent := c.CA
 	if parent == nil {
 		parent = template
@@ -70,6 +72,12 @@ func (c *Clients) issue(template *x509.Certificate, key *ecdsa.PrivateKey) (*x50
 
 // Certificate makes a client's key and certificate.
 func (c *Clients) Certificate(role policy.Role, name string) (tls.Certificate, error) {
+	return c.Changed(role, name, func(*x509.Certificate) {})
+}
+
+// Changed is Certificate, of which change changes something: boards have to refuse most of
+// those.
+func (c *Clients) Changed(role policy.Role, name string, change func(*x509.Certificate)) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("factory: %w", err)
@@ -78,10 +86,12 @@ func (c *Clients) Certificate(role policy.Role, name string) (tls.Certificate, e
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("factory: %w", err)
 	}
-	cert, err := c.issue(&x509.Certificate{
+	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{uri}, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, key)
+	}
+	change(template)
+	cert, err := c.issue(template, key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"nitro/boot/card"
 	"nitro/boot/config"
@@ -111,7 +112,9 @@ func (f *Factory) Configuration(epoch uint64, change func(*config.Config)) ([]by
 	if change != nil {
 		change(c)
 	}
-	return f.Keys.SignConfig(c, 0)
+	// A board takes its clock's time only if it is not long after what has been signed
+	// (docs/time.md), and boards' clocks may be behind.
+	return f.Keys.SignConfig(c, uint64(time.Now().Add(-24*time.Hour).Unix()))
 }
 
 // Card writes a new card's file, with one or two releases, a configuration, and the default
