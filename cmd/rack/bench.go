@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -34,10 +33,6 @@ func (b *bench) flash() string  { return filepath.Join(b.folder, "flash.img") }
 func (b *bench) tpm() string    { return filepath.Join(b.folder, "tpm") }
 func (b *bench) record() string { return filepath.Join(b.folder, "board.json") }
 
-// What nitroctl verifies the board with: its release, and the CA of attestation keys.
-func (b *bench) releaseFolder() string { return filepath.Join(b.folder, "release") }
-func (b *bench) issuer() string        { return filepath.Join(b.folder, "issuer.pem") }
-
 // programs has what the card was made of.
 func (b *bench) programs() string { return filepath.Join(b.folder, "programs") }
 
@@ -46,9 +41,9 @@ var version = factory.Version{Name: "0.development", Security: 1}
 
 // openBench makes a card and a TPM if there are none for these programs.
 func openBench(o options, out io.Writer) (*bench, error) {
-	for _, p := range []string{o.bootloader, o.controller, o.nitroctl} {
+	for _, p := range []string{o.bootloader, o.controller} {
 		if _, err := os.Stat(p); err != nil {
-			return nil, fmt.Errorf("%w: build it first: make all nitroctl", err)
+			return nil, fmt.Errorf("%w: build it first: make", err)
 		}
 	}
 	if err := os.MkdirAll(o.folder, 0o755); err != nil {
@@ -79,18 +74,19 @@ func openBench(o options, out io.Writer) (*bench, error) {
 func (b *bench) name() string {
 	anchors, clients := sha256.Sum256(b.release.AnchorBlock[:]), sha256.Sum256(b.factory.Clients.CA.Raw)
 	flash := sha256.Sum256(append(append([]byte(nil), b.host.Data...), b.bmc.Data...))
-	return fmt.Sprintf("keys at %d: %x %x %x %x %x\n", keyPort, anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash, clients)
+	return fmt.Sprintf("%x %x %x %x %x\n", anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash, clients)
 }
 
 // make makes a card and a TPM, and a card that stands in for the host's flash: a new board. The name of its programs comes last, so that a
 // board that is half made is made anew.
 func (b *bench) make() error {
-	for _, p := range []string{b.programs(), b.record(), b.card(), b.flash(), b.tpm(), b.releaseFolder()} {
+	fmt.Fprintln(b.out, "rack: making a card with these programs, signed by development keys, and a TPM")
+	for _, p := range []string{b.programs(), b.record(), b.card(), b.flash(), b.tpm()} {
 		if err := os.RemoveAll(p); err != nil {
 			return err
 		}
 	}
-	configuration, err := b.factory.Configuration(1, b.configure)
+	configuration, err := b.factory.Configuration(1, factory.Guard)
 	if err != nil {
 		return err
 	}
@@ -104,16 +100,6 @@ func (b *bench) make() error {
 		return err
 	}
 	if err := factory.MakeTPM(b.tpm()); err != nil {
-		return err
-	}
-	if err := b.release.Write(b.releaseFolder()); err != nil {
-		return err
-	}
-	issuer, _, err := b.factory.Keys.Issuer()
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(b.issuer(), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: issuer.Raw}), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(b.programs(), []byte(b.name()), 0o644)
@@ -138,7 +124,7 @@ func (b *bench) provision(ctx context.Context, r *rack.Rack) error {
 	}
 	p := factory.Provisioning{
 		Address: address, Makers: makers, Releases: []*release.Release{b.release}, Keep: b.keep,
-		Progress: func(s provisioning.Step) { fmt.Fprintf(b.out, "rack:               provisioning: %s\n", s) },
+		Progress: func(s provisioning.Step) { fmt.Fprintf(b.out, "rack: provisioning: %s\n", s) },
 	}
 	if text, err := os.ReadFile(b.record()); err == nil {
 		if p.Record, err = provisioning.ReadRecord(text); err != nil {

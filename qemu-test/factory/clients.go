@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -111,26 +110,6 @@ func (c *Clients) Server(csr *x509.CertificateRequest) (*x509.Certificate, error
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	return x509.ParseCertificate(der)
-}
-
-// ServerAt makes the key and certificate of a server of the owner's, for its addresses.
-func (c *Clients) ServerAt(name string, addresses ...netip.Addr) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("factory: %w", err)
-	}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, a := range addresses {
-		template.IPAddresses = append(template.IPAddresses, a.AsSlice())
-	}
-	cert, err := c.issue(template, key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
 // Issuer says in a policy set that the CA may make clients of all roles.

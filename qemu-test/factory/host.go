@@ -2,13 +2,10 @@ package factory
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 
-	"nitro/attest/eventlog"
-	"nitro/attest/golden"
 	"nitro/boot/card"
 	"nitro/boot/config"
 	"nitro/boot/image"
@@ -89,24 +86,6 @@ func (f *Factory) Package(flash *Flash) ([]byte, error) {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	return b.Bytes(), nil
-}
-
-// HostSet is the firmware that the host may run: known-good values of evidence.
-func (f *Factory) HostSet(host, bmc *Flash) (*golden.HostSet, error) {
-	var parts [2][]eventlog.Firmware
-	for i, flash := range []*Flash{host, bmc} {
-		if _, err := f.Package(flash); err != nil { // it fills in the digests
-			return nil, err
-		}
-		payload, err := flash.Manifest.Encode()
-		if err != nil {
-			return nil, fmt.Errorf("factory: %w", err)
-		}
-		parts[i] = []eventlog.Firmware{{
-			Digest: flash.Measurement(), Manifest: sha256.Sum256(payload), Version: flash.Version, SecurityVersion: flash.SecurityVersion,
-		}}
-	}
-	return &golden.HostSet{Host: parts[0], BMC: parts[1]}, nil
 }
 
 // FlashCard writes a new card's file that stands in for flash chips, as they leave their

@@ -21,7 +21,6 @@ type Host struct {
 	rack *Rack
 	card string // file of the card that has its flash
 	log  io.Writer
-	args []string // of its machine, for what it boots
 
 	mu      sync.Mutex
 	closed  bool
@@ -47,28 +46,8 @@ type Boot struct {
 // Running tells whether the machine runs, and the emulator's word for its state.
 func (b *Boot) Running() (running bool, state string, err error) { return b.qmp.Running() }
 
-func newHost(r *Rack, c *Config) *Host {
-	h := &Host{rack: r, card: c.Cards[1], log: c.HostLog, more: make(chan struct{}), off: make(chan struct{}, 1)}
-	if c.HostLinux != nil {
-		h.args = c.HostLinux.args(r.folder.Join(wireSocket))
-	}
-	return h
-}
-
-// A Linux is what the host boots: OVMF takes it from the emulator (fw_cfg), since the host
-// has no disk of its own.
-type Linux struct{ Image, Initramfs string }
-
-// wireSocket is the private wire between host and board, in the rack's folder.
-const wireSocket = "wire"
-
-// args are the emulator's for a Linux, and for the wire's other end.
-func (l *Linux) args(wire string) []string {
-	return []string{
-		"-cpu", "max", "-kernel", l.Image, "-initrd", l.Initramfs, "-append", "console=ttyS0 quiet panic=-1",
-		"-netdev", "stream,id=wire,server=off,reconnect-ms=100,addr.type=unix,addr.path=" + optionValue(wire),
-		"-device", "virtio-net-pci,netdev=wire,romfile=,mac=" + newMAC(), // no PXE
-	}
+func newHost(r *Rack, card string, log io.Writer) *Host {
+	return &Host{rack: r, card: card, log: log, more: make(chan struct{}), off: make(chan struct{}, 1)}
 }
 
 // overridePress is how long the button is pressed to cut the power (ACPI 6.5, 4.8.2.2.1).
@@ -217,7 +196,7 @@ func (h *Host) start(protected bool) error {
 	}
 	h.machine, err = emulator.Start(emulator.Config{
 		Program: emulator.HostProgram, Machine: "q35", Log: h.log,
-		Args: append([]string{"-S", "-nodefaults", "-vga", "none", "-drive", "if=pflash,format=raw,readonly=on,file=" + optionValue(file)}, h.args...),
+		Args: []string{"-S", "-nodefaults", "-vga", "none", "-drive", "if=pflash,format=raw,readonly=on,file=" + optionValue(file)},
 	})
 	if err == nil {
 		h.qmp, err = h.machine.QMP()

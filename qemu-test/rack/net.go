@@ -28,10 +28,9 @@ const (
 // first one as net0, the second as net1 (see emulator.QMP.SetLink).
 type Net struct {
 	Cable   Cable
-	MAC     string         // "" gives one that no other port of this process's racks has
-	Forward map[int]int    // User: TCP port of the board -> TCP port of 127.0.0.1; 0 gives a free one
-	Serve   map[int]string // User: TCP port of the gateway -> address on this machine that it leads to
-	Path    string         // Listen, Dial
+	MAC     string      // "" gives one that no other port of this process's racks has
+	Forward map[int]int // User: TCP port of the board -> TCP port of 127.0.0.1; 0 gives a free one
+	Path    string      // Listen, Dial
 }
 
 // maxNets: the board has ENET1 and ENET2.
@@ -108,7 +107,7 @@ func (r *Rack) connectNets(c *Config) error {
 		frames := newFrames(conn)
 		if c.Nets[i].Cable == Raw {
 			p.frames = frames
-		} else if p.user, err = newUser(frames, c.Nets[i]); err != nil {
+		} else if p.user, err = newUser(frames, c.Nets[i].Forward); err != nil {
 			return err
 		}
 	}
