@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package early
 
 import (
 	"bytes"
@@ -12,26 +14,23 @@ import (
 	"unsafe"
 )
 
-// firstPort is the first Ethernet port's device in the device tree: FEC1. Linux
-// numbers the two ports in the order in which their drivers come up.
-const firstPort = "2188000.ethernet"
-
 // networkLimit bounds each wait on the way to a network. The link comes up about two
 // seconds after the port, on an emulated PHY that Linux polls each second.
 const networkLimit = time.Minute
 
-// network gives the first Ethernet port its address and waits until its link is up.
-func network(address netip.Prefix) error {
+// Network gives an Ethernet port its address and waits until its link is up. Device is a
+// pattern of folders of sysfs (path/filepath) that finds the port's device.
+func Network(device string, address netip.Prefix) error {
 	var port string
 	err := await(func() bool {
-		found, _ := filepath.Glob("/sys/bus/platform/devices/" + firstPort + "/net/*") // fails on bad patterns only
+		found, _ := filepath.Glob(device + "/net/*") // fails on bad patterns only
 		if len(found) == 1 {
 			port = filepath.Base(found[0])
 		}
 		return port != ""
 	})
 	if err != nil {
-		return fmt.Errorf("network: device %s: %w: is its driver loaded?", firstPort, err)
+		return fmt.Errorf("network: device %s: %w: is its driver loaded?", device, err)
 	}
 	s, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM, 0)
 	if err != nil {
