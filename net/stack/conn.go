@@ -281,6 +281,22 @@ func (c tcpConn) CloseRead() error { return c.shutdown(tcpip.ShutdownRead) }
 // CloseWrite tells the peer that nothing more will come.
 func (c tcpConn) CloseWrite() error { return c.shutdown(tcpip.ShutdownWrite) }
 
+// SetHopLimit bounds how many links the packets of this connection may pass: 1 keeps them on
+// the wire, since each router takes one off (RFC 791, 3.2, time to live; RFC 8200, 3). The
+// answer to the connection's SYN has gone out already.
+func (c tcpConn) SetHopLimit(hops int) error {
+	if hops < 1 || hops > 255 {
+		return c.opError("set", fmt.Errorf("a hop limit of %d; it is 1 to 255", hops))
+	}
+	if err := c.ep.SetSockOptInt(tcpip.IPv4TTLOption, hops); err != nil {
+		return c.opError("set", c.reason(err))
+	}
+	if err := c.ep.SetSockOptInt(tcpip.IPv6HopLimitOption, hops); err != nil {
+		return c.opError("set", c.reason(err))
+	}
+	return nil
+}
+
 func (c tcpConn) shutdown(how tcpip.ShutdownFlags) error {
 	if err := c.ep.Shutdown(how); err != nil {
 		return c.opError("close", c.reason(err))
