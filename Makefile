@@ -10,11 +10,11 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need more than the board
 # has: sockets of an operating system, processes, or (attest/verify, nvme/pool) more time.
-PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sha256 ./attest/tis \
+PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sanitisation ./attest/sha256 ./attest/tis \
 	./board/... ./boot/... ./resetctl/... \
 	./net/dhcp ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture
-HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy ./nvme/pool
+HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/storage
 
 .PHONY: all armory nitroctl run test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 

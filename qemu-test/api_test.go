@@ -143,7 +143,7 @@ func TestGateway(t *testing.T) {
 	if text := fmt.Sprint(inventory); !strings.Contains(text, fmt.Sprintf("%x", b.release.Controller.Digest)) || !strings.Contains(text, "slot-a") {
 		t.Errorf("inventory: %v", inventory)
 	}
-	c.want(policy.ReleaseManager, "POST", "/redfish/v1/UpdateService/Actions/UpdateService.StartUpdate", "{}", 501)
+	c.want(policy.Operator, "POST", "/redfish/v1/UpdateService/Actions/UpdateService.StartUpdate", "{}", 403)
 	b.redfishQuote(c)
 	b.replaceCertificate(c)
 	b.measuredPolicy()

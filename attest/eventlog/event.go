@@ -47,6 +47,7 @@ var forms = map[string]form{
 	"security-version": {7, ConfigFlags, []string{"value"}},
 	"cap":              {7, ConfigFlags, nil},
 	"identity":         {8, ConfigFlags, []string{"tls", "wrap"}},
+	"recipient":        {8, ConfigFlags, []string{"sha256"}},
 	"quarantine":       {8, ConfigFlags, []string{"code"}},
 	"slot":             {toldPCR, NoAction, []string{"slot", "attempt"}},
 	"host-cycle":       {4, ConfigFlags, []string{"cycle", "how"}},
@@ -147,6 +148,10 @@ func Cap() Event { return event("cap") }
 // Identity measures the hashes of this boot's TLS public key and key-wrapping public key,
 // so that any plain quote binds them.
 func Identity(tls, wrap Digest) Event { return event("identity", hex(tls), hex(wrap)) }
+
+// Recipient measures this boot's recipient key (RSA), once it is made: the SHA-256 of its
+// SubjectPublicKeyInfo.
+func Recipient(key Digest) Event { return event("recipient", hex(key)) }
 
 // Slot tells, unmeasured, which slot runs, 0 or 1, and how many attempts it had left.
 // Measured it would make two PCR values of one release.

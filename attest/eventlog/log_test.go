@@ -39,6 +39,7 @@ var boot = []struct {
 	{HostFirmware(2, Firmware{d(10), d(11), "F.30", 3}), 4, 1, fmt.Sprintf("nitro host-firmware cycle=2 sha256=%x manifest=%x version=F.30 security-version=3", d(10), d(11))},
 	{BMCFirmware(2, Firmware{d(12), d(13), "2.14", 1}), 5, 1, fmt.Sprintf("nitro bmc-firmware cycle=2 sha256=%x manifest=%x version=2.14 security-version=1", d(12), d(13))},
 	{Component(2, "nic", d(14), "7"), 6, 1, fmt.Sprintf("nitro component cycle=2 what=nic sha256=%x version=7", d(14))},
+	{Recipient(d(9)), 8, 0xa, fmt.Sprintf("nitro recipient sha256=%x", d(9))},
 	{Quarantine(602), 8, 0xa, "nitro quarantine code=602"},
 	{Identity(d(7), d(8)), 8, 0xa, fmt.Sprintf("nitro identity tls=%x wrap=%x", d(7), d(8))},
 }

@@ -272,20 +272,8 @@ func NewQuote(t *tpm.TPM, s *tpm.Session, ak tpm.Entity, nonce []byte, pcrs ...u
 	return &Quote{r.Quoted.Bytes(), tpm2.Marshal(r.Signature)}, nil
 }
 
-// evPlatformConfigFlags is the type of events that measure data (docs/attestation.md,
-// "Event log").
-const evPlatformConfigFlags = 0xa
-
-// BootPCR binds the keys of one boot.
+// BootPCR binds the keys of one boot (eventlog.Identity).
 const BootPCR = 8
-
-// BootEvent is the event that measures this boot's TLS and key-wrapping public keys
-// (their SHA-256) into PCR 8, so that any plain quote binds them: who relays a quote of
-// this board cannot put keys of his own beside it.
-func BootEvent(tls, wrap tpm.Digest) (data string, digest tpm.Digest) {
-	data = fmt.Sprintf("nitro identity tls=%x wrap=%x", tls, wrap)
-	return data, tpm.EventDigest(evPlatformConfigFlags, data)
-}
 
 // ecdsaSignature makes a TPMT_SIGNATURE of what crypto/ecdsa gives.
 func ecdsaSignature(der []byte) (tpm2.TPMTSignature, error) {

@@ -1,11 +1,13 @@
 package seal
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 
@@ -147,7 +149,7 @@ func (d *Door) unsealBoth(set *Set, keys Authorities) (first, second []byte, err
 }
 
 // Cap extends the cap into PCR 7.
-func (d *Door) Cap() error { return d.T.Extend(d.S, capPCR, CapDigest()) }
+func (d *Door) Cap() error { return d.T.Extend(d.S, capPCR, capDigest) }
 
 // A way is what may unseal one object: its authority, and an approval of what runs.
 // Nothing says whose approval it is; the signature shows it.
@@ -366,7 +368,7 @@ func (d *Door) Check(set *Set, keys Authorities, uncapped tpm.Digest) (err error
 	if err != nil {
 		return err
 	}
-	if tpm.Extended(uncapped, CapDigest()) != r.PCR7 {
+	if tpm.Extended(uncapped, capDigest) != r.PCR7 {
 		return fmt.Errorf("seal: check: PCR 7 is %x, not %x and the cap: %w", r.PCR7, uncapped, ErrCapped)
 	}
 	r.PCR7 = uncapped
@@ -432,4 +434,32 @@ func (set *Set) Covers(keys Authorities, r Release, pcr1 tpm.Digest) error {
 		}
 	}
 	return nil
+}
+
+// With gives the set that takes this one's place when a release comes: the same objects,
+// and of this set's approvals and of those that came the ones that a known authority has
+// signed for one of some releases. What nobody has signed, or is for another board's
+// measurements, does not take up room.
+func (set *Set) With(came []Approval, keys Authorities, releases ...Release) *Set {
+	next := &Set{Revision: set.Revision + 1, Objects: set.Objects}
+	for _, r := range releases {
+		for _, k := range []Kind{P384, RSA3072, Canary} {
+			for _, key := range keys.of(k) {
+				for _, a := range slices.Concat(set.Approvals, came) {
+					if a.Kind == k && !next.has(a) && VerifyApproval(key, a, r) == nil {
+						next.Approvals = append(next.Approvals, a)
+						break // one of each authority
+					}
+				}
+			}
+		}
+	}
+	return next
+}
+
+// has tells whether an approval is there already.
+func (set *Set) has(a Approval) bool {
+	return slices.ContainsFunc(set.Approvals, func(b Approval) bool {
+		return a.Kind == b.Kind && a.Policy == b.Policy && a.SecurityVersion == b.SecurityVersion && bytes.Equal(a.Signature, b.Signature)
+	})
 }

@@ -44,6 +44,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/eventlog"
 	"nitro/attest/nv"
 	"nitro/attest/tpm"
 )
@@ -102,14 +103,8 @@ var (
 // capPCR is the PCR that the cap goes into.
 const capPCR = 7
 
-// capEvent is the cap as the event log has it.
-const (
-	capType = 0xa // EV_PLATFORM_CONFIG_FLAGS
-	capData = "nitro cap"
-)
-
-// CapDigest is what is extended into PCR 7.
-func CapDigest() tpm.Digest { return tpm.EventDigest(capType, capData) }
+// capDigest is what the cap extends into PCR 7.
+var capDigest = eventlog.Cap().Digest()
 
 // A Release is what a boot of a release measures, and its security version.
 type Release struct {
@@ -122,7 +117,7 @@ type Release struct {
 func (r Release) Policy(k Kind) (tpm.Digest, error) {
 	pcr7 := r.PCR7
 	if k == Canary {
-		pcr7 = tpm.Extended(pcr7, CapDigest())
+		pcr7 = tpm.Extended(pcr7, capDigest)
 	}
 	floor, err := floorOperand(r.SecurityVersion)
 	if err != nil {

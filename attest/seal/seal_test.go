@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/eventlog"
 	"nitro/attest/identity"
 	"nitro/attest/nv"
 	"nitro/attest/seal"
@@ -231,7 +232,7 @@ func TestCanaryApproval(t *testing.T) {
 		}
 	}
 	capped := release(good, 3)
-	capped.PCR7 = tpm.Extended(capped.PCR7, seal.CapDigest())
+	capped.PCR7 = tpm.Extended(capped.PCR7, eventlog.Cap().Digest())
 	canary.Kind, canary.Ref = seal.P384, seal.P384.Ref()
 	if canary.Policy != must(capped.Policy(seal.P384)) {
 		t.Fatal("the canary's approval is not for the capped PCR 7: this test tests nothing")

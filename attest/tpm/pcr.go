@@ -3,7 +3,6 @@ package tpm
 import (
 	"crypto"
 	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
 
 	"github.com/google/go-tpm/tpm2"
@@ -69,12 +68,6 @@ func (t *TPM) Extend(s *Session, pcr uint, d Digest) error {
 
 // Extended is what a PCR becomes when a digest is extended into it.
 func Extended(pcr, d Digest) Digest { return sha256.Sum256(append(pcr[:], d[:]...)) }
-
-// EventDigest is the digest of an event (docs/attestation.md, "Event log"): SHA-256 over
-// its type and its data, so that neither can be changed after the fact.
-func EventDigest(eventType uint32, data string) Digest {
-	return sha256.Sum256(append(binary.LittleEndian.AppendUint32(nil, eventType), data...))
-}
 
 // Random has the TPM give n random bytes, at most 32, encrypted on the bus, or, where the
 // session is nil, for everybody on the bus to read. Mix them with other sources: the TPM

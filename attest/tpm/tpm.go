@@ -226,14 +226,23 @@ func (t *TPM) clock() (*tpm2.TPMSClockInfo, error) {
 // CheckReset asks the TPM, in a session, how often it has been reset. It answers the
 // attacker who resets the TPM between two commands without a session.
 func (t *TPM) CheckReset(s *Session) error {
+	_, err := t.Clock(s)
+	return err
+}
+
+// Clock is the TPM's clock in milliseconds, asked for in a session, so that nobody on the
+// bus makes a lease last longer (TPM 2.0 library, part 2, TPMS_CLOCK_INFO). It checks what
+// CheckReset does.
+func (t *TPM) Clock(s *Session) (uint64, error) {
 	r, err := tpm2.ReadClock{}.Execute(t, s.With(nil).audit())
 	if err != nil {
-		return failed("TPM2_ReadClock in a session", err)
+		return 0, failed("TPM2_ReadClock in a session", err)
 	}
-	if c := r.CurrentTime.ClockInfo; c.ResetCount != t.resets || c.RestartCount != 0 {
-		return failed(fmt.Sprintf("reset %d, restart %d, not reset %d", c.ResetCount, c.RestartCount, t.resets), t.lose(ErrReset))
+	c := r.CurrentTime.ClockInfo
+	if c.ResetCount != t.resets || c.RestartCount != 0 {
+		return 0, failed(fmt.Sprintf("reset %d, restart %d, not reset %d", c.ResetCount, c.RestartCount, t.resets), t.lose(ErrReset))
 	}
-	return nil
+	return c.Clock, nil
 }
 
 // Kinds of handles that Flush empties (TPM 2.0 library, part 2, 7.2).

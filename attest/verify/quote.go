@@ -121,6 +121,9 @@ func (v *verification) claims() (string, error) {
 		}
 		return "", differ("the evidence says something else than its log", say(c), say(got))
 	}
+	if n := len(v.events("recipient")); n > 1 {
+		return "", differ("one boot has one recipient key", 1, n)
+	}
 	limits := evidence.Limits(v.log)
 	if len(e.NotChecked) < len(limits) {
 		return "", differ("not_checked leaves something out", fmt.Sprintf("%d entries or more", len(limits)), len(e.NotChecked))

@@ -3,6 +3,7 @@ package verify
 import (
 	"cmp"
 	"crypto/ecdsa"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -144,12 +145,16 @@ func printable(s string) string {
 func (v *verification) facts() *Facts {
 	f := &Facts{
 		AKName: v.evidence.AKName, Board: v.evidence.Board, Development: v.evidence.Development, Release: v.release,
-		TLSKey: v.evidence.TLSKey, WrapKey: v.evidence.WrapKey, Log: v.log, Host: v.host, NotChecked: v.evidence.NotChecked,
+		TLSKey: v.evidence.TLSKey, WrapKey: v.evidence.WrapKey, AK: v.key, Log: v.log, Host: v.host, NotChecked: v.evidence.NotChecked,
 	}
 	for _, e := range v.log.Events() {
 		switch e.Name() {
 		case "board":
 			f.UniqueID, f.LifeCycle, f.SoCSecret = e.Value("unique-id"), eventlog.LifeCycle(e.Value("life-cycle")), eventlog.SoCSecret(e.Value("soc-secret"))
+		case "recipient":
+			d := eventlog.Digest{}
+			hex.Decode(d[:], []byte(e.Value("sha256"))) // the log has made sure that it is one
+			f.Recipient = &d
 		case "bootloader":
 			f.Bootloader = golden.ComponentOf(e)
 		case "controller":

@@ -25,6 +25,7 @@
 package verify
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -174,7 +175,10 @@ type Facts struct {
 	Bootloader      golden.Component
 	Controller      golden.Component
 	TLSKey, WrapKey eventlog.Digest
-	Log             *eventlog.Log
+	// Recipient is the hash of this boot's recipient key; nil if it has made none.
+	Recipient *eventlog.Digest
+	AK        *ecdsa.PublicKey
+	Log       *eventlog.Log
 
 	// Host is the last cycle of the host; nil if there was none in this boot.
 	Host *golden.HostCycle

@@ -79,20 +79,17 @@ var stories = []story{
 		}), h.serve(nil))
 	}, version("1.1")},
 	{"configuration", func(h *history) error {
-		x := h.Boot()
-		if !x.InService() {
-			return x.Err
-		}
-		if x.C.Config.Epoch < 3 {
-			signed, err := h.Maker.Configuration(3, nil)
-			if err == nil {
-				err = h.ConfigureOn(x.C.Card, signed)
+		return errors.Join(h.serve(func(x *chained.Boot) error {
+			if x.C.Config.Epoch >= 3 {
+				return nil
 			}
+			signed, err := h.Maker.Configuration(3, nil)
 			if err != nil {
 				return err
 			}
-		}
-		return h.serve(nil)
+			_, _, err = x.Slots.Reconfigure(signed)
+			return err
+		}), h.serve(nil))
 	}, func(x *chained.Boot) error {
 		if epoch, err := x.C.NV.Epoch(); err != nil || epoch != 3 || x.C.Config.Epoch != 3 {
 			return fmt.Errorf("epoch %d of the TPM, %d of the card, %v", epoch, x.C.Config.Epoch, err)
@@ -119,34 +116,13 @@ func update(h *history, r *release.Release) error {
 	if !x.InService() {
 		return x.Err
 	}
-	slot, err := x.Slots.Clear()
-	if err != nil {
-		return err
-	}
-	if err := install(x.C.Card, slot, r); err != nil {
+	if _, err := x.Slots.Install(bundleOf(r), nil); err != nil {
 		return err
 	}
 	if err := x.Slots.Activate(); err != nil {
 		return err
 	}
 	return h.serve(version(r.Controller.Version))
-}
-
-// install writes a release as an update does, piece by piece, with its approvals.
-func install(d medium.Device, slot journal.Slot, r *release.Release) error {
-	const piece = 4096
-	for _, part := range []struct {
-		place medium.Place
-		bytes []byte
-	}{{medium.Slots[slot], r.Controller.Bytes}, {medium.KnownGoodOf[slot], r.KnownGood.Bytes}} {
-		for at := 0; at < len(part.bytes); at += piece {
-			p := medium.Place{Offset: part.place.Offset + int64(at), Size: piece}
-			if err := medium.WritePlace(d, p, part.bytes[at:min(at+piece, len(part.bytes))]); err != nil {
-				return err
-			}
-		}
-	}
-	return approve(d, r.Approvals)
 }
 
 // approve adds approvals to the sealed objects.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 
 	"nitro/attest/eventlog"
@@ -124,7 +125,7 @@ func (c *Controller) SlotImage(slot journal.Slot) (*image.Image, error) {
 func (s *Slots) want() image.Want {
 	return image.Want{
 		Component: image.Controller, Product: s.c.Product, Development: s.c.Anchors.Development,
-		Floor: s.state.Floor, Authorities: s.c.Config.Authorities(s.c.Anchors),
+		Floor: s.state.Floor, Authorities: s.c.Configuration().Authorities(s.c.Anchors),
 	}
 }
 
@@ -164,14 +165,14 @@ func (s *Slots) unseals(slot journal.Slot) error {
 	if err != nil {
 		return err
 	}
-	r, err := readRelease(s.c.Card, slot, image.Want{Product: s.c.Product, Development: s.c.Anchors.Development, Authorities: s.c.Config.Authorities(s.c.Anchors)})
+	r, err := readRelease(s.c.Card, slot, s.want())
 	if err != nil {
 		return err
 	}
 	if r.Controller.Digest != i.Digest {
 		return errors.New("its known-good set is another release's")
 	}
-	predicted, err := s.predict(r, &s.c.Config.Authorities(s.c.Anchors)[i.Authority])
+	predicted, err := s.predict(r, i)
 	if err != nil {
 		return err
 	}
@@ -179,14 +180,15 @@ func (s *Slots) unseals(slot journal.Slot) error {
 	if err != nil {
 		return err
 	}
-	return set.Covers(s.c.Config.Sealing(), predicted, s.c.Board.PCR1)
+	return set.Covers(s.c.Configuration().Sealing(), predicted, s.c.Board.PCR1)
 }
 
-// predict computes what a release will measure under this board's anchors and bootloader.
-func (s *Slots) predict(r *golden.Release, by *image.Authority) (seal.Release, error) {
+// predict computes what a release will measure under this board's anchors and bootloader;
+// i is its controller.
+func (s *Slots) predict(r *golden.Release, i *image.Image) (seal.Release, error) {
 	var anchors golden.Anchors
 	var bootloader golden.Component
-	for _, e := range s.c.Log.Events() {
+	for _, e := range s.c.events() {
 		switch e.Name() {
 		case "anchors":
 			anchors = golden.AnchorsOf(e)
@@ -194,8 +196,7 @@ func (s *Slots) predict(r *golden.Release, by *image.Authority) (seal.Release, e
 			bootloader = golden.ComponentOf(e)
 		}
 	}
-	ed25519Key, mldsa65Key := by.Keys()
-	v, err := r.Predict(anchors, bootloader, golden.Authority{Ed25519: ed25519Key, MLDSA65: mldsa65Key})
+	v, err := r.Predict(anchors, bootloader, golden.Authority{Ed25519: i.Ed25519Key, MLDSA65: i.MLDSA65Key})
 	if err != nil {
 		return seal.Release{}, err
 	}
@@ -235,9 +236,16 @@ func (c *Controller) LowestSecurityVersion() uint32 {
 	return lowest
 }
 
+// events are those of the log so far: others measure meanwhile.
+func (c *Controller) events() []eventlog.Event {
+	c.Bus.Lock()
+	defer c.Bus.Unlock()
+	return c.Log.Events()
+}
+
 // running is what runs, as the bootloader has measured it.
 func (c *Controller) running() (securityVersion uint32, digest string) {
-	for _, e := range c.Log.Events() {
+	for _, e := range c.events() {
 		if e.Name() == "controller" {
 			v, _ := strconv.ParseUint(e.Value("security-version"), 10, 32) // the log has made sure of it
 			securityVersion, digest = uint32(v), e.Value("sha256")
@@ -251,7 +259,7 @@ func (c *Controller) running() (securityVersion uint32, digest string) {
 func (c *Controller) CheckSeal() error {
 	c.Bus.Lock()
 	defer c.Bus.Unlock()
-	err := c.Door().Check(c.set, c.Config.Sealing(), c.uncapped)
+	err := c.Door().Check(c.set, c.Configuration().Sealing(), c.uncapped)
 	return coded(err, sealCodes, code.UnsealRefused)
 }
 
@@ -268,28 +276,35 @@ func (c *Controller) BindIdentity(tls, wrap [sha256.Size]byte) error {
 
 // readRelease verifies the release part of a slot's known-good set.
 func readRelease(d medium.Device, slot journal.Slot, want image.Want) (*golden.Release, error) {
-	want.Where, want.Component = "known-good set of "+slot.String(), image.KnownGood
+	want.Where, want.Floor = "known-good set of "+slot.String(), 0 // the controller's own header has to satisfy it
 	r, err := medium.NewReader(d, medium.KnownGoodOf[slot])
 	if err != nil {
 		return nil, code.KnownGoodMissing.Errorf("unlock: %s: %w", want.Where, err)
 	}
+	release, _, err := openRelease(r, want)
+	return release, err
+}
+
+// openRelease verifies a release part, and gives its length with the header too.
+func openRelease(r io.Reader, want image.Want) (*golden.Release, int64, error) {
+	want.Component = image.KnownGood
 	i, err := image.Open(r, want)
 	switch code.Of(err) {
 	case code.None:
 	case code.ImageMalformed: // nothing was ever written there
-		return nil, code.KnownGoodMissing.Errorf("unlock: %w", err)
+		return nil, 0, code.KnownGoodMissing.Errorf("unlock: %w", err)
 	default:
-		return nil, code.KnownGoodBad.Errorf("unlock: %w", err)
+		return nil, 0, code.KnownGoodBad.Errorf("unlock: %w", err)
 	}
 	payload := make([]byte, i.Length)
 	if err := i.Load(payload); err != nil {
-		return nil, code.KnownGoodBad.Errorf("unlock: %w", err)
+		return nil, 0, code.KnownGoodBad.Errorf("unlock: %w", err)
 	}
 	release, err := golden.DecodeRelease(payload)
 	if err != nil {
-		return nil, code.KnownGoodBad.Errorf("unlock: %s: %w", want.Where, err)
+		return nil, 0, code.KnownGoodBad.Errorf("unlock: %s: %w", want.Where, err)
 	}
-	return release, nil
+	return release, image.HeaderSize + int64(i.Length), nil
 }
 
 // Stand has the journal know how this boot went, once the controller serves: why is what

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -47,7 +48,7 @@ type Controller struct {
 	// Log is the boot's event log. It is the TPM's if Unlock found it so.
 	Log     *eventlog.Log
 	Anchors *medium.Anchors
-	Config  *config.Signed
+	Config  *config.Signed // of the boot: [Controller.Configuration] is the one in force
 	Pin     *pin.Pin
 	Board   *golden.Board
 	Release *golden.Release
@@ -65,6 +66,8 @@ type Controller struct {
 	// number of the incident.
 	Floor   uint32
 	Latched nv.Quarantine
+
+	reconfigured atomic.Pointer[config.Signed] // in this boot; nil if it was not
 
 	set      *seal.Set
 	uncapped tpm.Digest // PCR 7 before the cap

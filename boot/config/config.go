@@ -24,6 +24,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net/netip"
 
 	"nitro/attest/seal"
 	"nitro/boot/code"
@@ -44,6 +45,13 @@ const (
 	MaxOperators   = 8
 	MaxWitnesses   = 8
 	MaxWitness     = 256 // bytes of a key's text
+	MinTimeServers = 2   // where there are any: one alone could say what it likes
+	MaxTimeServers = 8
+	MaxName        = 253 // bytes of a collector's name: a DNS name's (RFC 1035, 2.3.4)
+	MaxURL         = 256 // bytes of a key service's URL
+	MaxServers     = 8   // storage servers
+	MaxServerName  = 64  // bytes
+	MaxNQN         = 223 // bytes (NVM Express Base 2.0, section 4.5)
 )
 
 // A Config is a valid configuration.
@@ -72,11 +80,48 @@ type Config struct {
 	// Witnesses are at most 8 keys whose cosignatures let audit records be cleared, as
 	// docs/audit.md has them. They are text here: net/audit parses them.
 	Witnesses []string
+	// Revoked are at most 256 keys and certificates that let no client in any more.
+	Revoked []Revoked
+	// TimeServers are the NTP servers that are asked for the time: none, or 2 to 8 of
+	// which more than half have to agree (package net/sntp).
+	TimeServers []netip.AddrPort
+	// Collector takes the audit records by syslog; nil where nothing does.
+	Collector *Collector
 	// SecurityKey tells that the store opens only with the removable security key.
 	SecurityKey bool
 
 	// Host is the host that the board guards; nil where it guards none.
 	Host *Host
+
+	// KeyService is who gives keys of volumes; nil: none, and volumes cannot be attached.
+	KeyService *KeyService
+
+	// StorageServers are at most 8, on which volumes may lie.
+	StorageServers []StorageServer
+}
+
+// A StorageServer is an NVMe/TCP target on the management network, which gets ciphertext
+// only.
+type StorageServer struct {
+	Name         string // by which volumes name it: 1 to 64 printable characters without space
+	Address      netip.AddrPort
+	SubsystemNQN string
+}
+
+// A KeyService is who gives keys of volumes.
+type KeyService struct {
+	Key *ecdsa.PublicKey // that signs grants: P-256
+	// URL is where the board asks for standing leases after its own restart, and CA
+	// vouches for the server there; both or none.
+	URL string
+	CA  *x509.Certificate
+}
+
+// A Collector is who takes the audit records: a syslog server over TLS (RFC 5425).
+type Collector struct {
+	Address netip.AddrPort
+	Name    string            // in its certificate
+	CA      *x509.Certificate // that issued it
 }
 
 // A Host is the host that a board guards.

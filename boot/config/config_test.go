@@ -7,12 +7,16 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math/big"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +106,12 @@ func TestRoundTrip(t *testing.T) {
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || len(s.Witnesses) != 1 || s.Witnesses[0] != c.Witnesses[0] {
 		t.Errorf("with a witness: %+v, %v", s, err)
 	}
+	c.TimeServers = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:123"), netip.MustParseAddrPort("[2001:db8::1]:1123")}
+	c.Collector = &config.Collector{Address: netip.MustParseAddrPort("192.0.2.2:6514"), Name: "log.example", CA: made().ca}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.TimeServers, c.TimeServers) ||
+		s.Collector.Address != c.Collector.Address || s.Collector.Name != "log.example" || !s.Collector.CA.Equal(made().ca) {
+		t.Errorf("with time servers and a collector: %+v, %v", s, err)
+	}
 	c.Host = &config.Host{Product: "q35", BMC: true}
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host == nil || s.Host.Product != "q35" || !s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 4 {
 		t.Errorf("with a host: %+v, %v", s, err)
@@ -110,9 +120,32 @@ func TestRoundTrip(t *testing.T) {
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Host.BMC || len(s.HostAuthorities(want(0).Anchors)) != 1 || s.Host.Firmware[0] != c.Release[1] {
 		t.Errorf("with authorities of its own: %+v, %v", s, err)
 	}
+	key := sha256.Sum256(k.ca.RawSubjectPublicKeyInfo)
+	c.Revoked = []config.Revoked{{Key: [32]byte{1}}, {CA: key, Serial: "\x01\x02"}}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.Revoked, c.Revoked) {
+		t.Errorf("with what is revoked: %+v, %v", s, err)
+	}
+	if s.KeyService != nil {
+		t.Errorf("without a key service: %+v", s.KeyService)
+	}
+	c.KeyService = &config.KeyService{Key: &k.p256.PublicKey}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !s.KeyService.Key.Equal(&k.p256.PublicKey) || s.KeyService.URL != "" || s.KeyService.CA != nil {
+		t.Errorf("with a key service: %+v, %v", s, err)
+	}
+	c.KeyService.URL, c.KeyService.CA = "https://keys.example:8443/v1", k.ca
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.KeyService.URL != c.KeyService.URL || !s.KeyService.CA.Equal(k.ca) {
+		t.Errorf("with a key service to ask: %+v, %v", s, err)
+	}
 	c.Factory, c.Operators = nil, nil
 	if s, err := config.Verify(signed(t, c), want(0)); err != nil || s.Factory != nil || len(s.Operators) != 0 {
 		t.Errorf("without factory and operators: %v", err)
+	}
+	c.StorageServers = []config.StorageServer{
+		{Name: "west", Address: netip.MustParseAddrPort("10.1.2.3:4420"), SubsystemNQN: "nqn.2026-01.example:west"},
+		{Name: "east", Address: netip.MustParseAddrPort("[2001:db8::1]:4420"), SubsystemNQN: "nqn.2026-01.example:east"},
+	}
+	if s, err := config.Verify(signed(t, c), want(0)); err != nil || !slices.Equal(s.StorageServers, c.StorageServers) {
+		t.Errorf("storage servers: %+v, %v", s, err)
 	}
 }
 
@@ -162,6 +195,14 @@ func TestDecodeRefuses(t *testing.T) {
 		return l
 	}
 	seal := func(p, r []any) map[string]any { return map[string]any{"p384": p, "rsa3072": r} }
+	caText := base64.StdEncoding.EncodeToString(k.ca.Raw)
+	service := func(url, ca string) func(m map[string]any) {
+		return func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "url": url, "ca": ca} }
+	}
+	server := func(name, address, nqn string) map[string]any {
+		return map[string]any{"name": name, "address": address, "subsystem_nqn": nqn}
+	}
+	servers := func(l []any) func(m map[string]any) { return func(m map[string]any) { m["storage_servers"] = l } }
 	for _, c := range []struct {
 		name string
 		f    func(m map[string]any)
@@ -198,8 +239,43 @@ func TestDecodeRefuses(t *testing.T) {
 			m["host"] = map[string]any{"product": "q35", "firmware": list(5, m["release"].([]any)[0])}
 		}, "host.firmware: 5 elements"},
 		{"no host", func(m map[string]any) { m["host"] = nil }, "null"},
+		{"key service without key", func(m map[string]any) { m["key_service"] = map[string]any{} }, "key_service.key"},
+		{"key service on another curve", func(m map[string]any) { m["key_service"] = map[string]any{"key": p384} }, "key_service.key: *ecdsa.PublicKey, not an ECDSA key of P-256"},
+		{"key service's URL without CA", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "url": "https://k"} }, "go together"},
+		{"key service's CA without URL", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "ca": caText} }, "go together"},
+		{"key service without TLS", service("http://k", caText), "key_service.url"},
+		{"key service without host", service("https:///v1", caText), "key_service.url"},
+		{"key service with a query", service("https://k/?a=b", caText), "key_service.url"},
+		{"key service with a user", service("https://a@k/", caText), "key_service.url"},
+		{"key service with a long URL", service("https://"+strings.Repeat("k", 249), caText), "key_service.url"},
+		{"key service with no CA's certificate", service("https://k", base64.StdEncoding.EncodeToString(k.leaf.Raw)), "key_service.ca"},
+		{"unknown member of key service", func(m map[string]any) { m["key_service"] = map[string]any{"key": p256, "token": "x"} }, "unknown field"},
+		{"nine storage servers", servers(list(9, server("a", "10.0.0.1:4420", "nqn.a"))), "storage_servers: 9 elements"},
+		{"storage server without a name", servers(list(1, server("", "10.0.0.1:4420", "nqn.a"))), "storage_servers: element 1: name"},
+		{"storage server by name", servers(list(1, server("a", "store:4420", "nqn.a"))), "storage_servers: element 1: address"},
+		{"storage server without a port", servers(list(1, server("a", "10.0.0.1", "nqn.a"))), "storage_servers: element 1: address"},
+		{"storage server nowhere", servers(list(1, server("a", "0.0.0.0:4420", "nqn.a"))), "storage_servers: element 1: address"},
+		{"storage server without a subsystem", servers(list(1, server("a", "10.0.0.1:4420", "a"))), "storage_servers: element 1: subsystem_nqn"},
+		{"two storage servers of one name", servers(list(2, server("a", "10.0.0.1:4420", "nqn.a"))), "two are named a"},
+		{"no key service", func(m map[string]any) { m["key_service"] = nil }, "null"},
 		{"witness with a space", func(m map[string]any) { m["witnesses"] = []any{"key with space"} }, "witnesses: element 1"},
 		{"nine witnesses", func(m map[string]any) { m["witnesses"] = list(9, "key") }, "witnesses: 9 elements"},
+		{"one time server", func(m map[string]any) { m["time_servers"] = []any{"192.0.2.1:123"} }, "time_servers: 1 elements"},
+		{"nine time servers", func(m map[string]any) { m["time_servers"] = list(9, "192.0.2.1:123") }, "time_servers: 9 elements"},
+		{"a time server twice", func(m map[string]any) { m["time_servers"] = []any{"192.0.2.1:123", "192.0.2.1:124"} }, "comes twice"},
+		{"a time server with a name", func(m map[string]any) { m["time_servers"] = list(2, "ntp.example:123") }, "time_servers: element 1"},
+		{"a time server without port", func(m map[string]any) { m["time_servers"] = list(2, "192.0.2.1") }, "time_servers: element 1"},
+		{"a time server spelt otherwise", func(m map[string]any) { m["time_servers"] = list(2, "[2001:DB8::1]:123") }, "time_servers: element 1"},
+		{"a time server to all", func(m map[string]any) { m["time_servers"] = list(2, "224.0.1.1:123") }, "time_servers: element 1"},
+		{"a collector without address", func(m map[string]any) {
+			m["syslog"] = map[string]any{"name": "x", "ca": base64.StdEncoding.EncodeToString(k.ca.Raw)}
+		}, "syslog.address"},
+		{"a collector without name", func(m map[string]any) {
+			m["syslog"] = map[string]any{"address": "192.0.2.1:6514", "name": "", "ca": base64.StdEncoding.EncodeToString(k.ca.Raw)}
+		}, "syslog.name"},
+		{"a collector whose CA is none", func(m map[string]any) {
+			m["syslog"] = map[string]any{"address": "192.0.2.1:6514", "name": "x", "ca": base64.StdEncoding.EncodeToString(k.leaf.Raw)}
+		}, "syslog.ca"},
 		{"nine operators", func(m map[string]any) { m["operators"] = list(9, base64.StdEncoding.EncodeToString(k.ca.Raw)) }, "operators: 9 elements"},
 	} {
 		if _, err := config.Decode(change(t, c.f)); err == nil || !strings.Contains(err.Error(), c.say) {
@@ -381,4 +457,64 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("again: %v", err)
 		}
 	})
+}
+
+// TestRevoked: each form has one spelling, and lists are bounded.
+func TestRevoked(t *testing.T) {
+	digest := strings.Repeat("0a", 32)
+	for _, c := range []struct {
+		list string
+		good bool
+	}{
+		{`[]`, true},
+		{`[{"key":"` + digest + `"}]`, true},
+		{`[{"ca":"` + digest + `","serial":"01"}]`, true},
+		{`[{"ca":"` + digest + `","serial":"` + strings.Repeat("ff", 20) + `"}]`, true},
+		{`[{}]`, false},
+		{`[{"ca":"` + digest + `"}]`, false},
+		{`[{"serial":"01"}]`, false},
+		{`[{"key":"` + digest + `","ca":"` + digest + `","serial":"01"}]`, false},
+		{`[{"key":"` + strings.ToUpper(digest) + `"}]`, false},
+		{`[{"key":"` + digest[2:] + `"}]`, false},
+		{`[{"ca":"` + digest + `","serial":"0001"}]`, false},
+		{`[{"ca":"` + digest + `","serial":"1"}]`, false},
+		{`[{"ca":"` + digest + `","serial":"` + strings.Repeat("ff", 21) + `"}]`, false},
+		{`[` + strings.Repeat(`{"key":"`+digest+`"},`, config.MaxRevoked) + `{"key":"` + digest + `"}]`, false},
+	} {
+		var list any
+		if err := json.Unmarshal([]byte(c.list), &list); err != nil {
+			t.Fatal(err)
+		}
+		_, err := config.Decode(change(t, func(m map[string]any) { m["revoked"] = list }))
+		if (err == nil) != c.good {
+			t.Errorf("%.120s: %v", c.list, err)
+		}
+	}
+}
+
+// TestRevokes: a chain is refused for any key in it, and for a number of its own issuer.
+func TestRevokes(t *testing.T) {
+	k := made()
+	issuer := &x509.Certificate{RawSubjectPublicKeyInfo: k.ca.RawSubjectPublicKeyInfo, SerialNumber: big.NewInt(1)}
+	middle := &x509.Certificate{RawSubjectPublicKeyInfo: []byte("middle"), SerialNumber: big.NewInt(0x0203)}
+	leaf := &x509.Certificate{RawSubjectPublicKeyInfo: []byte("leaf"), SerialNumber: big.NewInt(7)}
+	chain := []*x509.Certificate{leaf, middle, issuer}
+	of := func(c *x509.Certificate) [32]byte { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
+	for _, c := range []struct {
+		revoked config.Revoked
+		want    bool
+	}{
+		{config.Revoked{Key: of(leaf)}, true}, {config.Revoked{Key: of(middle)}, true}, {config.Revoked{Key: of(issuer)}, true},
+		{config.Revoked{Key: [32]byte{1}}, false},
+		{config.Revoked{CA: of(middle), Serial: "\x07"}, true}, {config.Revoked{CA: of(issuer), Serial: "\x02\x03"}, true},
+		{config.Revoked{CA: of(issuer), Serial: "\x07"}, false}, {config.Revoked{CA: of(middle), Serial: "\x08"}, false},
+		{config.Revoked{CA: of(issuer), Serial: "\x01"}, true}, // itself
+	} {
+		if got := (&config.Config{Revoked: []config.Revoked{{Key: [32]byte{9}}, c.revoked}}).Revokes(chain); got != c.want {
+			t.Errorf("%s: %v", fmt.Sprint(c.revoked), got)
+		}
+	}
+	if (&config.Config{}).Revokes(chain) {
+		t.Error("nothing is revoked, and a chain is refused")
+	}
 }

@@ -8,6 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
 
 	"nitro/attest/ijson"
 	"nitro/boot/image"
@@ -15,18 +19,41 @@ import (
 
 // wire is the JSON object of docs/medium.md, "Configuration". Byte strings are base64.
 type wire struct {
-	Format      int      `json:"format"`
-	Epoch       uint64   `json:"epoch"`
-	Product     string   `json:"product"`
-	Development bool     `json:"development"`
-	Release     []keys   `json:"release"`
-	Sealing     sealing  `json:"sealing"`
-	Owner       []byte   `json:"owner"`
-	Factory     []byte   `json:"factory,omitempty"`
-	Operators   [][]byte `json:"operators"`
-	Witnesses   []string `json:"witnesses,omitempty"`
-	SecurityKey bool     `json:"security_key,omitempty"`
-	Host        *host    `json:"host,omitempty"`
+	Format      int           `json:"format"`
+	Epoch       uint64        `json:"epoch"`
+	Product     string        `json:"product"`
+	Development bool          `json:"development"`
+	Release     []keys        `json:"release"`
+	Sealing     sealing       `json:"sealing"`
+	Owner       []byte        `json:"owner"`
+	Factory     []byte        `json:"factory,omitempty"`
+	Operators   [][]byte      `json:"operators"`
+	Witnesses   []string      `json:"witnesses,omitempty"`
+	Revoked     []wireRevoked `json:"revoked,omitempty"`
+	SecurityKey bool          `json:"security_key,omitempty"`
+	TimeServers []string      `json:"time_servers,omitempty"`
+	Syslog      *syslog       `json:"syslog,omitempty"`
+	Host        *host         `json:"host,omitempty"`
+	KeyService  *service      `json:"key_service,omitempty"`
+	Servers     []target      `json:"storage_servers,omitempty"`
+}
+
+type target struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+	NQN     string `json:"subsystem_nqn"`
+}
+
+type service struct {
+	Key []byte `json:"key"`
+	URL string `json:"url,omitempty"`
+	CA  []byte `json:"ca,omitempty"`
+}
+
+type syslog struct {
+	Address string `json:"address"`
+	Name    string `json:"name"`
+	CA      []byte `json:"ca"`
 }
 
 type host struct {
@@ -95,8 +122,73 @@ func (w *wire) config() (c *Config, err error) {
 	if c.Witnesses, err = list("witnesses", w.Witnesses, 0, MaxWitnesses, witness); err != nil {
 		return nil, err
 	}
-	c.Host, err = w.Host.host()
+	if c.Revoked, err = list("revoked", w.Revoked, 0, MaxRevoked, wireRevoked.revoked); err != nil {
+		return nil, err
+	}
+	if len(w.TimeServers) > 0 {
+		if c.TimeServers, err = list("time_servers", w.TimeServers, MinTimeServers, MaxTimeServers, server); err != nil {
+			return nil, err
+		}
+		if again := repeated(c.TimeServers); again.IsValid() {
+			return nil, fmt.Errorf("time_servers: %s comes twice: one server has one voice", again)
+		}
+	}
+	if c.Collector, err = w.Syslog.collector(); err != nil {
+		return nil, err
+	}
+	if c.Host, err = w.Host.host(); err != nil {
+		return nil, err
+	}
+	if c.KeyService, err = w.KeyService.service(); err != nil {
+		return nil, err
+	}
+	c.StorageServers, err = list("storage_servers", w.Servers, 0, MaxServers, target.server)
+	for i, s := range c.StorageServers {
+		if slices.ContainsFunc(c.StorageServers[:i], func(o StorageServer) bool { return o.Name == s.Name }) {
+			return nil, fmt.Errorf("storage_servers: two are named %s", s.Name)
+		}
+	}
 	return c, err
+}
+
+func (w target) server() (s StorageServer, err error) {
+	s = StorageServer{Name: w.Name, SubsystemNQN: w.NQN}
+	if !word(w.Name, MaxServerName) {
+		return s, fmt.Errorf("name %.80q: 1 to %d printable characters without space", w.Name, MaxServerName)
+	}
+	if !word(w.NQN, MaxNQN) || !strings.HasPrefix(w.NQN, "nqn.") {
+		return s, fmt.Errorf("subsystem_nqn %.240q: nqn. and more, at most %d printable characters", w.NQN, MaxNQN)
+	}
+	s.Address, err = netip.ParseAddrPort(w.Address)
+	if err != nil || s.Address.Port() == 0 || s.Address.Addr().IsUnspecified() || s.Address.Addr().Zone() != "" {
+		return s, fmt.Errorf("address %.80q: an IP address and a port", w.Address)
+	}
+	return s, nil
+}
+
+func (w *service) service() (s *KeyService, err error) {
+	if w == nil {
+		return nil, nil
+	}
+	s = &KeyService{URL: w.URL}
+	if s.Key, err = curve(elliptic.P256())(w.Key); err != nil {
+		return nil, fmt.Errorf("key_service.key: %w", err)
+	}
+	if (w.URL == "") != (len(w.CA) == 0) {
+		return nil, errors.New("key_service: url and ca go together: without both the board cannot ask by itself")
+	}
+	if w.URL == "" {
+		return s, nil
+	}
+	u, err := url.Parse(w.URL)
+	if err != nil || !word(w.URL, MaxURL) || u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("key_service.url %.300q: https://host, port and path, of at most %d characters", w.URL, MaxURL)
+	}
+	if s.CA, err = ca(w.CA); err != nil {
+		return nil, fmt.Errorf("key_service.ca: %w", err)
+	}
+	return s, nil
 }
 
 func (w *host) host() (h *Host, err error) {
@@ -111,6 +203,46 @@ func (w *host) host() (h *Host, err error) {
 		h.Firmware, err = list("host.firmware", *w.Firmware, 1, MaxAuthorities, authority)
 	}
 	return h, err
+}
+
+// server takes an IP address with a port: the board asks no DNS, whose answers nobody
+// vouches for.
+func server(s string) (netip.AddrPort, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil || a.Port() == 0 || a.Addr().Zone() != "" || a.Addr().Is4In6() || a.Addr().IsUnspecified() || a.Addr().IsMulticast() || a.String() != s {
+		return netip.AddrPort{}, fmt.Errorf("%.100q is no IP address with port, such as 192.0.2.1:123 or [2001:db8::1]:123", s)
+	}
+	return a, nil
+}
+
+// repeated gives an address that is there twice, or none.
+func repeated(all []netip.AddrPort) netip.AddrPort {
+	seen := map[netip.Addr]bool{}
+	for _, a := range all {
+		if seen[a.Addr()] {
+			return a
+		}
+		seen[a.Addr()] = true
+	}
+	return netip.AddrPort{}
+}
+
+func (w *syslog) collector() (*Collector, error) {
+	if w == nil {
+		return nil, nil
+	}
+	address, err := server(w.Address)
+	if err != nil {
+		return nil, fmt.Errorf("syslog.address: %w", err)
+	}
+	if !word(w.Name, MaxName) {
+		return nil, fmt.Errorf("syslog.name %.300q: 1 to %d characters of printable ASCII without space", w.Name, MaxName)
+	}
+	authority, err := ca(w.CA)
+	if err != nil {
+		return nil, fmt.Errorf("syslog.ca: %w", err)
+	}
+	return &Collector{address, w.Name, authority}, nil
 }
 
 // witness takes a key of C2SP signed-note: printable ASCII without space.
@@ -199,6 +331,15 @@ func ca(der []byte) (*x509.Certificate, error) {
 func (c *Config) Encode() ([]byte, error) {
 	w := wire{Format: Format, Epoch: c.Epoch, Product: c.Product, Development: c.Development, Operators: [][]byte{}, Witnesses: c.Witnesses, SecurityKey: c.SecurityKey}
 	w.Release = wireKeys(c.Release)
+	for _, r := range c.Revoked {
+		w.Revoked = append(w.Revoked, r.wire())
+	}
+	for _, s := range c.TimeServers {
+		w.TimeServers = append(w.TimeServers, s.String())
+	}
+	if c.Collector != nil {
+		w.Syslog = &syslog{Address: c.Collector.Address.String(), Name: c.Collector.Name, CA: c.Collector.CA.Raw}
+	}
 	if c.Host != nil {
 		w.Host = &host{Product: c.Host.Product, BMC: c.Host.BMC}
 		if len(c.Host.Firmware) > 0 {
@@ -207,6 +348,19 @@ func (c *Config) Encode() ([]byte, error) {
 		}
 	}
 	var err error
+	if k := c.KeyService; k != nil {
+		der, err := pkix(k.Key)
+		if err != nil {
+			return nil, err
+		}
+		w.KeyService = &service{Key: der[0], URL: k.URL}
+		if k.CA != nil {
+			w.KeyService.CA = k.CA.Raw
+		}
+	}
+	for _, s := range c.StorageServers {
+		w.Servers = append(w.Servers, target{s.Name, s.Address.String(), s.SubsystemNQN})
+	}
 	if w.Sealing.P384, err = pkix(c.P384...); err != nil {
 		return nil, err
 	}

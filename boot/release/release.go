@@ -41,6 +41,7 @@ import (
 	"nitro/attest/eventlog"
 	"nitro/attest/golden"
 	"nitro/attest/seal"
+	"nitro/boot/bundle"
 	"nitro/boot/image"
 	"nitro/boot/medium"
 )
@@ -333,6 +334,25 @@ func (r *Release) Missing() (missing []seal.Kind, err error) {
 		}
 	}
 	return missing, nil
+}
+
+// Bundle packs the release for boards that run: docs/update.md, "Bundle". All approvals
+// have to be there.
+func (r *Release) Bundle() ([]byte, error) {
+	missing, err := r.Missing()
+	if err != nil {
+		return nil, err
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("release: approvals are missing: %v: have each sealing authority run nitroctl seal approve first", missing)
+	}
+	approvals, err := (&seal.Set{Revision: 1, Approvals: r.Approvals}).Encode()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	err = bundle.Write(&b, r.KnownGood.Bytes, approvals, r.Controller.Bytes)
+	return b.Bytes(), err
 }
 
 // Approved verifies that one of the approvals of a kind is by one of the authorities and

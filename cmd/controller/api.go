@@ -7,17 +7,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"nitro/boot/code"
 	"nitro/net/audit"
 	"nitro/net/https"
 	"nitro/net/redfish"
+	"nitro/net/sntp"
 	"nitro/net/standing"
 	"nitro/resetctl"
 	"nitro/resetctl/cycle"
@@ -28,26 +28,36 @@ import (
 // that has no configuration, knows nobody and has no API.
 func (f *firmware) routes(id uint64) []https.Route {
 	routes := []https.Route{
-		{Pattern: "GET /healthz", Handler: http.HandlerFunc(f.health), Body: 1, Open: true},
-		{Pattern: "/v1/", Handler: standing.Handler(f), Body: standing.MaxBody, Open: true},
+		{Pattern: "GET /healthz", Handler: f.requests.Count("health", http.HandlerFunc(f.health)), Body: 1, Open: true},
+		{Pattern: "/v1/", Handler: f.requests.Count("standing", standing.Handler(f)), Body: standing.MaxBody, Open: true},
 	}
-	if !f.chain.Provisioned || f.chain.Config == nil {
+	if f.updates == nil {
 		return routes
 	}
 	service := redfish.New(f.resources(id))
+	api := f.requests.Count("redfish", service)
 	return append(routes,
-		https.Route{Pattern: "/redfish", Handler: service, Body: redfish.MaxBody + 1},
-		https.Route{Pattern: "/redfish/", Handler: service, Body: redfish.MaxBody + 1}) // so that the service says what is too much
+		https.Route{Pattern: redfish.UploadPath, Handler: f.requests.Count("upload", service), Body: redfish.MaxUpload, Upload: uploadLimit},
+		https.Route{Pattern: redfish.MetricsPath, Handler: f.requests.Count("metrics", service), Body: 1},
+		https.Route{Pattern: redfish.RingPath, Handler: f.requests.Count("ring", service), Body: 1},
+		https.Route{Pattern: "/redfish", Handler: api, Body: redfish.MaxBody + 1},
+		https.Route{Pattern: "/redfish/", Handler: api, Body: redfish.MaxBody + 1}) // so that the service says what is too much
 }
+
+// uploadLimit is how long a package may be on its way.
+const uploadLimit = 30 * time.Minute
 
 // resources are the API's backends, as far as the board has what is behind them.
 func (f *firmware) resources(id uint64) redfish.Config {
 	c := redfish.Config{
-		UUID: serviceUUID(id), Product: f.board.Name(), Controller: controllerAPI{f, id}, Firmware: newFirmwareAPI(f), Access: accessAPI{f},
-		Gate: &redfish.Gatekeeper{Policy: f.policySet, Mode: f.mode, Audit: &f.records},
+		UUID: serviceUUID(id), Product: f.board.Name(), Controller: controllerAPI{f, id}, Firmware: f.updates, Tasks: f.updates, Access: accessAPI{f},
+		Gate: &redfish.Gatekeeper{Policy: f.policySet, Mode: f.mode, Audit: &f.records}, Metrics: f, Ring: &f.records,
 	}
 	if b := f.board.HostLines(); b != nil {
 		c.Host = hostAPI{f, linesOf(b)}
+	}
+	if v := f.volumes.Load(); v != nil && c.Host != nil {
+		c.Storage = volumesAPI{v, f}
 	}
 	if f.chain.Session != nil {
 		c.Evidence = newEvidenceAPI(f)
@@ -76,27 +86,39 @@ func (f *firmware) failed(why https.Failure) {
 // known it is the earliest that it can be, so that somebody can come in and set it.
 func (f *firmware) clientTime() time.Time {
 	now := time.Now()
-	if floor := f.timeFloor(); now.Before(floor) {
+	if floor := f.clock.Floor(); now.Before(floor) {
 		return floor
 	}
 	return now
 }
 
-// timeFloor is a time that has passed for sure: when the configuration was signed.
-func (f *firmware) timeFloor() time.Time {
-	if f.chain.Config == nil {
-		return time.Unix(0, 0)
-	}
-	return time.Unix(int64(f.chain.Config.Header.Built), 0)
-}
-
 // showIdentity sets what TLS shows, and whom it knows.
 func (f *firmware) showIdentity() {
-	id := &https.Identity{Certificate: f.certificate}
-	if f.chain.Provisioned && f.chain.Config != nil {
-		id.CAs = f.chain.Config.Operators
+	f.show(func(id *https.Identity) {
+		id.Certificate = f.certificate
+		if f.chain.Provisioned {
+			f.know(id)
+		}
+	})
+}
+
+// know has TLS know the clients of the configuration in force.
+func (f *firmware) know(id *https.Identity) {
+	if c := f.chain.Configuration(); c != nil {
+		id.CAs, id.Revokes = c.Operators, c.Revokes
 	}
-	f.identity.Store(id)
+}
+
+// show puts another identity in place: the one that is there, but for what change does.
+func (f *firmware) show(change func(*https.Identity)) {
+	f.showing.Lock()
+	defer f.showing.Unlock()
+	var id https.Identity
+	if now := f.identity.Load(); now != nil {
+		id = *now
+	}
+	change(&id)
+	f.identity.Store(&id)
 }
 
 // A controllerAPI is the board itself.
@@ -123,32 +145,21 @@ func (a controllerAPI) Restart(context.Context) error {
 	return nil
 }
 
-// Bounds of what a client may set the time to.
-const (
-	timeStep = 5 * time.Minute           // from a time that is known
-	timeSpan = 20 * 365 * 24 * time.Hour // from the floor
-)
-
-// SetTime implements redfish.Controller. It answers who moves the clock to where an expired
-// certificate is valid: once it is known the time moves in small steps.
+// SetTime implements redfish.Controller. It answers who moves the clock to where an ended
+// certificate is valid: once it is known the time moves in small steps (docs/time.md).
 func (a controllerAPI) SetTime(_ context.Context, t time.Time) error {
-	from, to := a.f.timeFloor(), a.f.timeFloor().Add(timeSpan)
-	if now, known := a.f.now(); known {
-		from, to = now.Add(-timeStep), now.Add(timeStep)
-	}
-	if t.Before(from) || t.After(to) {
+	err := a.f.clock.Owner(t)
+	var bound *sntp.Bound
+	switch {
+	case errors.As(err, &bound):
 		e := redfish.Refuse(http.StatusBadRequest, "PropertyValueFormatError", t.UTC().Format(time.RFC3339), "DateTime")
-		e.Next = fmt.Sprintf("Set a time from %s to %s.", from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339))
+		e.Next = fmt.Sprintf("Set a time from %s to %s.", bound.From.UTC().Format(time.RFC3339), bound.To.UTC().Format(time.RFC3339))
 		return e
+	case err != nil && !a.f.clock.Known():
+		return err
+	case err != nil: // battery or store: the next boot asks again
+		log.Printf("%v", err)
 	}
-	ts := unix.NsecToTimespec(t.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
-		return fmt.Errorf("setting the kernel's clock: %w", err)
-	}
-	if err := a.f.board.Clock().Set(t); err != nil {
-		log.Printf("the clock on the battery: %v", err) // the next boot will ask again
-	}
-	a.f.clockKnown.Store(true)
 	return nil
 }
 
@@ -263,9 +274,7 @@ func (a accessAPI) Replace(_ context.Context, _, chain string) error {
 	if next.Leaf == nil || !ok || !own.PublicKey.Equal(next.Leaf.PublicKey) {
 		return refuse("The first certificate must be for the key of this boot: ask for a signing request by GenerateCSR.")
 	}
-	id := *a.f.identity.Load()
-	id.Certificate = next
-	a.f.identity.Store(&id)
+	a.f.show(func(id *https.Identity) { id.Certificate = next })
 	return nil
 }
 

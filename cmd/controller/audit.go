@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/http"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"nitro/boot/code"
 	"nitro/net/audit"
 	"nitro/net/audit/tpmkey"
+	"nitro/net/redfish"
 )
 
 // Times of the log's signatures. What is signed steps the TPM's freshness counter, which
@@ -26,6 +28,7 @@ const (
 // openAudit opens the log of what is asked of the board, in the store. In quarantine the
 // ring takes its place.
 func (f *firmware) openAudit() error {
+	f.records.f = f
 	c := &f.chain
 	if f.reason() != nil || !c.Provisioned {
 		return nil
@@ -42,7 +45,7 @@ func (f *firmware) openAudit() error {
 
 func (f *firmware) openLog() (*audit.Log, error) {
 	c := &f.chain
-	id, err := f.board.UniqueID()
+	name, err := f.logName()
 	if err != nil {
 		return nil, err
 	}
@@ -51,13 +54,19 @@ func (f *firmware) openLog() (*audit.Log, error) {
 		return nil, err
 	}
 	return audit.Open(audit.Config{
-		Store: c.Store, Signer: signer, Name: fmt.Sprintf("%s/%016x", c.Product, id), Witnesses: c.Config.Witnesses,
+		Store: c.Store, Signer: signer, Name: name, Witnesses: c.Config.Witnesses,
 		Now: f.now, Up: f.up, Random: rand.Read, Running: "controller " + f.version,
 	})
 }
 
+// logName is the board's, for its log: product and unique number.
+func (f *firmware) logName() (string, error) {
+	id, err := f.board.UniqueID()
+	return fmt.Sprintf("%s/%016x", f.chain.Product, id), err
+}
+
 // now is the time, for records; false while it is not known.
-func (f *firmware) now() (time.Time, bool) { return time.Now(), f.clockKnown.Load() }
+func (f *firmware) now() (time.Time, bool) { return time.Now(), f.clock.Known() }
 
 // up is the time since the boot, for records.
 func (f *firmware) up() time.Duration { return time.Since(f.began) }
@@ -160,8 +169,43 @@ func (r *recorder) Deny(e audit.Entry) error {
 	return code.AuditUnwritable.Errorf("audit: %w: %w", audit.ErrUnrecorded, errNoRing)
 }
 
+// note records what the board does by itself: of the host, of updates, of volumes. What
+// cannot be recorded is counted, and has happened all the same.
+func (f *firmware) note(e audit.Event) {
+	to, ok := f.records.now().(interface{ Note(audit.Event) error })
+	if !ok {
+		return // in quarantine, and without a TPM
+	}
+	if err := to.Note(e); err != nil {
+		log.Printf("%v", err)
+	}
+}
+
+// Ring implements redfish.Ring.
+func (r *recorder) Ring() ([]byte, error) {
+	ring, ok := r.now().(*audit.Ring)
+	if !ok {
+		e := redfish.Refuse(http.StatusConflict, "ResourceInStandby")
+		e.Next = "The ring is quarantine's, of a board with a TPM: in service read the audit log."
+		return nil, e
+	}
+	if err := ring.Flush(); err != nil {
+		return nil, err
+	}
+	x := ring.Export()
+	index, err := (ringIndex{&r.f.chain}).AuditDigest()
+	if err != nil {
+		return nil, err
+	}
+	if err := x.Verify(index); err != nil {
+		return nil, err
+	}
+	return x.Encode()
+}
+
 // Count implements audit.Recorder.
 func (r *recorder) Count(add func(*audit.Counters)) {
+	r.f.count(add)
 	if to := r.now(); to != nil {
 		to.Count(add)
 	}

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"log"
 	"os"
-	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // seedSize is how much entropy the kernel's generator gets: 512 bits, since what the
@@ -33,23 +29,6 @@ func (f *firmware) seed() error {
 		return err
 	}
 	return os.WriteFile("/dev/seed", entropy, 0)
-}
-
-// setClock sets the kernel's clock from the one on the battery. Without that it is
-// 1970, and the firmware runs on.
-func (f *firmware) setClock() error {
-	now, err := f.board.Clock().Now()
-	if err != nil {
-		log.Printf("the time is not known: %v", err)
-		return nil
-	}
-	t := unix.NsecToTimespec(now.UnixNano())
-	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &t); err != nil {
-		return fmt.Errorf("setting the kernel's clock to %v: %w", now, err)
-	}
-	f.clockKnown.Store(true)
-	log.Printf("it is %s", time.Now().UTC().Format(time.RFC3339))
-	return nil
 }
 
 // openCard opens the card with the firmware's slots and store. Without it the board is in

@@ -47,7 +47,7 @@ func (f *firmware) takeHandover() error {
 func (f *firmware) unlock() error {
 	c := &f.chain
 	c.Product, c.Report = f.board.Product(), log.Printf
-	c.WithStoreKey = f.deriveTicketKey
+	c.WithStoreKey = f.deriveKeys
 	c.SecurityKey = func() ([]byte, error) { return securitykey.Read(f.board.ReadSecurityKey) }
 	if f.card != nil {
 		c.Card = f.card
@@ -71,6 +71,7 @@ func (f *firmware) unlock() error {
 	switch {
 	case why != nil:
 		clear(f.ticketKey[:])
+		clear(f.hostSecrets[:])
 		f.announceQuarantine(why)
 	case !c.Provisioned:
 		log.Print("this board is not provisioned: it serves provisioning, and nothing else")
@@ -103,6 +104,9 @@ func versionOf(l *eventlog.Log) (version string) {
 func (f *firmware) enterQuarantine(why error) {
 	if !f.setReason(why) {
 		return
+	}
+	if s := f.volumes.Load(); s != nil {
+		s.Close() // the keys of volumes go first: whatever else takes its time
 	}
 	f.announceQuarantine(f.chain.Rest(why))
 }
@@ -222,7 +226,7 @@ func (f *firmware) Ticket(b []byte) error {
 	if c.Config == nil || c.Pin == nil || c.Latched.Code == 0 {
 		return errors.New("no code is latched: another way out is needed, see the code's next step")
 	}
-	t, err := ticket.Open(b, c.Config.Owner)
+	t, err := ticket.Open(b, c.Configuration().Owner)
 	if err != nil {
 		return err
 	}
@@ -263,11 +267,17 @@ func (f *firmware) restartAfter(d time.Duration, why string) {
 func (f *firmware) reportStanding() {
 	why := f.reason()
 	s, again, err := f.chain.Stand(why)
+	var floor uint32
+	if s != nil {
+		if floor = s.Floor(); f.updates != nil { // which has the slots from now on
+			f.updates.Open(s)
+		}
+	}
 	switch {
 	case err != nil:
 		log.Printf("%v", err)
 	case why == nil && f.chain.Provisioned:
-		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, s.Floor())
+		log.Printf("%v is proven; the rollback floor is %d", f.chain.Handover.Slot, floor)
 	}
 	if again {
 		f.restartAfter(retryDelay, "another attempt may do better")

@@ -4,22 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"log"
-	"net/http"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/google/go-tpm/tpm2"
 
-	"nitro/attest/eventlog"
 	"nitro/attest/evidence"
 	"nitro/attest/identity"
-	"nitro/boot/journal"
 	"nitro/net/redfish"
 	"nitro/net/standing"
 )
@@ -139,70 +132,3 @@ func selected(b []byte) (pcrs []uint, ok bool) {
 	}
 	return pcrs, len(pcrs) > 0 && pcrs[len(pcrs)-1] <= maxPCR
 }
-
-// A firmwareAPI is what runs, and what is in the slots.
-type firmwareAPI struct{ inventory func() []redfish.Component }
-
-// newFirmwareAPI: the slots are verified once, when they are asked for first. Nothing but
-// an update would change them, and an update ends in a restart.
-func newFirmwareAPI(f *firmware) firmwareAPI { return firmwareAPI{sync.OnceValue(f.components)} }
-
-// Inventory implements redfish.Firmware.
-func (a firmwareAPI) Inventory() []redfish.Component { return a.inventory() }
-
-// components are what was measured in this boot, then the slots.
-func (f *firmware) components() (all []redfish.Component) {
-	c := &f.chain
-	c.Bus.Lock() // for the log
-	events := c.Log.Events()
-	c.Bus.Unlock()
-	for _, e := range events {
-		switch e.Name() {
-		case "bootloader", "controller":
-			all = append(all, redfish.Component{ID: e.Name() + "-running", Name: "Running " + e.Name(), Version: e.Value("version"),
-				SHA256: digestIn(e), Lowest: lowest(e.Name(), c.Floor), Healthy: true})
-		case "configuration", "policy":
-			all = append(all, redfish.Component{ID: e.Name(), Name: "Signed " + e.Name(), Version: e.Value("epoch"), SHA256: digestIn(e), Healthy: true})
-		case "host-firmware", "bmc-firmware":
-			all = append(all, redfish.Component{ID: e.Name() + "-" + e.Value("cycle"), Name: "Measured " + e.Name(), Version: e.Value("version"), SHA256: digestIn(e), Healthy: true})
-		}
-	}
-	if c.Anchors == nil || c.Config == nil {
-		return all
-	}
-	for _, slot := range []journal.Slot{journal.A, journal.B} {
-		i, err := c.SlotImage(slot)
-		s := redfish.Component{ID: "slot-" + strings.ToLower(strings.TrimPrefix(slot.String(), "slot ")), Name: "Controller in " + slot.String(), Lowest: lowest("controller", c.Floor)}
-		if err == nil {
-			s.Version, s.SHA256, s.Healthy = i.Version, i.Digest, true
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
-// lowest is the lowest version that a board still runs: its rollback floor, where one is
-// kept.
-func lowest(name string, floor uint32) string {
-	if name != "controller" {
-		return ""
-	}
-	return "security-version-" + strconv.FormatUint(uint64(floor), 10)
-}
-
-// digestIn is what an event has measured: the log has made sure of its form.
-func digestIn(e eventlog.Event) (d [32]byte) {
-	hex.Decode(d[:], []byte(e.Value("sha256")))
-	return d
-}
-
-var errNoUpdates = &redfish.Error{Status: http.StatusNotImplemented, ID: "GeneralError",
-	Next: "This firmware takes no updates over the network yet: write a card (nitroctl card build)."}
-
-// Push implements redfish.Firmware.
-func (a firmwareAPI) Push(context.Context, string, io.Reader) (string, error) {
-	return "", errNoUpdates
-}
-
-// Start implements redfish.Firmware.
-func (a firmwareAPI) Start(context.Context) (string, error) { return "", errNoUpdates }

@@ -15,7 +15,11 @@ import (
 	"nitro/boot/code"
 	"nitro/boot/image"
 	"nitro/boot/store"
+	"nitro/net/audit"
+	"nitro/net/policy"
+	"nitro/net/redfish"
 	"nitro/net/standing"
+	"nitro/nvme/storage"
 	"nitro/resetctl"
 	"nitro/resetctl/cycle"
 	hostfw "nitro/resetctl/firmware"
@@ -118,13 +122,14 @@ func seeHeld(lines *resetctl.Lines) (err error) {
 	return err
 }
 
-// guardHost starts the host's control: adoption, verification and release, watch.
+// guardHost makes the host's control: adoption, verification and release, watch.
 func (f *firmware) guardHost(lines *resetctl.Lines) error {
 	golden := f.goldenCopies()
+	f.golden = golden
 	c, err := resetctl.New(resetctl.Config{
 		Lines: lines, Firmware: f.hostFirmware(golden), Measurer: &f.chain, Store: hostStore{f.chain.Store},
 		Clock: monotonic{time.Now()}, Random: rand.Reader, Key: f.ticketKey, Boot: f.bootName(),
-		Observe: observeHost,
+		Observe: f.observeHost,
 		Quarantine: func(c code.Code) {
 			f.enterQuarantine(c.Errorf("host: the lines are not in the board's hand"))
 		},
@@ -137,12 +142,19 @@ func (f *firmware) guardHost(lines *resetctl.Lines) error {
 		return err
 	}
 	f.host.Store(c)
-	go func() {
-		f.takeDelivery(golden)
-		if err := c.Run(context.Background()); err != nil {
-			log.Printf("host: %v", err)
-		}
-	}()
+	f.takeDelivery(golden) // before the pool takes its place
+	return nil
+}
+
+// runHost begins to control the host, once its volumes can follow.
+func (f *firmware) runHost() error {
+	if c := f.host.Load(); c != nil {
+		go func() {
+			if err := c.Run(context.Background()); err != nil {
+				log.Printf("host: %v", err)
+			}
+		}()
+	}
 	return nil
 }
 
@@ -242,9 +254,13 @@ func (f *firmware) bootName() (name [32]byte) {
 	return name
 }
 
-// deriveTicketKey derives the key of the host's tickets while the store's key is there.
-func (f *firmware) deriveTicketKey(storeKey []byte) (err error) {
-	f.ticketKey, err = ticket.DeriveKey(storeKey)
+// deriveKeys derives the key of the host's tickets, and what the secrets of its cycles come
+// from, while the store's key is there.
+func (f *firmware) deriveKeys(storeKey []byte) (err error) {
+	if f.ticketKey, err = ticket.DeriveKey(storeKey); err != nil {
+		return err
+	}
+	f.hostSecrets, err = storage.SecretsKey(storeKey)
 	return err
 }
 
@@ -262,8 +278,8 @@ func (f *firmware) tellTPMLost() {
 	}
 }
 
-// observeHost tells the log what happens to the host. The audit will be told here.
-func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
+// observeHost tells the log, and the audit, what happens to the host.
+func (f *firmware) observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
 	if s.Phase == cycle.Running && s.Adopted {
 		text += ", adopted"
@@ -278,8 +294,18 @@ func observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
 		text += fmt.Sprintf(": %v", cause)
 	}
 	log.Print(text)
+	f.noteHost(s, text)
+	f.tellVolumes(s)
 	if s.Phase == cycle.Running {
 		announceRuns()
+	}
+}
+
+// noteHost records where the host has come to: that it runs, and that it is held.
+func (f *firmware) noteHost(s cycle.State, text string) {
+	action := map[cycle.Phase]string{cycle.Running: "hostRunning", cycle.Held: "hostHeld"}[s.Phase]
+	if action != "" {
+		f.note(audit.Event{Action: action, Type: string(policy.Host), Resource: redfish.Root + "Systems/host", Detail: text})
 	}
 }
 

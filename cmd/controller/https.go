@@ -19,11 +19,18 @@ import (
 	"nitro/boot/handover"
 	"nitro/net/audit"
 	"nitro/net/https"
+	"nitro/net/metrics"
 	"nitro/net/policy"
 	"nitro/net/redfish"
+	"nitro/net/sntp"
 	"nitro/net/stack"
 	"nitro/net/standing"
+	"nitro/net/syslog"
+	"nitro/net/update"
+	"nitro/nvme/storage"
 	"nitro/resetctl"
+	"nitro/resetctl/cycle"
+	hostfw "nitro/resetctl/firmware"
 	"nitro/resetctl/ticket"
 )
 
@@ -35,7 +42,9 @@ type firmware struct {
 	certificate tls.Certificate
 	ready       time.Time
 	began       time.Time   // this boot
-	clockKnown  atomic.Bool // the time is
+	battery     bool        // the clock on it had a time
+	clock       *sntp.Clock // under the time rules
+	phases      []phaseTime // of this boot
 
 	chain    chain.Controller
 	strength handover.Strength
@@ -47,15 +56,52 @@ type firmware struct {
 	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
 	ticketKey ticket.Key                          // of the host's tickets
 
+	volumes     atomic.Pointer[storage.Service] // the host's; nil where none are served
+	hostSecrets [32]byte                        // what the secrets of its cycles are derived from
+	hostStates  chan cycle.State                // of the host, for the volumes; the last one
+
+	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now
-	policy       *policy.Set                    // who may do what; nil where the card has no good set
-	evidenceOnly *policy.Set                    // of quarantine, and where there is no good set; nil: nobody is known
+	policy       atomic.Pointer[policy.Set]     // who may do what; nil where the card has no good set
+	evidenceOnly atomic.Pointer[policy.Set]     // of quarantine, and where there is no good set; nil: nobody is known
 	log          *audit.Log                     // nil in quarantine
 	records      recorder
+	golden       map[hostfw.Part]*hostfw.Golden // nil where no host is guarded
+	updates      *update.Service                // nil where there is no API
+	sender       *syslog.Sender                 // nil where the configuration names no collector
+
+	requests     metrics.Requests
+	handshakes   atomic.Uint64
+	refusals     sync.Mutex
+	refusedSoFar audit.Counters // guarded by refusals
+	timeAgree    atomic.Int64   // servers
+	timeFailures atomic.Uint64
+	tpmTrouble   atomic.Pointer[error] // of the last look at it
 
 	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
 	tlsKey                       [sha256.Size]byte
 	ekCertificate, akCertificate []byte // DER; nil where there is none
+}
+
+// A phaseTime is what a phase of the boot took.
+type phaseTime struct {
+	name string
+	took time.Duration
+}
+
+// count adds to what was refused before it was known who asks, since the boot: the log's
+// own counters end with it.
+func (f *firmware) count(add func(*audit.Counters)) {
+	f.refusals.Lock()
+	defer f.refusals.Unlock()
+	add(&f.refusedSoFar)
+}
+
+// refused is what was refused so far.
+func (f *firmware) refused() audit.Counters {
+	f.refusals.Lock()
+	defer f.refusals.Unlock()
+	return f.refusedSoFar
 }
 
 // reason is why the board is in quarantine; nil in service.
@@ -98,9 +144,11 @@ func (f *firmware) serve() error {
 	if err != nil {
 		return err
 	}
-	f.records.f = f
 	f.showIdentity()
-	c := https.Config{Identity: f.identity.Load, Routes: f.routes(id), Refuse: http.HandlerFunc(redfish.Stranger), Failed: f.failed, Now: f.clientTime}
+	if err := f.openUpdates(id); err != nil {
+		return err
+	}
+	c := https.Config{Identity: f.identity.Load, Routes: f.routes(id), Refuse: http.HandlerFunc(redfish.Stranger), Failed: f.failed, Opened: func() { f.handshakes.Add(1) }, Now: f.clientTime}
 	f.ready = time.Now()
 	go func() {
 		// Without its API the board is of no use to anybody: reset it.
@@ -108,6 +156,10 @@ func (f *firmware) serve() error {
 	}()
 	if f.log != nil {
 		go f.signLog()
+		go f.keepTime()
+		if f.makeSender(); f.sender != nil {
+			go f.sendLog()
+		}
 	}
 	return nil
 }

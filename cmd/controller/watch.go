@@ -59,11 +59,13 @@ func (f *firmware) guardTPM() {
 		err := f.chain.Check()
 		switch {
 		case err == nil:
+			f.tpmTrouble.Store(nil)
 		case code.Of(err).Class() == code.Latched:
 			f.tellTPMLost()
 			f.enterQuarantine(err)
 			return
 		default:
+			f.tpmTrouble.Store(&err)
 			log.Printf("%v", err)
 		}
 	}

@@ -28,6 +28,8 @@ type remote struct {
 	address string    // host and port
 	pin     *[32]byte // SHA-256 of the TLS key that it must have; nil is any
 	limit   time.Duration
+	client  *tls.Certificate // that it shows; nil is none
+	most    int              // bytes of an answer; 0 is maxReply
 }
 
 // httpsPort is where boards serve.
@@ -113,8 +115,8 @@ type reply struct {
 	body   []byte
 }
 
-// maxReply is the longest answer in bytes: evidence is the longest.
-const maxReply = evidence.MaxSize
+// maxReply is the longest answer in bytes: evidence with a request for a key.
+const maxReply = evidence.MaxSize + 8<<10
 
 // ask asks a board. Status codes are the caller's to judge.
 func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
@@ -127,7 +129,12 @@ func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
 	if body != nil {
 		q.Header.Set("Content-Type", kind)
 	}
-	answer, err := r.client().Do(q)
+	return r.exchange(q)
+}
+
+// exchange sends a request and reads the answer.
+func (r *remote) exchange(q *http.Request) (*reply, error) {
+	answer, err := r.http().Do(q)
 	if errors.Is(err, errPin) {
 		return nil, advised{errors.Unwrap(err), "A board has a new key with each boot: verify its evidence anew (nitroctl attest verify -board), and pin the key that it shows."}
 	}
@@ -137,22 +144,26 @@ func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
 	defer answer.Body.Close()
 	a := &reply{status: answer.StatusCode, key: provisioning.KeyDigest(answer.TLS.PeerCertificates[0])}
 	a.connection = connection{r.address, hexOf(a.key), r.pin != nil}
-	a.body, err = io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
+	most := r.most
+	if most == 0 {
+		most = maxReply
+	}
+	a.body, err = io.ReadAll(io.LimitReader(answer.Body, int64(most)+1))
 	switch {
 	case err != nil:
 		return nil, &unreachableError{r.address, err}
-	case len(a.body) > maxReply:
-		return nil, fmt.Errorf("the board at %s answers with more than %d bytes: it is no board, or not of this tool's time", r.address, maxReply)
+	case len(a.body) > most:
+		return nil, fmt.Errorf("the board at %s answers with more than %d bytes: it is no board, or not of this tool's time", r.address, most)
 	}
 	return a, nil
 }
 
-// client makes one connection. It takes no proxy and follows nobody elsewhere, as the
+// http makes one connection. It takes no proxy and follows nobody elsewhere, as the
 // answer would be another's.
-func (r *remote) client() *http.Client {
-	return &http.Client{
+func (r *remote) http() *http.Client {
+	c := &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, TLSClientConfig: &tls.Config{
+		Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true, ExpectContinueTimeout: r.limit, TLSClientConfig: &tls.Config{
 			MinVersion: tls.VersionTLS13,
 			// The certificate signs itself. Who it is, a pin or evidence tells.
 			InsecureSkipVerify: true,
@@ -165,6 +176,10 @@ func (r *remote) client() *http.Client {
 			},
 		}},
 	}
+	if r.client != nil {
+		c.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{*r.client}
+	}
+	return c
 }
 
 // decode reads an answer's JSON. Members that this tool does not know are later boards'.

@@ -112,7 +112,7 @@ func runGateway(ctx context.Context, l net.Listener, h http.Handler) error {
 // gateway passes on what comes with the password and for this address: a page in a browser
 // that has its own name resolve to this machine has neither.
 func (r *remote) gateway(pair tls.Certificate, address, password string) http.Handler {
-	transport := r.client().Transport.(*http.Transport)
+	transport := r.http().Transport.(*http.Transport)
 	transport.DisableKeepAlives = false
 	transport.TLSClientConfig.Certificates = []tls.Certificate{pair}
 	transport.ResponseHeaderTimeout = r.limit

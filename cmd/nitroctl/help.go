@@ -39,7 +39,8 @@ func help(args []string, s streams) int {
 
 func overview(w io.Writer) {
 	fmt.Fprint(w, `nitroctl makes keys, signs images, builds releases and cards, and says what is in each;
-it provisions boards, asks them how they stand, and verifies their evidence.
+it provisions boards, asks them how they stand, verifies their evidence, and has them serve
+encrypted volumes.
 
 usage: nitroctl GROUP COMMAND [flags] [arguments]
 

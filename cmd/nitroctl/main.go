@@ -1,6 +1,7 @@
 // Command nitroctl is the tool of factory and operator: it makes keys, signs images,
 // builds releases and cards, and says what is in each; it provisions boards, asks them how
-// they stand, and verifies their evidence. docs/nitroctl.md describes it.
+// they stand, verifies their evidence, and has them serve encrypted volumes.
+// docs/nitroctl.md describes it.
 //
 // What has a flag -board speaks to one; all else works offline, on files. What prints a
 // result prints it for people, or with -o json in a form that does not change
@@ -19,7 +20,7 @@ import (
 )
 
 // groups are all commands, in the order of the help.
-var groups = []*group{keysGroup, imageGroup, releaseGroup, sealGroup, cardGroup, goldenGroup, configGroup, policyGroup, provisionGroup, statusGroup, attestGroup, ticketGroup, gatewayGroup}
+var groups = []*group{keysGroup, imageGroup, releaseGroup, sealGroup, cardGroup, goldenGroup, configGroup, policyGroup, provisionGroup, statusGroup, attestGroup, ticketGroup, updateGroup, auditGroup, volumeGroup, gatewayGroup, keyserviceGroup}
 
 func main() {
 	os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr, terminal(os.Stderr)}))

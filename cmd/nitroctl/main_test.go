@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -394,6 +395,8 @@ func TestRefusals(t *testing.T) {
 		{"image sign -keys @keys -component configuration", exitUsage, "config sign"},
 		{"image build -elf @controller.elf -out @small", exitIO, "name a new file"},
 		{"config sign -keys @keys -product p -out @x", exitUsage, "-epoch"},
+		{"config sign -keys @keys -product p -epoch 1 -key-service-url https://k -out @x", exitUsage, "give -key-service"},
+		{"config sign -keys @keys -product p -epoch 1 -key-service @k -key-service-url https://k -out @x", exitUsage, "together"},
 		{"config sign -keys @keys -in @small -epoch 1 -out @x", exitUsage, "give -in, or"},
 		{"config show @configuration.img", exitUsage, "-anchors"},
 		{"config show @small", exitRefused, "too short"},
@@ -630,6 +633,41 @@ func TestConfigFile(t *testing.T) {
 	for _, name := range []string{"unknown.json", "production.json"} {
 		if exit, _, err := b.run("config sign -keys @keys -in @" + name + " -out @c.img"); exit != exitRefused {
 			t.Errorf("%s: exit code %d, %s", name, exit, err)
+		}
+	}
+}
+
+// TestConfigKeyService: a configuration names who gives keys of volumes, and shows it.
+func TestConfigKeyService(t *testing.T) {
+	b := newBench(t)
+	b.release("1.0", "release", "")
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(t, err)
+	der, err := x509.MarshalPKIXPublicKey(&k.PublicKey)
+	must(t, err)
+	must(t, os.WriteFile(b.path("service.pub"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o644))
+	sign := "config sign -keys @keys -product imx6ul-evk -epoch 7 -key-service "
+	b.ok(sign + "@service.pub -out @c.img")
+	if out, want := b.ok("config show -anchors @release/anchors.bin @c.img"), fmt.Sprintf("%x", sha256.Sum256(der)); !strings.Contains(out, want) {
+		t.Errorf("it shows %s, not %s", out, want)
+	}
+	if exit, _, err := b.run(sign + "@c.img -out @d.img"); exit != exitRefused || !strings.Contains(err, "PUBLIC KEY") {
+		t.Errorf("an image for a key: exit code %d, %s", exit, err)
+	}
+}
+
+// TestConfigStorageServers: a configuration names where volumes may lie, and shows it.
+func TestConfigStorageServers(t *testing.T) {
+	b := newBench(t)
+	b.release("1.0", "release", "")
+	sign := "config sign -keys @keys -product imx6ul-evk -epoch 7 -storage-server "
+	b.ok(sign + "west,10.1.2.3:4420,nqn.2026-01.example:west -out @c.img")
+	if out := b.ok("config show -anchors @release/anchors.bin @c.img"); !strings.Contains(out, "west 10.1.2.3:4420 nqn.2026-01.example:west") {
+		t.Errorf("it shows %s", out)
+	}
+	for server, want := range map[string]int{"west": exitUsage, "west,store:4420,nqn.a": exitUsage, "west,10.1.2.3:4420,a": exitRefused} {
+		if exit, _, err := b.run(sign + server + " -out @d.img"); exit != want {
+			t.Errorf("%s: exit code %d, not %d: %s", server, exit, want, err)
 		}
 	}
 }

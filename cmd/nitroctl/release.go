@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +24,17 @@ release is given by -also. The same input makes the same bytes.
 `,
 		example: "nitroctl release build -keys keys -product imx6ul-evk -version 1.0 -security-version 1 -built 1767225600 -out release",
 		setup:   releaseBuild,
+	},
+	{
+		name:    "pack",
+		summary: "pack a release into one file for update push",
+		about: `
+Verifies a release's folder and packs its controller, known-good set and approvals into one
+file, which a running board takes over its API (docs/update.md, "Bundle"). All approvals have to be
+there. The bootloader is not in it: boards keep theirs. The same release makes the same bytes.
+`,
+		example: "nitroctl release pack -release release-1.1 -out release-1.1.bundle",
+		setup:   releasePack,
 	},
 	{
 		name:    "show",
@@ -113,6 +125,43 @@ func buildRelease(keys list, o release.Options, out string) (result, error) {
 		return nil, err
 	}
 	return describeRelease(r, out)
+}
+
+// A bundleInfo is what was packed.
+type bundleInfo struct {
+	Version         string `json:"version"`
+	SecurityVersion uint32 `json:"security_version"`
+	File            string `json:"file"`
+	Length          int    `json:"length"` // bytes
+	SHA256          string `json:"sha256"`
+}
+
+func (b bundleInfo) print(w io.Writer) {
+	table(w, [2]string{"release", b.Version}, [2]string{"security version", fmt.Sprint(b.SecurityVersion)},
+		[2]string{"written to", fmt.Sprintf("%s, %d bytes", b.File, b.Length)}, [2]string{"sha256", b.SHA256})
+}
+
+func releasePack(f *flag.FlagSet) func(*call) (result, error) {
+	dir := f.String("release", "", "`folder` of the release")
+	anchors := f.String("anchors", "", anchorsUsage)
+	out := f.String("out", "", "new `file` to write to")
+	return func(*call) (result, error) {
+		if err := need(map[string]string{"release": *dir, "out": *out}); err != nil {
+			return nil, err
+		}
+		r, err := readRelease(*dir, *anchors)
+		if err != nil {
+			return nil, err
+		}
+		b, err := r.Bundle()
+		if err != nil {
+			return nil, err
+		}
+		if err := writeNew(*out, b); err != nil {
+			return nil, err
+		}
+		return bundleInfo{r.Controller.Version, r.Controller.SecurityVersion, *out, len(b), hexOf(sha256.Sum256(b))}, nil
+	}
 }
 
 func describeRelease(r *release.Release, folder string) (result, error) {

@@ -111,6 +111,19 @@ type Entry struct {
 	Relief bool
 }
 
+// An Event is what the board does by itself: releases its host or holds it, installs an
+// update, loses a volume. No principal has asked for it in a request of its own.
+type Event struct {
+	Action   string // what happened, a word of at most MaxWord bytes: "hostRunning"
+	Type     string // of the resource, as policies name it
+	Resource string // its path, as policies name it
+	Detail   string
+}
+
+func (e Event) record() *Record {
+	return &Record{Kind: KindEvent, Action: e.Action, Type: e.Type, Resource: e.Resource, Detail: e.Detail}
+}
+
 // An Outcome is what came of a request.
 type Outcome struct {
 	Status int // HTTP's

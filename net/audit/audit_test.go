@@ -340,6 +340,9 @@ func TestFull(t *testing.T) {
 	if err := l.Deny(entry); !errors.Is(err, audit.ErrUnrecorded) {
 		t.Errorf("a denial: %v", err)
 	}
+	if err := l.Note(audit.Event{Action: "hostHeld"}); !errors.Is(err, audit.ErrUnrecorded) {
+		t.Errorf("an event: %v", err)
+	}
 	relief := entry
 	relief.Relief = true
 	for l.Stats().Lost < 3 { // what relieves the log goes on, and leaves half of the reserve
@@ -388,7 +391,7 @@ func TestFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Missing != 5 { // the denial, three reliefs, and the safe action after the restart
+	if r.Missing != 6 { // the denial, the event, three reliefs, and the safe action after the restart
 		t.Errorf("%d missing", r.Missing)
 	}
 	if kinds := fmt.Sprint(r.Records[len(r.Records)-4].Kind, r.Records[len(r.Records)-3].Kind); kinds != "bootgap" {

@@ -76,7 +76,7 @@ func (l *Log) keepNote(h Head, b []byte) error {
 // below its size may be cleared from then on.
 func (l *Log) Witness(b []byte) error {
 	var known []note.Verifier
-	for _, key := range l.config.Witnesses {
+	for _, key := range l.witnesses() {
 		v, err := NewWitnessVerifier(key)
 		if err != nil {
 			return err
@@ -111,6 +111,20 @@ func (l *Log) Witness(b []byte) error {
 	}
 	l.seen, l.seenTo = b, h.Size
 	return nil
+}
+
+// SetWitnesses has other keys count from now on: those of a configuration that has come
+// into force.
+func (l *Log) SetWitnesses(keys []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.config.Witnesses = keys
+}
+
+func (l *Log) witnesses() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.config.Witnesses
 }
 
 // Witnessed is the last checkpoint that came back with a witness's cosignature, and its

@@ -95,6 +95,21 @@ func (l *Log) Deny(e Entry) error {
 	return unrecorded(err)
 }
 
+// Note records an event. It has happened, so what cannot be recorded is counted; like a
+// refusal it may not use the reserve, or a host that never comes to rest would fill it.
+func (l *Log) Note(e Event) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := errFull
+	if l.room() >= 1+l.pending+Reserve {
+		if err = l.append(e.record(), false); err == nil {
+			return nil
+		}
+	}
+	l.lost++
+	return unrecorded(err)
+}
+
 // Count counts. See Recorder.
 func (l *Log) Count(add func(*Counters)) {
 	l.mu.Lock()

@@ -253,6 +253,18 @@ func TestRing(t *testing.T) {
 	if err := x.Verify(i.value); err != nil || len(x.Records) != audit.RingRecords || i.count != 404/audit.RingBlock+1+399/audit.RingBlock+1 {
 		t.Errorf("%v, %d records, %d extends", err, len(x.Records), i.count)
 	}
+	b, err := x.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if y, err := audit.DecodeRing(b); err != nil || y.Verify(i.value) != nil || len(y.Records) != audit.RingRecords {
+		t.Errorf("from JSON: %v", err)
+	}
+	for _, bad := range []string{`{}`, strings.Replace(string(b), `"format":1`, `"format":2`, 1), strings.Replace(string(b), `"chain":"`, `"chain":"AAAA`, 1)} {
+		if _, err := audit.DecodeRing([]byte(bad)); err == nil {
+			t.Errorf("believed: %.60s", bad)
+		}
+	}
 	for name, change := range map[string]func(*audit.RingExport){
 		"a changed record": func(x *audit.RingExport) {
 			x.Records[5] = []byte(strings.Replace(string(x.Records[5]), "mona", "lisa", 1))
@@ -322,4 +334,24 @@ func TestOneSpelling(t *testing.T) {
 		return
 	}
 	t.Error("no signature with free bits in 64")
+}
+
+// TestEvents: what the board does by itself is recorded, in log and ring, and verifies.
+func TestEvents(t *testing.T) {
+	event := audit.Event{Action: "hostRunning", Type: "Host", Resource: "/redfish/v1/Systems/host", Detail: "cycle 3"}
+	l := newBoard(t).open(t)
+	ring := newRing(t, &index{})
+	if err := errors.Join(l.Note(event), ring.Note(event)); err != nil {
+		t.Fatal(err)
+	}
+	records, err := l.Records(0, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, all := range [][][]byte{records, ring.Export().Records} {
+		r, err := audit.DecodeRecord(all[len(all)-1])
+		if err != nil || r.Kind != audit.KindEvent || r.Action != event.Action || r.Resource != event.Resource || r.Detail != event.Detail {
+			t.Errorf("%s: %v", all[len(all)-1], err)
+		}
+	}
 }

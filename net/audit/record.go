@@ -31,6 +31,7 @@ const (
 	KindDenied   Kind = "denied"   // of a request that is not allowed
 	KindGap      Kind = "gap"      // of records that are missing
 	KindCounters Kind = "counters" // of failures before authentication
+	KindEvent    Kind = "event"    // of what the board does by itself
 )
 
 // A Record is a line of the log: docs/audit.md, "Record".
@@ -113,7 +114,7 @@ func DecodeRecord(b []byte) (*Record, error) {
 		return nil, fmt.Errorf("audit: record %d: version %d: use a tool that knows it", r.N, r.V)
 	}
 	switch r.Kind {
-	case KindBoot, KindIntent, KindOutcome, KindDenied, KindGap, KindCounters:
+	case KindBoot, KindIntent, KindOutcome, KindDenied, KindGap, KindCounters, KindEvent:
 	default:
 		return nil, fmt.Errorf("audit: record %d: kind %.32q: use a tool that knows it", r.N, string(r.Kind))
 	}

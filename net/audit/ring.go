@@ -2,10 +2,13 @@ package audit
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"nitro/attest/ijson"
 )
 
 // Bounds of a ring.
@@ -172,6 +175,17 @@ func (r *Ring) Deny(e Entry) error {
 	return nil
 }
 
+// Note records an event. See Log.
+func (r *Ring) Note(e Event) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.gapThen(e.record()); err != nil {
+		r.lost++
+		return unrecorded(err)
+	}
+	return nil
+}
+
 // Count counts. See Recorder.
 func (r *Ring) Count(add func(*Counters)) {
 	r.mu.Lock()
@@ -200,6 +214,62 @@ func (r *Ring) Export() RingExport {
 		}
 	}
 	return x
+}
+
+// RingFormat is the version of a ring's export.
+const RingFormat = 1
+
+// ringWire is a ring's export in JSON: docs/audit.md, "Quarantine".
+type ringWire struct {
+	Format   int       `json:"format"`
+	Begin    stateWire `json:"begin"`
+	First    uint64    `json:"first"`
+	Records  [][]byte  `json:"records"`
+	Extended []uint64  `json:"extended"`
+	End      stateWire `json:"end"`
+}
+
+type stateWire struct {
+	Chain []byte `json:"chain"`
+	Index []byte `json:"index"`
+}
+
+func (s RingState) wire() stateWire { return stateWire{s.Chain[:], s.Index[:]} }
+
+func (w stateWire) state() (s RingState, err error) {
+	if len(w.Chain) != len(s.Chain) || len(w.Index) != len(s.Index) {
+		return s, fmt.Errorf("audit: ring: digests of %d and %d bytes", len(w.Chain), len(w.Index))
+	}
+	return RingState{Hash(w.Chain), Hash(w.Index)}, nil
+}
+
+// Encode makes JSON.
+func (x RingExport) Encode() ([]byte, error) {
+	w := ringWire{RingFormat, x.Begin.wire(), x.First, x.Records, x.Extended, x.End.wire()}
+	if w.Extended == nil {
+		w.Extended = []uint64{}
+	}
+	return json.Marshal(w)
+}
+
+// MaxRingExport is the longest encoded export in bytes: records in base64, and an index
+// for each.
+const MaxRingExport = RingRecords*(MaxRecord*4/3+32) + 1024
+
+// DecodeRing reads an export. Verify judges it.
+func DecodeRing(b []byte) (x RingExport, err error) {
+	var w ringWire
+	if err := ijson.Decode(b, ijson.Limit{Size: MaxRingExport, Depth: 2}, &w); err != nil {
+		return x, fmt.Errorf("audit: ring: %w", err)
+	}
+	if w.Format != RingFormat {
+		return x, fmt.Errorf("audit: ring: format %d: use a tool that knows it", w.Format)
+	}
+	x = RingExport{First: w.First, Records: w.Records, Extended: w.Extended}
+	if x.Begin, err = w.Begin.state(); err == nil {
+		x.End, err = w.End.state()
+	}
+	return x, err
 }
 
 // Verify computes the digests of an export anew, and compares the TPM's index with one

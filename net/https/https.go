@@ -14,8 +14,8 @@
 //
 // What the server shows and whom it knows may change at any time ([Config.Identity]): each
 // handshake and each request asks anew. Connections stay open over a change; the next
-// request of a client whose CA is gone, or whose certificate has ended meanwhile, is
-// refused. There is no resumption: a ticket would carry an old verdict into a new
+// request of a client whose CA is gone, or whose certificate has ended or was revoked
+// meanwhile, is refused. There is no resumption: a ticket would carry an old verdict into a new
 // connection.
 //
 // Key exchange is X25519MLKEM768 (draft-ietf-tls-ecdhe-mlkem) with each client that offers
@@ -30,6 +30,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"log"
 	"math/big"
@@ -86,6 +87,9 @@ type Identity struct {
 	Certificate tls.Certificate
 	// CAs issue clients' certificates. Without any, no client is asked for one.
 	CAs []*x509.Certificate
+	// Revokes tells whether something in a chain that was verified is revoked, from the
+	// client's certificate to the CA's. Nil revokes nothing.
+	Revokes func(chain []*x509.Certificate) bool
 }
 
 // A Route is a part of what is served.
@@ -94,6 +98,9 @@ type Route struct {
 	Handler http.Handler
 	Body    int64 // bytes of a request's body at most; 0 means BodyBytes
 	Open    bool  // to clients without a certificate as well
+	// Upload is how long a request's body may take on a route that takes large ones, as
+	// long as something comes within each RequestLimit; 0 means RequestLimit for all.
+	Upload time.Duration
 }
 
 // A Failure is what keeps a client out before it is known who it is.
@@ -116,6 +123,8 @@ type Config struct {
 	Refuse http.Handler
 	// Failed is told of each failure, by several goroutines; it may be nil.
 	Failed func(Failure)
+	// Opened is told of each handshake that has come to its end; it may be nil.
+	Opened func()
 	// Now is the time by which certificates are valid; nil means time.Now.
 	Now func() time.Time
 }
@@ -124,6 +133,9 @@ type Config struct {
 func Serve(l net.Listener, c Config) error {
 	if c.Failed == nil {
 		c.Failed = func(Failure) {}
+	}
+	if c.Opened == nil {
+		c.Opened = func() {}
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -162,14 +174,31 @@ func (c *Config) tls() *tls.Config {
 		NextProtos:             []string{"http/1.1"},
 		SessionTicketsDisabled: true,
 		Time:                   c.Now,
+		VerifyConnection:       func(tls.ConnectionState) error { c.Opened(); return nil },
 	}
 	if len(id.CAs) > 0 {
 		t.ClientAuth, t.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool()
 		for _, ca := range id.CAs {
 			t.ClientCAs.AddCert(ca)
 		}
+		t.VerifyConnection = func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) > 0 && len(id.good(s.VerifiedChains)) == 0 {
+				return errRevoked
+			}
+			return nil
+		}
 	}
 	return t
+}
+
+var errRevoked = errors.New("https: the client's certificate is revoked")
+
+// good gives those of verified chains in which nothing is revoked.
+func (id *Identity) good(chains [][]*x509.Certificate) [][]*x509.Certificate {
+	if id.Revokes == nil {
+		return chains
+	}
+	return slices.DeleteFunc(slices.Clone(chains), id.Revokes)
 }
 
 // route holds a route to its limits.
@@ -179,6 +208,9 @@ func (c *Config) route(r Route) http.Handler {
 		limit = BodyBytes
 	}
 	h := http.MaxBytesHandler(r.Handler, limit)
+	if r.Upload > 0 {
+		h = patient(h, r.Upload)
+	}
 	if r.Open {
 		return h
 	}
@@ -204,10 +236,10 @@ func (c *Config) valid(chains [][]*x509.Certificate) (valid [][]*x509.Certificat
 	if len(chains) == 0 {
 		return nil
 	}
-	now, known := c.Now(), c.Identity().CAs
-	for _, chain := range chains {
+	now, id := c.Now(), c.Identity()
+	for _, chain := range id.good(chains) {
 		ended := slices.ContainsFunc(chain, func(x *x509.Certificate) bool { return now.After(x.NotAfter) })
-		if !ended && slices.ContainsFunc(known, chain[len(chain)-1].Equal) {
+		if !ended && slices.ContainsFunc(id.CAs, chain[len(chain)-1].Equal) {
 			valid = append(valid, chain)
 		}
 	}

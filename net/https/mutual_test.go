@@ -225,6 +225,92 @@ func TestRotation(t *testing.T) {
 	m.want("the certificate has ended", fresh, "/", 1, 401)
 }
 
+// TestRevocation: a client who is revoked does not come in, and is out in the middle of an
+// open connection; others of his CA stay.
+func TestRevocation(t *testing.T) {
+	known := newAuthority(t, "known")
+	m := newMutual(t, known)
+	bad, good := known.client(), known.client()
+	one, _ := m.client(bad, nil)
+	two, dials := m.client(good, nil)
+	m.want("before", one, "/", 1, 200)
+	m.want("before", two, "/", 1, 200)
+	id := *m.identity.Load()
+	id.Revokes = func(chain []*x509.Certificate) bool {
+		if len(chain) != 2 || !chain[1].Equal(known.cert) {
+			t.Errorf("asked about a chain of %d", len(chain))
+		}
+		return chain[0].Equal(bad.Leaf)
+	}
+	m.identity.Store(&id)
+	m.want("revoked, on an open connection", one, "/", 1, 401)
+	m.want("revoked, on a new connection", one, "/", 1, 0)
+	m.want("revoked, on an open route", one, "/open", 1, 0)
+	m.want("another client of the CA", two, "/", 1, 200)
+	if dials.Load() != 1 {
+		t.Errorf("%d connections", dials.Load())
+	}
+	fresh, _ := m.client(good, nil)
+	m.want("another client of the CA, on a new connection", fresh, "/", 1, 200)
+	id.Revokes = nil
+	m.identity.Store(&id)
+	m.want("revoked no more", one, "/", 1, 200)
+}
+
+// TestUpload: a route for uploads takes a body that comes slowly but comes; at its end
+// another request may follow, with the usual limits.
+func TestUpload(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); errors.As(err, new(*http.MaxBytesError)) {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		} else if err != nil {
+			w.WriteHeader(http.StatusRequestTimeout)
+		}
+	})
+	m := newMutual(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	m.addr = l.Addr().String()
+	go Serve(l, Config{Identity: m.identity.Load, Routes: []Route{{Pattern: "/slow", Handler: h, Open: true, Body: 5, Upload: 300 * time.Millisecond}}})
+	c, dials := m.client(nil, nil)
+	send := func(gap time.Duration, body string) (int, error) {
+		r, w := io.Pipe()
+		go func() {
+			for i := range body {
+				time.Sleep(gap)
+				if _, err := io.WriteString(w, body[i:i+1]); err != nil {
+					return
+				}
+			}
+			w.Close()
+		}()
+		answer, err := c.Post("https://board/slow", "", r)
+		if err != nil {
+			return 0, err
+		}
+		defer answer.Body.Close()
+		io.Copy(io.Discard, answer.Body)
+		return answer.StatusCode, nil
+	}
+	for range 2 {
+		if status, err := send(time.Millisecond, "12345"); status != 200 || err != nil {
+			t.Errorf("%d, %v", status, err)
+		}
+	}
+	if status, _ := send(time.Millisecond, "123456"); status != 413 {
+		t.Errorf("too much: %d", status)
+	}
+	if n := dials.Load(); n > 2 {
+		t.Errorf("%d connections", n)
+	}
+	if status, err := send(time.Second, "12"); status == 200 && err == nil {
+		t.Error("an upload that takes too long is taken")
+	}
+}
+
 // TestKeyExchange: the hybrid key exchange with whoever knows it, no resumption, and the
 // classical one else.
 func TestKeyExchange(t *testing.T) {

@@ -16,8 +16,10 @@ const (
 	Firmware   ResourceType = "Firmware"   // what runs, and updates of it
 	Evidence   ResourceType = "Evidence"   // quotes, logs, certificates of the TPM's keys
 	Log        ResourceType = "Log"        // the audit log
+	Metrics    ResourceType = "Metrics"    // counters and states, in numbers
 	Access     ResourceType = "Access"     // who may do what: roles, certificates
 	Task       ResourceType = "Task"       // what takes longer than a request
+	Volume     ResourceType = "Volume"     // the host's encrypted volumes, and the card that they lie on
 )
 
 // The actions.
@@ -36,10 +38,20 @@ const (
 	ReadLog            Action = "readLog"
 	WitnessLog         Action = "witnessLog"
 	ClearLog           Action = "clearLog"
+	ReadRing           Action = "readRing"
+	ReadMetrics        Action = "readMetrics"
 	ReadAccess         Action = "readAccess"
 	RequestCertificate Action = "requestCertificate"
 	ReplaceCertificate Action = "replaceCertificate"
 	ReadTask           Action = "readTask"
+	ReadVolume         Action = "readVolume"
+	CreateVolume       Action = "createVolume"
+	DeleteVolume       Action = "deleteVolume"
+	RequestGrant       Action = "requestGrant" // what the board asks a key service for
+	AttachVolume       Action = "attachVolume"
+	DetachVolume       Action = "detachVolume"
+	EraseVolume        Action = "eraseVolume"
+	ErasePool          Action = "erasePool"
 )
 
 // An action's own rules, which no policy widens.
@@ -67,10 +79,20 @@ var actions = []action{
 	{ReadLog, Log, false, false},
 	{WitnessLog, Log, false, false},
 	{ClearLog, Log, false, false},
+	{ReadRing, Log, true, true},
+	{ReadMetrics, Metrics, false, true},
 	{ReadAccess, Access, false, false},
 	{RequestCertificate, Access, false, false},
 	{ReplaceCertificate, Access, false, false},
 	{ReadTask, Task, false, false},
+	{ReadVolume, Volume, false, false},
+	{CreateVolume, Volume, false, false},
+	{DeleteVolume, Volume, false, false},
+	{RequestGrant, Volume, false, false},
+	{AttachVolume, Volume, false, false},
+	{DetachVolume, Volume, true, false},
+	{EraseVolume, Volume, false, false},
+	{ErasePool, Volume, false, false},
 }
 
 // Actions are all that there are, with the type that each one is for.

@@ -60,15 +60,21 @@ type Request struct {
 }
 
 // Safe reports whether the request goes in the safe direction: hold, detach, zero. Such
-// a request runs even where it cannot be recorded.
+// a request runs even where it cannot be recorded. To erase a volume is not of that kind:
+// it takes data away for good, so who fills the log first must not be able to do it
+// unrecorded.
 func (r Request) Safe() bool {
-	return r.Action == ResetHost && r.Reset == "ForceOff"
+	return r.Action == ResetHost && r.Reset == "ForceOff" || r.Action == DetachVolume
 }
 
 // Relief reports whether the request is one without which a full audit log would stay
 // full. It hides nothing: package audit.
 func (r Request) Relief() bool {
-	return r.Action == ReadLog || r.Action == WitnessLog || r.Action == ClearLog
+	switch r.Action {
+	case ReadLog, ReadRing, ReadMetrics, WitnessLog, ClearLog:
+		return true
+	}
+	return false
 }
 
 // A Decision is the answer to a request. The zero Decision denies.

@@ -65,7 +65,7 @@ func published(t *testing.T) map[Action]row {
 }
 
 // types are the resource types.
-var types = []ResourceType{Service, Host, Controller, Firmware, Evidence, Log, Access, Task}
+var types = []ResourceType{Service, Host, Controller, Firmware, Evidence, Log, Metrics, Access, Task, Volume}
 
 // TestTable asks every role for every action on every type, and compares with the
 // published table.
@@ -130,7 +130,7 @@ func TestRules(t *testing.T) {
 		t.Errorf("holding the host before the time is known: %v", d)
 	}
 	for _, a := range actions {
-		if r := ask(Auditor, a.Name, a.On); r.Relief() != (a.On == Log) {
+		if r := ask(Auditor, a.Name, a.On); r.Relief() != (a.On == Log || a.On == Metrics) {
 			t.Errorf("%s: relief %v", a.Name, r.Relief())
 		}
 	}
@@ -260,6 +260,13 @@ func TestQuarantine(t *testing.T) {
 		r.Mode.Quarantined = true
 		if d := s.Decide(r); d.Allowed != a.Quarantine {
 			t.Errorf("%s: %v", a.Name, d)
+		}
+	}
+	for _, role := range Roles { // what others have asked is not everybody's to know
+		r := ask(role, ReadRing, Log)
+		r.Mode.Quarantined = true
+		if d := s.Decide(r); d.Allowed != (role == Operator || role == Auditor) {
+			t.Errorf("%s reads the ring: %v", role, d)
 		}
 	}
 }

@@ -37,6 +37,8 @@ type machine struct {
 	log   []string
 	clear int
 	now   int64
+	vols  []VolumeState
+	pool  StorageState
 }
 
 func (m *machine) do(format string, args ...any) error {
@@ -60,16 +62,20 @@ func (m *machine) SetTime(_ context.Context, t time.Time) error {
 }
 
 func (m *machine) Inventory() []Component {
-	return []Component{{ID: "controller", Name: "Controller", Version: "1.0", SHA256: [32]byte{1}, Lowest: "0.9", Updatable: true, Healthy: true}, {ID: "host", Name: "Host firmware", Version: "7"}}
+	return []Component{{ID: "controller", Name: "Controller", Version: "1.0", SHA256: [32]byte{1}, Lowest: "0.9", Updatable: true, Healthy: true, Slot: SlotActive},
+		{ID: "backup", Name: "Backup", Version: "0.9", SHA256: [32]byte{2}, Healthy: true, Slot: SlotBackup}, {ID: "empty", Name: "Backup", Slot: SlotBackup, Empty: true, Updatable: true},
+		{ID: "host", Name: "Host firmware", Version: "7"}}
 }
-func (m *machine) Push(_ context.Context, name string, r io.Reader) (string, error) {
+func (m *machine) Slots() (string, []string) { return "controller", []string{"controller", "backup"} }
+func (m *machine) Push(_ context.Context, u Upload, r io.Reader) (string, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return "", err
 	}
-	return "t1", m.do("push %s %d", name, len(b))
+	return "t1", m.do("push %s %s%d", u.Name, u.Apply, len(b))
 }
-func (m *machine) Start(context.Context) (string, error) { return "t2", m.do("start") }
+func (m *machine) Start(context.Context) (string, error)    { return "t2", m.do("start") }
+func (m *machine) Rollback(context.Context) (string, error) { return "t2", m.do("rollback") }
 
 func (m *machine) Evidence() EvidenceState {
 	return EvidenceState{Manufacturer: "IBM", Firmware: "8.1", Serial: "T1", Updated: time.Unix(1800000000, 0), PCRs: map[int][32]byte{0: {1}, 8: {2}},
@@ -100,7 +106,9 @@ func (m *machine) Export(from uint64, older []byte) ([]byte, error) {
 func (m *machine) Inclusion(n, size uint64) ([]audit.Hash, error) {
 	return []audit.Hash{{1}}, m.do("prove %d %d", n, size)
 }
-func (m *machine) Witness(b []byte) error { return m.do("witness %s", b) }
+func (m *machine) Ring() ([]byte, error)    { return []byte(`{"records":[]}`), m.fail }
+func (m *machine) Metrics() ([]byte, error) { return []byte("up 1\n"), m.fail }
+func (m *machine) Witness(b []byte) error   { return m.do("witness %s", b) }
 
 func (m *machine) Certificates() []Certificate {
 	return []Certificate{{"1", "API", "-----BEGIN CERTIFICATE-----\n", []string{"Web"}}}
@@ -113,6 +121,34 @@ func (m *machine) Replace(_ context.Context, certificate, chain string) error {
 }
 func (m *machine) PolicyEpoch() uint64 { return 7 }
 
+func (m *machine) Storage() StorageState  { return m.pool }
+func (m *machine) Volumes() []VolumeState { return m.vols }
+func (m *machine) Create(_ context.Context, v VolumeSpec) error {
+	err := m.do("create %s %s %s %d %d %x", v.ID, v.Name, v.Kind, v.Capacity, v.BlockSize, v.Commitment[:2])
+	if err == nil {
+		m.vols = append(m.vols, VolumeState{VolumeSpec: v})
+	}
+	return err
+}
+func (m *machine) Delete(_ context.Context, id VolumeID) error { return m.do("delete %s", id) }
+
+// A volumeBackend is the machine's volumes: certificates have a Request, too.
+type volumeBackend struct{ *machine }
+
+func (m volumeBackend) Request(_ context.Context, id VolumeID, challenge [ChallengeSize]byte) ([]byte, []byte, error) {
+	return []byte("request"), []byte(`{"format":2}`), m.do("request %s %x", id, challenge[:2])
+}
+func (m *machine) Attach(_ context.Context, id VolumeID, form string, grant, wrapped []byte) ([]byte, error) {
+	return []byte("confirmation"), m.do("attach %s %s %s %s", id, form, grant, wrapped)
+}
+func (m *machine) Detach(_ context.Context, id VolumeID) error { return m.do("detach %s", id) }
+func (m *machine) Erase(_ context.Context, id VolumeID, who string) ([]byte, error) {
+	return []byte(`{"format":1}`), m.do("erase %s %s", id, who)
+}
+func (m *machine) ErasePool(_ context.Context, who string) ([][]byte, error) {
+	return [][]byte{[]byte(`{"format":1}`), []byte(`{"format":1}`)}, m.do("erase all %s", who)
+}
+
 // taskList is the machine's tasks, which have a method of the same name as their field.
 type taskList struct{ *machine }
 
@@ -120,11 +156,17 @@ func (l taskList) Tasks() []TaskState { return l.tasks }
 
 func newMachine() *machine {
 	m := &machine{state: HostState{Powered: true, Cycle: 3, Serial: "S1"}, clear: 2}
+	m.pool = StorageState{CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Serial: "0x1234", Model: "SD08G"}
+	m.vols = []VolumeState{
+		{VolumeSpec: VolumeSpec{ID: VolumeID{0xaa, 1}, Name: "root", Kind: "Pool", Capacity: 1 << 20, BlockSize: 4096, Commitment: [32]byte{7}}, Used: 1 << 17, Attached: true, Namespace: 0x1f, Left: 99 * time.Second},
+		{VolumeSpec: VolumeSpec{ID: VolumeID{0xbb, 2}, Name: "scratch", Kind: "RAM", Capacity: 1 << 20, BlockSize: 512}},
+	}
 	for n := range 450 {
 		m.log = append(m.log, fmt.Sprintf(`{"v":1,"n":%d,"t":"2027-01-15T08:00:00.000Z","up":1,"boot":0,"kind":"denied"}`, n))
 	}
 	m.tasks = []TaskState{{ID: "t1", Name: "Update", State: "Running", Percent: 30, Start: time.Unix(1800000000, 0)},
-		{ID: "t2", Name: "Update", State: "Exception", Percent: 30, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Failure: Refuse(400, "UnrecognizedRequestBody")}}
+		{ID: "t3", Name: "Update", State: "Completed", Percent: 100, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Ended: true, Note: "Restart the board."},
+		{ID: "t2", Name: "Update", State: "Exception", Percent: 30, Start: time.Unix(1800000000, 0), End: time.Unix(1800000060, 0), Ended: true, Failure: Refuse(400, "UnrecognizedRequestBody")}}
 	return m
 }
 
@@ -194,7 +236,7 @@ func newBench(t testing.TB) *bench {
 	gate := &Gatekeeper{Policy: func() *policy.Set { return set }, Mode: func() policy.Mode { return b.mode }, Audit: b.journal}
 	m := b.machine
 	b.service = New(Config{UUID: uuid, Product: "MCIMX6UL-EVK", Gate: gate,
-		Host: m, Controller: m, Firmware: m, Evidence: m, Log: m, Access: m, Tasks: taskList{m}})
+		Host: m, Controller: m, Firmware: m, Evidence: m, Log: m, Ring: m, Metrics: m, Access: m, Tasks: taskList{m}, Storage: volumeBackend{m}})
 	return b
 }
 

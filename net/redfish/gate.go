@@ -1,8 +1,11 @@
 package redfish
 
 import (
+	"maps"
 	"net/http"
 	"strconv"
+	"sync"
+	"time"
 
 	"nitro/net/audit"
 	"nitro/net/policy"
@@ -17,6 +20,34 @@ type Gatekeeper struct {
 	Policy func() *policy.Set // may change while the board runs
 	Mode   func() policy.Mode
 	Audit  audit.Recorder
+
+	mu      sync.Mutex
+	scraped map[string]time.Time // when a principal's reading of the metrics was recorded last
+}
+
+// Readings of the metrics are recorded once in a while for each principal: a collector
+// that asks four times a minute would fill the log in three days (docs/audit.md).
+const (
+	scrapeEach = time.Hour
+	scrapers   = 32 // principals that are remembered; of more each reading is recorded
+)
+
+// scrape tells whether a principal's reading of the metrics has been recorded of late, so
+// that this one need not be.
+func (g *Gatekeeper) scrape(who string, now time.Time) (recorded bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if last, ok := g.scraped[who]; ok && now.Sub(last) < scrapeEach {
+		return true
+	}
+	if g.scraped == nil {
+		g.scraped = map[string]time.Time{}
+	}
+	maps.DeleteFunc(g.scraped, func(_ string, last time.Time) bool { return now.Sub(last) >= scrapeEach })
+	if len(g.scraped) < scrapers {
+		g.scraped[who] = now
+	}
+	return false
 }
 
 // Stranger answers who has shown no client certificate (DSP0266 13.2). It reads nothing of
@@ -68,6 +99,9 @@ func (g *Gatekeeper) Admit(r *http.Request, a Ask) (func(int, string), *Error) {
 		e.Next = "Ask the owner's policy why (" + d.String() + ")."
 		return nil, e
 	}
+	if request.Action == policy.ReadMetrics && g.scrape(entry.Who, time.Now()) {
+		return func(int, string) {}, nil
+	}
 	token, err := g.Audit.Begin(entry, request.Safe())
 	if err != nil {
 		e := Refuse(http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", strconv.Itoa(retryUnrecorded))
@@ -78,6 +112,19 @@ func (g *Gatekeeper) Admit(r *http.Request, a Ask) (func(int, string), *Error) {
 	return func(status int, detail string) {
 		_ = token.End(audit.Outcome{Status: status, Detail: detail}) // what was done is done; the log counts the gap
 	}, nil
+}
+
+// Who implements Gate.
+func (g *Gatekeeper) Who(r *http.Request) string {
+	set := g.Policy()
+	if set == nil || r.TLS == nil {
+		return ""
+	}
+	p, err := set.Identify(r.TLS.VerifiedChains)
+	if err != nil {
+		return ""
+	}
+	return p.String()
 }
 
 // Permits implements Gate.

@@ -52,8 +52,11 @@ type Config struct {
 	Firmware   Firmware
 	Evidence   Evidence
 	Log        Log
+	Ring       Ring
+	Metrics    Metrics
 	Access     Access
 	Tasks      Tasks
+	Storage    Storage
 }
 
 // A Gate authenticates, authorises and records.
@@ -64,6 +67,8 @@ type Gate interface {
 	// Permits tells whether what is asked for would be admitted, and records nothing: for
 	// the resources that $expand would add to an answer.
 	Permits(r *http.Request, a Ask) bool
+	// Who names the principal of a request that was admitted.
+	Who(r *http.Request) string
 	// Unrouted is told of a request for which there is no route.
 	Unrouted(r *http.Request, status int)
 }
@@ -123,11 +128,34 @@ type ControllerState struct {
 // Firmware is what runs, and what will.
 type Firmware interface {
 	Inventory() []Component
-	// Push takes an image, and gives the task that verifies and writes it.
-	Push(ctx context.Context, name string, image io.Reader) (task string, err error)
+	// Slots are the IDs of the controller's slots in the inventory, and of the one that runs.
+	Slots() (active string, all []string)
+	// Push takes a package, and gives the task that has verified and written it.
+	Push(ctx context.Context, u Upload, file io.Reader) (task string, err error)
 	// Start makes what was pushed active, and gives the task.
 	Start(ctx context.Context) (task string, err error)
+	// Rollback makes what was active before active again, and gives the task.
+	Rollback(ctx context.Context) (task string, err error)
 }
+
+// MaxUpload is the largest body of an upload in bytes: the largest package, with what
+// multipart/form-data has beside it.
+const MaxUpload = 50 << 20
+
+// An Upload is what a client says of a package.
+type Upload struct {
+	Name  string // of the file; printable
+	Apply string // one of ApplyTimes; "" leaves it to the package's kind
+}
+
+// The times at which an update can be applied (DSP0268, Settings, OperationApplyTime).
+const (
+	ApplyNow     = "Immediate"
+	ApplyOnStart = "OnStartUpdateRequest"
+)
+
+// ApplyTimes are those.
+var ApplyTimes = []string{ApplyNow, ApplyOnStart}
 
 // A Component is a piece of firmware.
 type Component struct {
@@ -138,7 +166,16 @@ type Component struct {
 	Lowest    string   // lowest version that runs
 	Updatable bool
 	Healthy   bool
+	// Slot is what of two slots this one is: SlotActive is what runs. Empty: it is in none.
+	Slot  string
+	Empty bool // nothing is there
 }
+
+// The slots.
+const (
+	SlotActive = "Active"
+	SlotBackup = "Backup"
+)
 
 // Evidence is the TPM's.
 type Evidence interface {
@@ -177,6 +214,18 @@ type Log interface {
 	Witness(checkpoint []byte) error
 }
 
+// Ring is quarantine's audit records.
+type Ring interface {
+	// Ring gives audit.RingExport in JSON: docs/audit.md. An Error where there is no ring.
+	Ring() ([]byte, error)
+}
+
+// Metrics are the machine's counters and states.
+type Metrics interface {
+	// Metrics gives them in Prometheus' text format: docs/metrics.md.
+	Metrics() ([]byte, error)
+}
+
 // Access is who may do what.
 type Access interface {
 	// Certificates are those that the API's TLS shows.
@@ -201,8 +250,10 @@ type TaskState struct {
 	State   string // Redfish's TaskState
 	Percent int
 	Start   time.Time
-	End     time.Time // zero while it runs
-	Failure *Error    // of one that failed
+	End     time.Time // zero while it runs, or where the time was not known
+	Ended   bool
+	Failure *Error // of one that failed
+	Note    string // what the client has to know of one that did not
 }
 
 // A Service answers requests below /redfish. It implements http.Handler.
@@ -217,14 +268,18 @@ type object = map[string]any
 func to(path string) object { return object{"@odata.id": path} }
 
 // New makes the service. It panics if there are backends without a gate, or any that
-// belong to the controller without it.
+// belong to the controller or to the host without it.
 func New(c Config) *Service {
 	s := &Service{config: c}
-	if c.Controller == nil && (c.Log != nil || c.Evidence != nil || c.Access != nil) {
-		panic("redfish: log, evidence and access are the controller's: give it, too")
+	if c.Controller == nil && (c.Log != nil || c.Ring != nil || c.Metrics != nil || c.Evidence != nil || c.Access != nil) {
+		panic("redfish: logs, metrics, evidence and access are the controller's: give it, too")
+	}
+	if c.Storage != nil && c.Host == nil {
+		panic("redfish: volumes are the host's: give it, too")
 	}
 	s.root()
 	s.backends()
+	s.plain()
 	if c.Gate == nil && slices.ContainsFunc(s.nodes, func(n node) bool { return n.on != policy.Service }) {
 		panic("redfish: backends without a gate: nobody would be asked who may use them")
 	}
@@ -246,6 +301,9 @@ func (s *Service) Routes() []Route {
 		}
 		if n.patch != nil {
 			all = append(all, Route{http.MethodPatch, n.path, n.patch.action, n.on})
+		}
+		if n.remove != nil {
+			all = append(all, Route{http.MethodDelete, n.path, n.remove.action, n.on})
 		}
 	}
 	slices.SortFunc(all, func(a, b Route) int {

@@ -186,7 +186,7 @@ func TestEveryResource(t *testing.T) {
 			t.Errorf("no resource of type %s", name)
 		}
 	}
-	if types := b.service.types(); len(types) != 21 {
+	if types := b.service.types(); len(types) != 24 {
 		t.Errorf("%d types: %v", len(types), types)
 	}
 }
@@ -240,6 +240,7 @@ func TestChanges(t *testing.T) {
 		{policy.Operator, "POST", managerPath + "/Actions/Manager.Reset", `{"ResetType":"GracefulRestart"}`, 204, "restart", ""},
 		{policy.Operator, "PATCH", managerPath, `{"DateTime":"2027-01-15T08:00:00Z"}`, 204, "time 1800000000", ""},
 		{policy.ReleaseManager, "POST", updatePath + "/Actions/UpdateService.StartUpdate", ``, 202, "start", "Task.v1_7_4"},
+		{policy.ReleaseManager, "POST", updatePath + "/Actions/Oem/NitroUpdate.Rollback", ``, 202, "rollback", "Task.v1_7_4"},
 		{policy.FleetVerifier, "POST", integrityPath + "/Actions/ComponentIntegrity.TPMGetSignedMeasurements", quote, 200, "quote ak 00ff 0018000b 00000001000b03ff0100", "SignedMeasurements"},
 		{policy.Auditor, "POST", logPath + "/Actions/LogService.ClearLog", `{}`, 204, "clear", ""},
 		{policy.Auditor, "POST", logPath + "/Actions/Oem/NitroLog.Export", `{"From":7,"Older":"x"}`, 200, "export 7 x", ""},
@@ -319,14 +320,41 @@ func TestPush(t *testing.T) {
 		"no parameters": {"UpdateFile", "x"},
 		"no file":       {"UpdateParameters", "{}"},
 		"another part":  {"UpdateParameters", "{}", "Other", "x"},
-		"no JSON":       {"UpdateParameters", "x", "UpdateFile", "x"},
 		"nothing":       nil,
 	} {
 		body, kind := upload(t, parts...)
 		refused(t, name, b.ask(policy.ReleaseManager, "POST", updatePath+"/upload", body, "Content-Type", kind), 400, "UnrecognizedRequestBody")
 	}
-	body, kind = upload(t, "UpdateParameters", `{"Targets":[]}`, "UpdateFile", "x")
-	refused(t, "targets", b.ask(policy.ReleaseManager, "POST", updatePath+"/upload", body, "Content-Type", kind), 400, "ActionParameterUnknown")
+	const apply = `"@Redfish.OperationApplyTime":`
+	for _, c := range []struct {
+		parameters, id string // of the refusal; of one that is taken what was done
+		status         int
+	}{
+		{`{"Targets":[],` + apply + `"Immediate"}`, "[push image.bin Immediate1]", 202},
+		{`{` + apply + `"OnStartUpdateRequest"}`, "[push image.bin OnStartUpdateRequest1]", 202},
+		{`{` + apply + `"AtMaintenanceWindowStart"}`, "ActionParameterValueNotInList", 400},
+		{`{` + apply + `1}`, "ActionParameterValueTypeError", 400},
+		{`{"Targets":["` + hostPath + `"]}`, "ActionParameterNotSupported", 400},
+		{`{"Targets":1}`, "ActionParameterNotSupported", 400},
+		{`{"ForceUpdate":true}`, "ActionParameterUnknown", 400},
+		{`{` + apply + `"Immediate",` + apply + `"Immediate"}`, "MalformedJSON", 400},
+		{`{"Targets":[]} x`, "MalformedJSON", 400},
+		{`[]`, "MalformedJSON", 400},
+		{`x`, "MalformedJSON", 400},
+		{`{}` + strings.Repeat(" ", maxParameters), "MalformedJSON", 400},
+		{`{"x":"` + strings.Repeat("x", maxParameters) + `"}`, "MalformedJSON", 400},
+	} {
+		b.machine.done = nil
+		body, kind := upload(t, "UpdateParameters", c.parameters, "UpdateFile", "x")
+		w := b.ask(policy.ReleaseManager, "POST", updatePath+"/upload", body, "Content-Type", kind)
+		if c.status != 202 {
+			refused(t, c.parameters, w, c.status, c.id)
+		} else if w.Code != 202 || fmt.Sprint(b.machine.done) != c.id {
+			t.Errorf("%s: %d, %v", c.parameters, w.Code, b.machine.done)
+		}
+	}
+	b.machine.fail = fmt.Errorf("the backend: %w", &http.MaxBytesError{Limit: 1})
+	refused(t, "too much", b.ask(policy.ReleaseManager, "POST", updatePath+"/upload", body, "Content-Type", kind), 413, "UnrecognizedRequestBody")
 	refused(t, "JSON", b.ask(policy.ReleaseManager, "POST", updatePath+"/upload", "{}"), 400, "UnrecognizedRequestBody")
 }
 
@@ -461,9 +489,9 @@ func TestQueries(t *testing.T) {
 	if len(o["Members"].([]any)) != MaxPage || o["Members@odata.nextLink"] == nil {
 		t.Errorf("a whole log at once: %v", o["Members@odata.nextLink"])
 	}
-	for query, n := range map[string]int{"?$top=0": 0, "?$skip=5": 0, "?$top=1": 1, "?$skip=1&$top=9": 1} {
+	for query, n := range map[string]int{"?$top=0": 0, "?$skip=5": 0, "?$top=1": 1, "?$skip=1&$top=9": 3} {
 		o := decode(t, b.ask(policy.ReleaseManager, "GET", updatePath+"/FirmwareInventory"+query, ""))
-		if len(o["Members"].([]any)) != n || fmt.Sprint(o["Members@odata.count"]) != "2" {
+		if len(o["Members"].([]any)) != n || fmt.Sprint(o["Members@odata.count"]) != "4" {
 			t.Errorf("%s: %v", query, o)
 		}
 	}
@@ -640,30 +668,37 @@ func FuzzRequest(f *testing.F) {
 		"POST " + hostPath + "/Actions/ComputerSystem.Reset\n{\"ResetType\":\"On\"}",
 		"PATCH " + managerPath + "\n{\"DateTime\":\"2027-01-15T08:00:00Z\"}",
 		"GET " + logPath + "/Entries?$skip=1&$top=2&$select=Members/Id&$expand=.\n",
+		"POST " + volumesPath + "\n{\"Name\":\"x\",\"CapacityBytes\":512,\"Oem\":{\"Nitro\":{\"Identity\":\"00\",\"Commitment\":\"00\",\"Kind\":\"RAM\"}}}",
+		"POST " + rootVolume + "/Actions/Oem/NitroVolume.Attach\n{\"Grant\":\"AA==\",\"WrappedKey\":\"AA==\",\"Form\":\"HPKE\"}",
+		"DELETE " + rootVolume + "\n",
 		"POST " + integrityPath + "/Actions/ComponentIntegrity.TPMGetSignedMeasurements\n{\"Certificate\":{\"@odata.id\":\"/x\"},\"Nonce\":\"00\",\"Scheme\":\"AA==\",\"PCRSelection\":\"AA==\"}",
 	} {
 		f.Add([]byte(s))
 	}
 	corpus.Add(f, keptRequests)
 	b := newBench(f)
+	roles := []policy.Role{policy.Operator, policy.StorageControlPlane} // between them, most of what there is
 	f.Fuzz(func(t *testing.T, in []byte) {
 		head, body, _ := strings.Cut(string(in), "\n")
 		method, target, _ := strings.Cut(head, " ")
 		path, query, _ := strings.Cut(target, "?")
-		r := httptest.NewRequest("GET", "https://board/", strings.NewReader(body))
-		r.Method, r.URL.Path, r.URL.RawQuery = method, path, query
-		r.TLS = b.state(policy.Operator)
-		w := httptest.NewRecorder()
-		b.service.ServeHTTP(w, r)
-		switch {
-		case w.Code == 204 || w.Code == 304:
-		case w.Code >= 400:
-			if wrong := valid("Error", head, decode(t, w)); len(wrong) > 0 {
-				t.Error(wrong)
+		for _, role := range roles {
+			r := httptest.NewRequest("GET", "https://board/", strings.NewReader(body))
+			r.Method, r.URL.Path, r.URL.RawQuery = method, path, query
+			r.TLS = b.state(role)
+			w := httptest.NewRecorder()
+			b.service.ServeHTTP(w, r)
+			switch {
+			case w.Code == 204 || w.Code == 304:
+			case w.Code >= 400:
+				if wrong := valid("Error", head, decode(t, w)); len(wrong) > 0 {
+					t.Error(wrong)
+				}
+			case !strings.Contains(path, "$metadata"):
+				decode(t, w)
 			}
-		case !strings.Contains(path, "$metadata"):
-			decode(t, w)
 		}
+		b.machine.vols = b.machine.vols[:2]
 		b.journal.lines, b.machine.done = nil, nil
 	})
 }

@@ -1,13 +1,17 @@
 package redfish
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"nitro/net/policy"
 )
@@ -19,6 +23,7 @@ const (
 	locationsType          = "CertificateLocations.v1_0_4"
 	certificateServiceType = "CertificateService.v1_0_5"
 	chassisType            = "Chassis.v1_25_1"
+	driveType              = "Drive.v1_19_0"
 	integrityType          = "ComponentIntegrity.v1_2_3"
 	systemType             = "ComputerSystem.v1_22_1"
 	schemaFileType         = "JsonSchemaFile.v1_1_5"
@@ -30,11 +35,13 @@ const (
 	roleType               = "Role.v1_3_2"
 	rootType               = "ServiceRoot.v1_17_0"
 	sessionServiceType     = "SessionService.v1_1_9"
+	storageType            = "Storage.v1_16_0"
 	softwareType           = "SoftwareInventory.v1_10_1"
 	taskType               = "Task.v1_7_4"
 	taskServiceType        = "TaskService.v1_2_1"
 	trustedType            = "TrustedComponent.v1_3_1"
 	updateServiceType      = "UpdateService.v1_14_0"
+	volumeType             = "Volume.v1_10_0"
 )
 
 // describe begins a resource.
@@ -120,6 +127,7 @@ func (s *Service) types() []string {
 		{c.Log != nil, []string{logServiceType, logEntryType}},
 		{c.Access != nil, []string{accountServiceType, roleType, certificateServiceType, locationsType, certificateType, networkType}},
 		{c.Tasks != nil, []string{taskServiceType, taskType}},
+		{c.Storage != nil, []string{storageType, driveType, volumeType}},
 	} {
 		if t.there {
 			all = append(all, t.names...)
@@ -152,7 +160,7 @@ func (s *Service) schemas() {
 	slices.Sort(types)
 	body := metadata(slices.Compact(types))
 	s.add(node{path: Root + "$metadata", read: policy.ReadService, on: policy.Service,
-		page: func() (string, []byte) { return "application/xml", body }})
+		page: func() (string, []byte, error) { return "application/xml", body, nil }})
 }
 
 func (s *Service) schema(c *call) (object, error) {
@@ -201,6 +209,9 @@ func (s *Service) backends() {
 	}
 	if c.Tasks != nil {
 		s.tasks()
+	}
+	if c.Storage != nil {
+		s.storage()
 	}
 }
 
@@ -255,6 +266,9 @@ func (s *Service) system() object {
 	if s.config.Controller != nil {
 		o["Links"].(object)["ManagedBy"] = []object{to(managerPath)}
 	}
+	if s.config.Storage != nil {
+		o["Storage"] = to(hostPath + "/Storage")
+	}
 	return o
 }
 
@@ -300,6 +314,9 @@ func (s *Service) manager() object {
 	if s.config.Host != nil {
 		o["Links"].(object)["ManagerForServers"] = []object{to(hostPath)}
 	}
+	if s.config.Firmware != nil {
+		s.images(o["Links"].(object))
+	}
 	if s.config.Log != nil {
 		o["LogServices"] = to(managerPath + "/LogServices")
 	}
@@ -307,6 +324,16 @@ func (s *Service) manager() object {
 		o["NetworkProtocol"] = to(managerPath + "/NetworkProtocol")
 	}
 	return o
+}
+
+// images adds links to the controller's slots.
+func (s *Service) images(links object) {
+	active, ids := s.config.Firmware.Slots()
+	all := make([]object, 0, len(ids))
+	for _, id := range ids {
+		all = append(all, to(updatePath+"/FirmwareInventory/"+id))
+	}
+	links["ActiveSoftwareImage"], links["SoftwareImages"] = to(updatePath+"/FirmwareInventory/"+active), all
 }
 
 // when is a time as Redfish writes it (DSP0266 9.3.7).
@@ -332,11 +359,15 @@ func (s *Service) setTime(c *call) (reply, error) {
 
 const updatePath = Root + "UpdateService"
 
+// UploadPath is where packages are uploaded: the one route that takes large bodies.
+const UploadPath = updatePath + "/upload"
+
 func (s *Service) firmware() {
 	o := describe(updatePath, updateServiceType, "UpdateService", "Update Service")
-	maps.Copy(o, object{"ServiceEnabled": true, "Status": enabled, "MultipartHttpPushUri": updatePath + "/upload",
-		"FirmwareInventory": to(updatePath + "/FirmwareInventory"),
-		"Actions":           object{"#UpdateService.StartUpdate": target(updatePath, "UpdateService.StartUpdate")}})
+	maps.Copy(o, object{"ServiceEnabled": true, "Status": enabled, "MultipartHttpPushUri": UploadPath,
+		"FirmwareInventory": to(updatePath + "/FirmwareInventory"), "MaxImageSizeBytes": MaxUpload,
+		"Actions": object{"#UpdateService.StartUpdate": target(updatePath, "UpdateService.StartUpdate"),
+			"Oem": object{"#NitroUpdate.Rollback": target(updatePath, "Oem/NitroUpdate.Rollback")}}})
 	s.still(updatePath, policy.ReadFirmware, policy.Firmware, o)
 	inventory := updatePath + "/FirmwareInventory"
 	s.add(node{path: inventory, read: policy.ReadFirmware, on: policy.Firmware,
@@ -348,10 +379,16 @@ func (s *Service) firmware() {
 			return fixed(paths...)(c, skip, top)
 		}}})
 	s.add(node{path: inventory + "/" + idPart, read: policy.ReadFirmware, on: policy.Firmware, get: s.component})
-	s.add(node{path: updatePath + "/upload", on: policy.Firmware, post: &operation{action: policy.PushUpdate, raw: true, do: s.push}})
+	s.add(node{path: UploadPath, on: policy.Firmware, post: &operation{action: policy.PushUpdate, raw: true, do: s.push}})
 	s.add(node{path: updatePath + "/Actions/UpdateService.StartUpdate", on: policy.Firmware, post: &operation{
 		action: policy.StartUpdate, name: "UpdateService.StartUpdate", do: func(c *call) (reply, error) {
 			task, err := s.config.Firmware.Start(c.r.Context())
+			return s.accepted(task), err
+		},
+	}})
+	s.add(node{path: updatePath + "/Actions/Oem/NitroUpdate.Rollback", on: policy.Firmware, post: &operation{
+		action: policy.StartUpdate, name: "NitroUpdate.Rollback", do: func(c *call) (reply, error) {
+			task, err := s.config.Firmware.Rollback(c.r.Context())
 			return s.accepted(task), err
 		},
 	}})
@@ -364,12 +401,22 @@ func (s *Service) component(c *call) (object, error) {
 		}
 		o := describe(updatePath+"/FirmwareInventory/"+f.ID, softwareType, f.ID, f.Name)
 		status := maps.Clone(enabled)
-		if !f.Healthy {
+		own := object{"@odata.type": "#NitroSoftware.v1_0_0.NitroSoftware"}
+		maps.Copy(o, object{"Version": f.Version, "Updateable": f.Updatable, "Status": status, "Oem": object{"Nitro": own}})
+		switch {
+		case f.Empty:
+			o["Version"], status["State"] = nil, "Absent"
+		case !f.Healthy:
 			status["Health"] = "Critical"
+		case f.Slot == SlotBackup:
+			status["State"] = "StandbySpare"
 		}
-		maps.Copy(o, object{"Version": f.Version, "Updateable": f.Updatable, "Status": status,
-			"Measurement": measurement(f.SHA256), "Oem": object{"Nitro": object{
-				"@odata.type": "#NitroSoftware.v1_0_0.NitroSoftware", "SHA256": hex.EncodeToString(f.SHA256[:])}}})
+		if f.Slot != "" {
+			own["Slot"] = f.Slot
+		}
+		if f.SHA256 != ([32]byte{}) {
+			own["SHA256"], o["Measurement"] = hex.EncodeToString(f.SHA256[:]), measurement(f.SHA256)
+		}
 		if f.Lowest != "" {
 			o["LowestSupportedVersion"] = f.Lowest
 		}
@@ -385,8 +432,11 @@ func measurement(digest [32]byte) object {
 	return object{"MeasurementSpecification": 1, "MeasurementSize": len(block), "Measurement": hex.EncodeToString(block)}
 }
 
-// push takes an image as DSP0266 12.3 wants it: a part UpdateParameters in JSON, then a
-// part UpdateFile. The parameters have nothing that this service knows.
+// maxParameters is the longest UpdateParameters, in bytes.
+const maxParameters = 4 << 10
+
+// push takes a package as DSP0266 12.6.2 wants it: a part UpdateParameters in JSON, then a
+// part UpdateFile, which is handed on as it comes.
 func (s *Service) push(c *call) (reply, error) {
 	malformed := Refuse(http.StatusBadRequest, "UnrecognizedRequestBody")
 	malformed.Next = "Send multipart/form-data with the parts UpdateParameters and UpdateFile, in this order."
@@ -394,24 +444,56 @@ func (s *Service) push(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, malformed
 	}
-	for _, name := range []string{"UpdateParameters", "UpdateFile"} {
-		p, err := parts.NextPart()
-		if err != nil || p.FormName() != name {
-			return reply{}, malformed
-		}
-		if name == "UpdateFile" {
-			task, err := s.config.Firmware.Push(c.r.Context(), printable(p.FileName()), p)
-			return s.accepted(task), err
-		}
-		var one [MaxBody]byte
-		var parameters object
-		n, _ := p.Read(one[:])
-		if json.Unmarshal(one[:n], &parameters) != nil {
-			return reply{}, malformed
-		}
-		for name := range parameters {
-			return reply{}, Refuse(http.StatusBadRequest, "ActionParameterUnknown", "MultipartHttpPush", name)
-		}
+	p, err := parts.NextPart()
+	if err != nil || p.FormName() != "UpdateParameters" {
+		return reply{}, malformed
 	}
-	return reply{}, malformed
+	u, e := readUpload(p)
+	if e != nil {
+		return reply{}, e
+	}
+	if p, err = parts.NextPart(); err != nil || p.FormName() != "UpdateFile" {
+		return reply{}, malformed
+	}
+	u.Name = printable(p.FileName())
+	task, err := s.config.Firmware.Push(c.r.Context(), u, p)
+	if errors.As(err, new(*http.MaxBytesError)) {
+		e := Refuse(http.StatusRequestEntityTooLarge, "UnrecognizedRequestBody")
+		e.Next = "No package is as large as that: send the file that nitroctl release pack wrote."
+		return reply{}, e
+	}
+	return s.accepted(task), err
+}
+
+// readUpload reads UpdateParameters.
+func readUpload(r io.Reader) (u Upload, e *Error) {
+	const action = "MultipartHttpPush"
+	malformed := Refuse(http.StatusBadRequest, "MalformedJSON")
+	body, err := io.ReadAll(io.LimitReader(r, maxParameters+1))
+	if err != nil || len(body) > maxParameters || !utf8.Valid(body) {
+		return u, malformed
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	v, err := readValue(d, MaxDepth)
+	if _, end := d.Token(); err != nil || end != io.EOF {
+		return u, malformed
+	}
+	o, ok := v.(object)
+	if !ok {
+		return u, malformed
+	}
+	targets, named := o["Targets"]
+	delete(o, "Targets")
+	if list, is := targets.([]any); named && (!is || len(list) > 0) {
+		e := Refuse(http.StatusBadRequest, "ActionParameterNotSupported", "Targets", action)
+		e.Next = "Leave Targets out: a package says itself what it is for."
+		return u, e
+	}
+	const apply = "@Redfish.OperationApplyTime"
+	if e := parameters(action, []parameter{{apply, text, false, ApplyTimes}}, o); e != nil {
+		return u, e
+	}
+	u.Apply, _ = o[apply].(string)
+	return u, nil
 }

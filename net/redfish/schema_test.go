@@ -38,7 +38,7 @@ var published = map[string]string{
 
 	"ComputerSystem.v1_22_1": "SystemType enum(Physical,Virtual,OS,PhysicallyPartitioned,VirtuallyPartitioned,Composed,DPU), PowerState enum(On,Off,PoweringOn,PoweringOff,Paused)?, " +
 		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, SKU string?, UUID string?, AssetTag string?, HostName string?, Status Status, " +
-		"Actions SystemActions, Links SystemLinks, LogServices link",
+		"Actions SystemActions, Links SystemLinks, LogServices link, Storage link",
 	"SystemActions": "#ComputerSystem.Reset ResetAction",
 	"ResetAction":   "target uri!, title string, ResetType@Redfish.AllowableValues resets",
 	"SystemLinks":   "Chassis links, ManagedBy links, Oem oem",
@@ -51,7 +51,7 @@ var published = map[string]string{
 		"UUID string?, Model string?, Manufacturer string?, Status Status, DateTime time?, DateTimeLocalOffset string?, LastResetTime time, Actions ManagerActions, Links ManagerLinks, " +
 		"LogServices link, NetworkProtocol link, EthernetInterfaces link, Certificates link",
 	"ManagerActions":                 "#Manager.Reset ResetAction",
-	"ManagerLinks":                   "ManagerForServers links, ManagerForChassis links, ManagerInChassis link, Oem oem",
+	"ManagerLinks":                   "ManagerForServers links, ManagerForChassis links, ManagerInChassis link, ActiveSoftwareImage link, SoftwareImages links, Oem oem",
 	"ManagerNetworkProtocol.v1_10_1": "HTTP Protocol, HTTPS HTTPSProtocol, SSH Protocol, IPMI Protocol, Status Status, HostName string?, FQDN string?",
 	"Protocol":                       "ProtocolEnabled bool?, Port int?",
 	"HTTPSProtocol":                  "ProtocolEnabled bool?, Port int?, Certificates link",
@@ -62,7 +62,7 @@ var published = map[string]string{
 	"LogEntry.v1_16_1": "EntryType enum(Event,SEL,Oem,CXL)!, OemRecordFormat string?, Severity enum(OK,Warning,Critical)?, Created time, Message string?, MessageId string, MessageArgs strings, EntryCode string?",
 
 	"UpdateService.v1_14_0":     "ServiceEnabled bool?, Status Status, HttpPushUri uri, MultipartHttpPushUri uri, MaxImageSizeBytes int, FirmwareInventory link, SoftwareInventory link, Actions UpdateActions",
-	"UpdateActions":             "#UpdateService.StartUpdate Target, #UpdateService.SimpleUpdate Target",
+	"UpdateActions":             "#UpdateService.StartUpdate Target, #UpdateService.SimpleUpdate Target, Oem oem",
 	"SoftwareInventory.v1_10_1": "Version string?, Updateable bool?, LowestSupportedVersion string?, SoftwareId string, Manufacturer string?, ReleaseDate time, RelatedItem links, Status Status, WriteProtected bool?, Measurement MeasurementBlock",
 	"MeasurementBlock":          "Measurement hex?, MeasurementIndex int?, MeasurementSize int?, MeasurementSpecification int?",
 
@@ -95,17 +95,43 @@ var published = map[string]string{
 	"MessageRegistryFile.v1_1_5": "Registry string!, Languages strings!, Location [FileLocation]!",
 	"FileLocation":               "Language string, Uri uri, PublicationUri uri, ArchiveUri uri",
 
+	"Storage.v1_16_0": "Status Status, Drives links, Drives@odata.count int, Volumes link, Controllers link, StoragePools link, Identifiers [Identifier], Links StorageLinks, Actions StorageActions, " +
+		"EncryptionMode enum(Disabled,UseExternalKey,UseLocalKey,PasswordOnly,PasswordWithExternalKey,PasswordWithLocalKey)?, LocalEncryptionKeyIdentifier string?",
+	"StorageLinks":   "Enclosures links, Enclosures@odata.count int, StorageServices links, Oem oem",
+	"StorageActions": "#Storage.ResetToDefaults Target, #Storage.SetEncryptionKey Target, Oem oem",
+	"Identifier":     "DurableName string?, DurableNameFormat enum(NAA,iQN,FC_WWN,UUID,EUI,NQN,NSID,NGUID,MACAddress,GCXLID)?",
+	"Drive.v1_19_0": "MediaType enum(HDD,SSD,SMR)?, CapacityBytes int?, BlockSizeBytes int?, Protocol string?, Manufacturer string?, Model string?, SerialNumber string?, PartNumber string?, Revision string?, " +
+		"EncryptionAbility enum(None,SelfEncryptingDrive,Other)?, EncryptionStatus enum(Unencrypted,Unlocked,Locked,Foreign)?, WriteCacheEnabled bool?, Status Status, Identifiers [Identifier], " +
+		"Links DriveLinks, Actions DriveActions, FailurePredicted bool?, MediaLocation string?",
+	"DriveLinks":   "Volumes links, Volumes@odata.count int, Chassis link, Storage links, Storage@odata.count int, Oem oem",
+	"DriveActions": "#Drive.SecureErase EraseAction, #Drive.Reset Target, Oem oem",
+	"EraseAction":  "target uri!, title string, SanitizationType@Redfish.AllowableValues sanitizations, OverwritePasses@Redfish.AllowableValues strings",
+	"Volume.v1_10_0": "CapacityBytes int?, BlockSizeBytes int?, Capacity Capacity, Status Status, Encrypted bool?, EncryptionTypes encryptions, AccessCapabilities accesses, " +
+		"ProvisioningPolicy enum(Fixed,Thin)?, DisplayName string?, Identifiers [Identifier], NVMeNamespaceProperties NVMeNamespace?, Manufacturer string?, Model string?, Links VolumeLinks, Actions VolumeActions",
+	"Capacity":      "Data CapacityInfo?, Metadata CapacityInfo?, Snapshot CapacityInfo?, IsThinProvisioned bool?",
+	"CapacityInfo":  "AllocatedBytes int?, ConsumedBytes int?, GuaranteedBytes int?, ProvisionedBytes int?",
+	"NVMeNamespace": "NamespaceId nsid?, NVMeVersion string?, FormattedLBASize string?, IsShareable bool?",
+	"VolumeLinks":   "Drives links, Drives@odata.count int, OwningStorageResource link, DedicatedSpareDrives links, Oem oem",
+	"VolumeActions": "#Volume.Initialize Target, #Volume.CheckConsistency Target, Oem oem",
+
 	// Not resources: the answers of actions, and errors.
 	"SignedMeasurements": "SignedMeasurements base64!, Oem oem",
 	"CSR":                "CertificateCollection link!, CSRString string!",
+	"KeyRequest":         "Request base64!, Evidence oem!",
+	"Confirmation":       "Confirmation base64!",
+	"Sanitisation":       "Certificate oem!",
+	"SecureErase":        "Oem oem!",
 	"Error":              "error ErrorBody!",
 	"ErrorBody":          "code string!, message string!, @Message.ExtendedInfo [Message]",
 }
 
 // Values of enumerations that are arrays.
 var (
-	resetTypes = strings.Fields("On ForceOff GracefulShutdown GracefulRestart ForceRestart Nmi ForceOn PushPowerButton PowerCycle Suspend Pause Resume FullPowerCycle")
-	usageTypes = strings.Fields("User Web SSH Device Platform BIOS IDevID LDevID IAK LAK EK")
+	resetTypes    = strings.Fields("On ForceOff GracefulShutdown GracefulRestart ForceRestart Nmi ForceOn PushPowerButton PowerCycle Suspend Pause Resume FullPowerCycle")
+	sanitizations = strings.Fields("BlockErase CryptographicErase Overwrite")
+	encryptions   = strings.Fields("NativeDriveEncryption ControllerAssisted SoftwareAssisted")
+	accesses      = strings.Fields("Read Write WriteOnce Append Streaming Execute")
+	usageTypes    = strings.Fields("User Web SSH Device Platform BIOS IDevID LDevID IAK LAK EK")
 )
 
 // valid checks a JSON value, as it came over the wire, against a type of published, and
@@ -171,6 +197,7 @@ func validObject(props, where string, o map[string]any) (wrong []string) {
 
 var (
 	timePattern = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
+	nsidPattern = regexp.MustCompile(`^0[xX][0-9a-fA-F]*$`) // Volume.v1_10_0, NamespaceId
 	hexPattern  = regexp.MustCompile(`^[0-9a-fA-F]+$`)
 )
 
@@ -216,6 +243,14 @@ func validValue(kind string, v any) bool {
 		return all(func(e any) bool { _, ok := e.(string); return ok })
 	case "resets":
 		return all(oneOf(resetTypes))
+	case "sanitizations":
+		return all(oneOf(sanitizations))
+	case "encryptions":
+		return all(oneOf(encryptions))
+	case "accesses":
+		return all(oneOf(accesses))
+	case "nsid":
+		return nsidPattern.MatchString(s)
 	case "usages":
 		return all(oneOf(usageTypes))
 	case "oem":
@@ -281,7 +316,7 @@ func TestValidator(t *testing.T) {
 	for kind := range published {
 		for name, k := range properties(published[kind]) {
 			k = strings.Trim(strings.TrimRight(k, "?!"), "[]")
-			if _, known := published[k]; !known && !slices.Contains(strings.Fields("string int bool time hex base64 link links strings uri oem resets usages"), k) && !strings.HasPrefix(k, "enum(") {
+			if _, known := published[k]; !known && !slices.Contains(strings.Fields("string int bool time hex base64 link links strings uri oem resets usages sanitizations encryptions accesses nsid"), k) && !strings.HasPrefix(k, "enum(") {
 				t.Errorf("%s/%s: unknown kind %q", kind, name, k)
 			}
 		}

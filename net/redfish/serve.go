@@ -24,10 +24,11 @@ type node struct {
 
 	get  func(c *call) (object, error)
 	list *collection
-	page func() (contentType string, body []byte)
+	page func() (contentType string, body []byte, err error)
 
-	post  *operation
-	patch *operation
+	post   *operation
+	patch  *operation
+	remove *operation // DELETE
 }
 
 // A collection is a node with members.
@@ -142,6 +143,9 @@ func (n *node) methods() (all []string) {
 	if n.patch != nil {
 		all = append(all, http.MethodPatch)
 	}
+	if n.remove != nil {
+		all = append(all, http.MethodDelete)
+	}
 	return all
 }
 
@@ -152,6 +156,8 @@ func (n *node) operation(method string) *operation {
 		return n.post
 	case http.MethodPatch:
 		return n.patch
+	case http.MethodDelete:
+		return n.remove
 	}
 	return nil
 }
@@ -285,7 +291,13 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, n *node, c *cal
 		return
 	}
 	if n.page != nil {
-		kind, body := n.page()
+		kind, body, err := n.page()
+		if err != nil {
+			e := refusal(err)
+			done(e.Status, e.ID)
+			e.write(w)
+			return
+		}
 		done(http.StatusOK, "")
 		w.Header().Set("Content-Type", kind)
 		w.Write(body)
@@ -427,18 +439,28 @@ func (s *Service) below(c *call, path string) object {
 // etag is a resource's entity tag. What changes by itself with time is left out: nobody
 // could change a resource whose tag never stays.
 func etag(o object) string {
-	still := object{}
-	for name, v := range o {
-		if name != "DateTime" && name != "LastUpdated" {
-			still[name] = v
-		}
-	}
-	b, err := json.Marshal(still)
+	b, err := json.Marshal(still(o))
 	if err != nil {
 		panic(fmt.Sprintf("redfish: %v", err)) // of strings, numbers, lists and objects only
 	}
 	h := sha256.Sum256(b)
 	return `"` + hex.EncodeToString(h[:8]) + `"`
+}
+
+// still is an object without what changes by itself with time.
+func still(o object) object {
+	s := make(object, len(o))
+	for name, v := range o {
+		switch v := v.(type) {
+		case object:
+			s[name] = still(v)
+		default:
+			if name != "DateTime" && name != "LastUpdated" && name != "LeaseSeconds" {
+				s[name] = v
+			}
+		}
+	}
+	return s
 }
 
 // splitTags reads the tags of If-Match and If-None-Match (RFC 9110, 13.1.1). A weak one

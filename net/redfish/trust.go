@@ -295,7 +295,7 @@ func (s *Service) monitor(c *call) (object, error) {
 		case t.Failure != nil:
 			return nil, t.Failure
 		default:
-			if t.End.IsZero() {
+			if !t.Ended {
 				c.status = http.StatusAccepted
 			}
 			return taskObject(t), nil
@@ -312,9 +312,12 @@ func taskObject(t TaskState) object {
 			o[name] = when(at)
 		}
 	}
-	if t.Failure != nil {
+	switch {
+	case t.Failure != nil:
 		o["TaskStatus"] = "Critical"
 		o["Messages"] = []object{t.Failure.extended()}
+	case t.Note != "":
+		o["Messages"] = []object{(&Error{ID: "Success", Next: t.Note}).extended()}
 	}
 	return o
 }

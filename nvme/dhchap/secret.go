@@ -113,6 +113,18 @@ func (s *Secret) Generate(h Hash) error {
 	return nil
 }
 
+// SetKey makes a secret of a key that is derived elsewhere, as long as the hash
+// function's output. After an error the secret is empty.
+func (s *Secret) SetKey(h Hash, key []byte) error {
+	s.Zero()
+	if h.Size() == 0 || len(key) != h.Size() {
+		return fmt.Errorf("dhchap: a key of %d bytes for hash function %d: use its output's length", len(key), h)
+	}
+	s.transform, s.size = h, len(key)
+	copy(s.key[:], key)
+	return nil
+}
+
 // Reveal gives the secret's text, to be handed to the host that it is for.
 func (s *Secret) Reveal() string {
 	var raw [MaxHash + crcSize]byte

@@ -18,6 +18,7 @@ type Namespace struct {
 	most   int // bytes of one command
 	onces  uint16
 	zero   bool
+	fua    uint32 // bit of writes that go through the controller's cache; 0: they need not
 }
 
 var _ volume.Volume = (*Namespace)(nil)
@@ -55,9 +56,25 @@ func (n *Namespace) Blocks() uint64 { return n.blocks }
 // ReadsZero implements volume.Volume.
 func (n *Namespace) ReadsZero() bool { return n.zero }
 
+// forceUnitAccess is a bit of CDW12 of Write and Write Zeroes (NVM 1.0, sections 3.2.6 and
+// 3.2.8).
+const forceUnitAccess = 1 << 30
+
+// WriteThrough has what is written from now on be durable when it is acknowledged, if the
+// controller has a cache that is not. It is called before the namespace is used.
+func (n *Namespace) WriteThrough() {
+	if n.c.identity.VWC&wire.VWCPresent != 0 {
+		n.fua = forceUnitAccess
+	}
+}
+
 // command makes an I/O command.
 func (n *Namespace) command(op uint8, lba, blocks uint64) wire.Command {
-	return wire.Command{Opcode: op, NSID: n.id, CDW10: uint32(lba), CDW11: uint32(lba >> 32), CDW12: uint32(blocks-1) & 0xffff}
+	c := wire.Command{Opcode: op, NSID: n.id, CDW10: uint32(lba), CDW11: uint32(lba >> 32), CDW12: uint32(blocks-1) & 0xffff}
+	if op == wire.IOWrite || op == wire.IOWriteZeroes {
+		c.CDW12 |= n.fua
+	}
+	return c
 }
 
 // ReadAt implements volume.Volume.

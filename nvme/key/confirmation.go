@@ -51,9 +51,9 @@ func parseConfirmation(b []byte) (c Confirmation, err error) {
 	}, nil
 }
 
-func confirmationDigest(b []byte) [32]byte {
-	return sha256.Sum256(append([]byte(confirmationDomain), b...))
-}
+func confirmationText(b []byte) []byte { return append([]byte(confirmationDomain), b...) }
+
+func confirmationDigest(b []byte) [32]byte { return sha256.Sum256(confirmationText(b)) }
 
 // OpenConfirmation has a confirmation's signature verified, reads it, and compares it with
 // the grant that it answers.

@@ -48,19 +48,28 @@ func (w *work) commitment() [32]byte {
 	return sha256.Sum256(w.message[:commitBlock+Size])
 }
 
+// An opener opens a wrapped key into the working area. good is 1, or 0 if what came out is
+// to be refused like a key that is not the volume's: with the error other.
+type opener struct {
+	open  func(w *work) (good int, err error)
+	other error
+}
+
 // load opens a wrapped key, which must have the volume's commitment, and expands the
 // effective key into a schedule, or, with none, looks whether it could. Nothing else is
 // left in the arena.
-func (a *Arena) load(board hpke.PrivateKey, grant, wrapped []byte, v *Volume, into *slot) error {
+func (a *Arena) load(o opener, v *Volume, into *slot) error {
 	stack() // grow it now, so that it does not move, and leave a copy, when keys are on it
 	defer stack()
 	w := a.work
 	defer func() { *w = work{} }()
-	if err := w.open(board, grant, wrapped); err != nil {
+	good, err := o.open(w)
+	if err != nil {
 		return err
 	}
-	if c := w.commitment(); subtle.ConstantTimeCompare(c[:], v.Commitment[:]) != 1 {
-		return ErrCommitment
+	c := w.commitment()
+	if good&subtle.ConstantTimeCompare(c[:], v.Commitment[:]) != 1 {
+		return o.other
 	}
 	if subtle.ConstantTimeCompare(w.delivered[:Size/2], w.delivered[Size/2:]) == 1 {
 		return ErrKey

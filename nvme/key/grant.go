@@ -2,8 +2,8 @@
 // cycle and time, and keeps them in one arena: docs/grant.md has the formats, version 1,
 // and for each check the attack that it answers.
 //
-// [Ring] is the board's side. [Grant.Sign], [Wrap] and [OpenConfirmation] are the key
-// service's. Transport, evidence and the decision who gets a key are others' business.
+// [Ring] is the board's side. [Grant.Sign], [Wrap], [WrapEnvelope] and [OpenConfirmation]
+// are the key service's. Transport, evidence and the decision who gets a key are others' business.
 package key
 
 import (
@@ -43,6 +43,7 @@ var (
 	ErrCommitment = errors.New("the key is not the one that the volume was made with: deliver that one")
 	ErrKey        = errors.New("a volume's key is 64 bytes whose halves differ: make a random one")
 	ErrWrapped    = errors.New("the wrapped key does not open: wrap it to this boot's key with the grant as info")
+	ErrEnvelope   = errors.New("the envelope does not open, or holds another key than the volume's: encrypt the volume's key to this boot's recipient key")
 )
 
 const (
@@ -50,6 +51,7 @@ const (
 	grantDomain    = "nitro grant v1\x00"
 	grantSigned    = 256                       // what the signature covers
 	standing       = 1                         // flag
+	cms            = 2                         // flag
 	commitDomain   = "nitro key commitment v1" // with zeros, a block of the hash
 	commitBlock    = 64
 	effectiveLabel = "nitro volume key v1"
@@ -63,7 +65,8 @@ type Grant struct {
 	Volume     [VolumeSize]byte
 	Commitment [32]byte
 	AK         [NameSize]byte // TPM name of the board's attestation key
-	Wrapping   [32]byte       // SHA-256 of this boot's wrapping key
+	CMS        bool           // the key comes in an envelope, to the recipient key
+	Wrapping   [32]byte       // SHA-256 of this boot's wrapping key, or of its recipient key
 	Nonce      [NonceSize]byte
 	Cycle      uint64   // of the host
 	Expires    uint64   // TPM's clock, ms
@@ -74,7 +77,10 @@ func (g *Grant) encode() []byte {
 	b := make([]byte, GrantSize)
 	copy(b, grantMagic)
 	if g.Standing {
-		b[8] = standing
+		b[8] |= standing
+	}
+	if g.CMS {
+		b[8] |= cms
 	}
 	copy(b[16:], g.Volume[:])
 	copy(b[32:], g.Commitment[:])
@@ -89,12 +95,12 @@ func (g *Grant) encode() []byte {
 
 // parseGrant reads what the signature covers.
 func parseGrant(b []byte) (g Grant, err error) {
-	if len(b) != GrantSize || string(b[:8]) != grantMagic || le.Uint32(b[8:])&^standing != 0 ||
+	if len(b) != GrantSize || string(b[:8]) != grantMagic || le.Uint32(b[8:])&^(standing|cms) != 0 ||
 		!zero(b[12:16]) || !zero(b[98:104]) || !zero(b[200:grantSigned]) {
 		return g, fmt.Errorf("key: %d bytes: %w", len(b), ErrFormat)
 	}
 	return Grant{
-		Standing: b[8] == standing, Volume: [VolumeSize]byte(b[16:]), Commitment: [32]byte(b[32:]), AK: [NameSize]byte(b[64:]),
+		Standing: b[8]&standing != 0, CMS: b[8]&cms != 0, Volume: [VolumeSize]byte(b[16:]), Commitment: [32]byte(b[32:]), AK: [NameSize]byte(b[64:]),
 		Wrapping: [32]byte(b[104:]), Nonce: [NonceSize]byte(b[136:]), Cycle: le.Uint64(b[168:]), Expires: le.Uint64(b[176:]),
 		ID: [16]byte(b[184:]),
 	}, nil

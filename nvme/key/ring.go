@@ -30,10 +30,10 @@ var (
 	ErrCrowded    = fmt.Errorf("key: %d requests wait: try again in %v", maxRequests, RequestLife)
 )
 
-// A Signer signs confirmations, with a key that the service knows the board by. The
-// digest is SHA-256.
+// A Signer signs the SHA-256 of confirmations, with a key that the service knows the
+// board by. It gets the text: a TPM's attestation key signs only what the TPM has hashed.
 type Signer interface {
-	Sign(digest [32]byte) ([]byte, error)
+	Sign(text []byte) ([]byte, error)
 }
 
 // A Clock is the TPM's: milliseconds (TPMS_CLOCK_INFO.clock), which never go back.
@@ -47,9 +47,11 @@ type Config struct {
 	Service  *ecdsa.PublicKey // of the key service, from the configuration: P-256
 	AK       []byte           // TPM name of the board's attestation key
 	Wrapping hpke.PrivateKey  // of this boot, MLKEM768-X25519
-	Clock    Clock
-	Signer   Signer
-	MaxLease time.Duration // the longest that a grant may last
+	// Recipient is this boot's for envelopes; nil where none are taken.
+	Recipient *Recipient
+	Clock     Clock
+	Signer    Signer
+	MaxLease  time.Duration // the longest that a grant may last
 }
 
 // A Ring holds the board's keys. Its methods may run at the same time.
@@ -92,6 +94,7 @@ type Request struct {
 	Volume       [VolumeSize]byte
 	Nonce        [NonceSize]byte
 	Cycle, Clock uint64 // host cycle; TPM's clock when it was made, ms
+	Wrapping     []byte // public half of this boot's wrapping key, as RFC 9180 serialises it
 }
 
 // A User is what encrypts with a key: [volume.Encrypted].
@@ -115,6 +118,31 @@ func (l *Lease) Term() Standing {
 	l.ring.mu.Lock()
 	defer l.ring.mu.Unlock()
 	return l.term
+}
+
+// Standing reports whether the lease may be asked for again after a restart.
+func (l *Lease) Standing() bool {
+	l.ring.mu.Lock()
+	defer l.ring.mu.Unlock()
+	return l.standing
+}
+
+// Left is how long a lease will last; 0 if it has ended.
+func (r *Ring) Left(l *Lease) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.last + uint64(time.Since(r.lastAt).Milliseconds())
+	if l.slot == nil || l.term.Expires <= now {
+		return 0
+	}
+	return time.Duration(l.term.Expires-now) * time.Millisecond
+}
+
+// Held reports whether the key is still there.
+func (l *Lease) Held() bool {
+	l.ring.mu.Lock()
+	defer l.ring.mu.Unlock()
+	return l.slot != nil
 }
 
 // now reads the TPM's clock. If the TPM does not answer, time goes on from its last
@@ -153,7 +181,7 @@ func (r *Ring) Request(volume [VolumeSize]byte) (Request, error) {
 	if _, again := r.requests[volume]; !again && len(r.requests) >= maxRequests {
 		return Request{}, ErrCrowded
 	}
-	q := Request{Volume: volume, Cycle: r.cycle, Clock: now}
+	q := Request{Volume: volume, Cycle: r.cycle, Clock: now, Wrapping: r.conf.Wrapping.PublicKey().Bytes()}
 	rand.Read(q.Nonce[:])
 	r.requests[volume] = q
 	return q, nil
@@ -170,9 +198,9 @@ func (r *Ring) Accept(grant, wrapped []byte, v Volume) (*Lease, []byte, error) {
 	}
 	l := r.leases[v.ID]
 	if l != nil {
-		err = r.conf.Arena.load(r.conf.Wrapping, grant, wrapped, &v, nil)
+		err = r.conf.Arena.load(r.opener(g, grant, wrapped), &v, nil)
 	} else if l, err = r.newLease(v.ID); err == nil {
-		err = r.conf.Arena.load(r.conf.Wrapping, grant, wrapped, &v, l.slot)
+		err = r.conf.Arena.load(r.opener(g, grant, wrapped), &v, l.slot)
 	}
 	var confirmation []byte
 	if err == nil {
@@ -220,7 +248,7 @@ func (r *Ring) judge(grant []byte, v *Volume) (*Grant, uint64, error) {
 	switch {
 	case g.AK != [NameSize]byte(r.conf.AK):
 		err = ErrBoard
-	case g.Wrapping != r.wrapping:
+	case g.Wrapping != r.named(&g):
 		err = ErrBoot
 	case !asked || now-q.Clock > uint64(RequestLife.Milliseconds()):
 		err = ErrNonce
@@ -241,11 +269,35 @@ func (r *Ring) judge(grant []byte, v *Volume) (*Grant, uint64, error) {
 	return &g, now, nil
 }
 
+// named is the hash of the key that a grant of this form must name. Without a recipient
+// key it is zero, which no key's is.
+func (r *Ring) named(g *Grant) [32]byte {
+	if !g.CMS {
+		return r.wrapping
+	}
+	_, hash := r.conf.Recipient.private()
+	return hash
+}
+
+// opener opens what a judged grant came with.
+func (r *Ring) opener(g *Grant, grant, wrapped []byte) opener {
+	if !g.CMS {
+		return opener{func(w *work) (int, error) { return 1, w.open(r.conf.Wrapping, grant, wrapped) }, ErrCommitment}
+	}
+	return opener{func(w *work) (int, error) {
+		k, _ := r.conf.Recipient.private()
+		if k == nil {
+			return 0, ErrBoot
+		}
+		return w.openEnvelope(k, wrapped)
+	}, ErrEnvelope}
+}
+
 // confirm signs that the key is here.
 func (r *Ring) confirm(grant []byte, g *Grant, now uint64) ([]byte, error) {
 	c := Confirmation{Grant: sha256.Sum256(grant), Volume: g.Volume, Nonce: g.Nonce, AK: g.AK, Cycle: g.Cycle, Expires: g.Expires, Clock: now}
 	b := c.encode()
-	sig, err := r.conf.Signer.Sign(confirmationDigest(b))
+	sig, err := r.conf.Signer.Sign(confirmationText(b))
 	if err == nil && len(sig) > MaxConfirmation-confirmationSize {
 		err = fmt.Errorf("a signature of %d bytes", len(sig))
 	}

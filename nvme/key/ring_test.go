@@ -29,10 +29,11 @@ type tpm struct {
 
 func (t *tpm) Clock() (uint64, error) { return t.clock, t.noClock }
 
-func (t *tpm) Sign(d [32]byte) ([]byte, error) {
+func (t *tpm) Sign(text []byte) ([]byte, error) {
 	if t.noSigning != nil {
 		return nil, t.noSigning
 	}
+	d := sha256.Sum256(text)
 	return ecdsa.SignASN1(rand.Reader, t.key, d[:])
 }
 

@@ -71,7 +71,7 @@ var (
 	ErrDamaged      = errors.New("pool: the pool's table is damaged in all copies: format it and restore its volumes")
 	ErrFailed       = fmt.Errorf("pool: a write of the table failed: open the pool again: %w", volume.ErrMedium)
 	ErrNoVolume     = errors.New("pool: no such volume")
-	ErrExists       = errors.New("pool: there is a volume of this name")
+	ErrExists       = errors.New("pool: there is a volume of this name or identity")
 	ErrBusy         = errors.New("pool: the volume is open: detach it first")
 	ErrTooMany      = errors.New("pool: 254 volumes are there: delete one first")
 	ErrErased       = errors.New("pool: the volume's salt does not open under the TPM's secret: what it held is gone; erase it to use it again")
@@ -80,6 +80,9 @@ var (
 
 // A Spec is what a volume is made of.
 type Spec struct {
+	// ID is the volume's for life. Nobody else's in the pool; zero has Create make a
+	// random one.
+	ID         [16]byte
 	Name       string // 1 to 64 printable ASCII characters without space
 	BlockSize  int    // 512 or 4096
 	Blocks     uint64
@@ -89,8 +92,7 @@ type Spec struct {
 // An Info is what is known of a volume.
 type Info struct {
 	Spec
-	ID      [16]byte // random, for life
-	Extents int      // in use, of ExtentSize bytes
+	Extents int // in use, of ExtentSize bytes
 	Open    bool
 }
 
@@ -159,8 +161,8 @@ func (p *Pool) List() (all []Info) {
 
 func (v *vol) info() Info {
 	return Info{
-		Spec: Spec{Name: v.name, BlockSize: 1 << v.shift, Blocks: v.blocks, Commitment: v.commitment},
-		ID:   v.id, Extents: v.used, Open: v.open != nil,
+		Spec:    Spec{ID: v.id, Name: v.name, BlockSize: 1 << v.shift, Blocks: v.blocks, Commitment: v.commitment},
+		Extents: v.used, Open: v.open != nil,
 	}
 }
 
@@ -196,8 +198,8 @@ func (p *Pool) idle(name string) (*vol, error) {
 	return v, err
 }
 
-// check refuses what no volume can be.
-func (s *Spec) check() error {
+// Check refuses what no volume can be, whatever the pool has.
+func (s *Spec) Check() error {
 	if err := checkName(s.Name); err != nil {
 		return err
 	}
@@ -212,7 +214,7 @@ func (s *Spec) check() error {
 
 // Create makes a volume, which takes no space until it is written.
 func (p *Pool) Create(s Spec) (Info, error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return Info{}, err
 	}
 	p.mu.Lock()
@@ -222,6 +224,11 @@ func (p *Pool) Create(s Spec) (Info, error) {
 			err = fmt.Errorf("%w: %s", ErrExists, s.Name)
 		}
 		return Info{}, err
+	}
+	for _, v := range p.vols {
+		if v != nil && v.id == s.ID {
+			return Info{}, fmt.Errorf("%w: %x", ErrExists, s.ID)
+		}
 	}
 	slot := uint16(1)
 	for slot <= maxSlot && p.vols[slot] != nil {
@@ -251,7 +258,7 @@ func (p *Pool) Resize(name string, blocks uint64) error {
 	}
 	s := v.info().Spec
 	s.Blocks = blocks
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return err
 	}
 	if blocks > v.blocks {

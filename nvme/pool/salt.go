@@ -83,11 +83,13 @@ func (p *Pool) secret() ([]byte, error) {
 
 // newDescriptor makes a volume with an identity and a salt of its own.
 func (p *Pool) newDescriptor(slot uint16, s Spec) (descriptor, error) {
-	d := descriptor{slot: slot, shift: 9, name: s.Name, blocks: s.Blocks, commitment: s.Commitment}
+	d := descriptor{slot: slot, id: s.ID, shift: 9, name: s.Name, blocks: s.Blocks, commitment: s.Commitment}
 	if s.BlockSize == 4096 {
 		d.shift = 12
 	}
-	rand.Read(d.id[:])
+	if d.id == [16]byte{} {
+		rand.Read(d.id[:])
+	}
 	secret, err := p.secret()
 	if err != nil {
 		return d, err

@@ -4,6 +4,7 @@
 package factory
 
 import (
+	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -21,10 +22,12 @@ const Product = "imx6ul-evk"
 // CardSize is that of the cards, in bytes: the smallest that the firmware takes.
 const CardSize = 256 << 20
 
-// A Factory has the keys, and the owner's clients.
+// A Factory has the keys, the owner's clients, and the key that the owner's key service
+// signs grants with.
 type Factory struct {
-	Keys    *release.Keys
-	Clients *Clients
+	Keys       *release.Keys
+	Clients    *Clients
+	KeyService *ecdsa.PrivateKey
 }
 
 // New makes a factory with new keys.
@@ -34,7 +37,11 @@ func New() (*Factory, error) {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	clients, err := NewClients()
-	return &Factory{keys, clients}, err
+	if err != nil {
+		return nil, err
+	}
+	service, err := newKeyService()
+	return &Factory{keys, clients, service}, err
 }
 
 // Open is a factory whose keys and clients are kept in two folders, where they are made if
@@ -45,7 +52,11 @@ func Open(keys, clients string) (*Factory, error) {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	c, err := OpenClients(clients)
-	return &Factory{k, c}, err
+	if err != nil {
+		return nil, err
+	}
+	service, err := openKeyService(clients)
+	return &Factory{k, c, service}, err
 }
 
 func openKeys(folder string) (*release.Keys, error) {
@@ -89,13 +100,14 @@ func (f *Factory) Build(bootloader, controller release.Payload, v Version) (*rel
 }
 
 // Configuration signs the boards' configuration, as it is but for what change does. It has
-// the CA of the owner's clients.
+// the CA of the owner's clients, and the key service.
 func (f *Factory) Configuration(epoch uint64, change func(*config.Config)) ([]byte, error) {
 	c, err := f.Keys.Config(Product, epoch)
 	if err != nil {
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	c.Operators = []*x509.Certificate{f.Clients.CA}
+	c.KeyService = &config.KeyService{Key: &f.KeyService.PublicKey}
 	if change != nil {
 		change(c)
 	}

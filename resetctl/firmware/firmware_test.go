@@ -132,6 +132,14 @@ func TestCycle(t *testing.T) {
 	if floor, err := g.Floor(); floor != 3 || err != nil {
 		t.Errorf("floor %d after the flash was verified, %v", floor, err)
 	}
+	if m, floor, err := g.Glance(); m == nil || m.Version != "1.0" || floor != 3 || err != nil {
+		t.Errorf("at a glance: %+v, floor %d, %v", m, floor, err)
+	}
+	g.mu.Lock() // as a cycle does
+	if m, _, err := g.Glance(); m != nil || !errors.Is(err, ErrBusy) {
+		t.Errorf("at a glance, in a cycle: %+v, %v", m, err)
+	}
+	g.mu.Unlock()
 	events := w.events
 	w.chip.bytesRead = 0
 	if r, err = g.Verify(w.chip, Options{}); err != nil {

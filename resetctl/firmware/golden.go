@@ -99,6 +99,25 @@ func (g *Golden) Floor() (uint32, error) {
 	return s.floor, err
 }
 
+// ErrBusy tells that a cycle is under way.
+var ErrBusy = errors.New("firmware: a cycle of the host is under way")
+
+// Glance gives manifest and floor without waiting for a cycle that is under way, which is
+// ErrBusy: for who only shows them. The manifest is nil where there is no golden copy that
+// verifies.
+func (g *Golden) Glance() (m *Manifest, floor uint32, err error) {
+	if !g.mu.TryLock() {
+		return nil, 0, ErrBusy
+	}
+	defer g.mu.Unlock()
+	if c, err := g.current(); err == nil {
+		m = &Manifest{}
+		*m = c.Manifest
+	}
+	s, err := g.state()
+	return m, s.floor, err
+}
+
 // current reads and verifies the record of the golden copy.
 func (g *Golden) current() (*copyOf, error) {
 	if g.now != nil {

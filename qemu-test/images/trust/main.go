@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/eventlog"
 	"nitro/attest/identity"
 	"nitro/attest/nv"
 	"nitro/attest/seal"
@@ -243,8 +244,7 @@ func counts(b *boot) error {
 
 //go:noinline
 func bind(b *boot) error {
-	_, digest := identity.BootEvent(tpm.Digest{1}, tpm.Digest{2})
-	return b.t.Extend(b.s, identity.BootPCR, digest)
+	return b.t.Extend(b.s, identity.BootPCR, eventlog.Identity(tpm.Digest{1}, tpm.Digest{2}).Digest())
 }
 
 //go:noinline

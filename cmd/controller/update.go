@@ -1,0 +1,47 @@
+package main
+
+import (
+	"fmt"
+	"log"
+
+	"nitro/boot/config"
+	"nitro/net/policy"
+	"nitro/net/update"
+	hostfw "nitro/resetctl/firmware"
+)
+
+// openUpdates makes the service that updates the board, where it has an API. It takes
+// updates once this boot has reported itself healthy.
+func (f *firmware) openUpdates(id uint64) (err error) {
+	if !f.chain.Provisioned || f.chain.Config == nil {
+		return nil
+	}
+	board := fmt.Sprintf("%016x", id)
+	c := update.Config{
+		Chain: &f.chain, Board: board,
+		Golden: func(p hostfw.Part) *hostfw.Golden { return f.golden[p] },
+		Policy: f.policy.Load,
+		Adopt: func(s *policy.Set) {
+			f.policy.Store(s)
+			log.Printf("policy set of epoch %d", s.Epoch)
+		},
+		Reconfigured: func(c *config.Signed) { f.reconfigured(c, board) },
+		InService:    func() bool { return f.reason() == nil },
+		Restart:      func(why string) { f.restartAfter(restartDelay, why) },
+		Now:          f.now,
+	}
+	if f.updates, err = update.New(c); err != nil { // its tasks cannot be read
+		f.enterQuarantine(err)
+		f.updates, err = update.New(c)
+	}
+	return err
+}
+
+// reconfigured has a configuration that has come into force count for who is known, on open
+// connections too, and for who may witness the log.
+func (f *firmware) reconfigured(c *config.Signed, board string) {
+	f.show(f.know)
+	f.knowInQuarantine(board)
+	f.log.SetWitnesses(c.Witnesses)
+	log.Printf("configuration of epoch %d", c.Epoch)
+}

@@ -1,0 +1,49 @@
+package server
+
+import (
+	"encoding/json"
+	"os"
+	"sync"
+	"time"
+)
+
+// A record is a line of the log.
+type record struct {
+	Time   time.Time `json:"time"`
+	Event  string    `json:"event"` // challenge, key, grant, confirmation, deletion, request
+	Who    string    `json:"who"`   // principal's URI, or "" for who has no certificate
+	From   string    `json:"from"`  // address
+	Result string    `json:"result"`
+	Why    string    `json:"why,omitempty"` // of a refusal
+	Volume string    `json:"volume,omitempty"`
+	AK     string    `json:"ak,omitempty"` // TPM name of the board's attestation key
+	Grant  string    `json:"grant,omitempty"`
+	Form   string    `json:"form,omitempty"`
+	Cycle  uint64    `json:"cycle,omitempty"`
+	Ends   uint64    `json:"ends,omitempty"` // TPM's clock, ms
+}
+
+// A journal is the log: JSON lines, appended and synced one by one. What it cannot take
+// does not happen.
+type journal struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+func openJournal(path string) (*journal, error) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	return &journal{file: f}, err
+}
+
+func (j *journal) add(r record) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if _, err := j.file.Write(append(b, '\n')); err != nil {
+		return err
+	}
+	return j.file.Sync()
+}
