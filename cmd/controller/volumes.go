@@ -58,7 +58,7 @@ func (f *firmware) openVolumes() error {
 	}
 	go f.serveVolumes(s)
 	go f.followHost(s)
-	return nil
+	return f.serveMetadata()
 }
 
 func (f *firmware) newVolumes() (*storage.Service, error) {
