@@ -29,6 +29,7 @@ type Net struct {
 	Cable   Cable
 	MAC     string      // "" gives one that no other port of this process's racks has
 	Forward map[int]int // User: TCP port of the board -> TCP port of 127.0.0.1; 0 gives a free one
+	Serve   map[int]int // User: TCP port of the gateway -> TCP port of 127.0.0.1 that it leads to, for the board
 	Path    string      // Listen, Dial
 }
 
@@ -109,7 +110,7 @@ func (r *Rack) connectNets(c *Config) error {
 		frames := newFrames(conn)
 		if c.Nets[i].Cable == Raw {
 			p.frames = frames
-		} else if p.user, err = newUser(frames, c.Nets[i].Forward); err != nil {
+		} else if p.user, err = newUser(frames, c.Nets[i].Forward, c.Nets[i].Serve); err != nil {
 			return err
 		}
 	}
