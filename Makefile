@@ -14,7 +14,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./board/... ./boot/... ./resetctl/... \
 	./net/dhcp ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture
-HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/storage
+HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 
 .PHONY: all armory nitroctl run demo host test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 

@@ -19,7 +19,9 @@ import (
 	"nitro/boot/chain"
 	"nitro/boot/medium"
 	"nitro/boot/store"
+	"nitro/net/audit"
 	"nitro/net/keyservice"
+	"nitro/net/policy"
 	"nitro/nvme/key"
 	"nitro/nvme/pool"
 	"nitro/nvme/storage"
@@ -58,6 +60,7 @@ func (f *firmware) openVolumes() error {
 	}
 	go f.serveVolumes(s)
 	go f.followHost(s)
+	go f.noteVolumes()
 	return f.serveMetadata()
 }
 
@@ -72,7 +75,7 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	}
 	c := &f.chain
 	config := storage.Config{
-		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: observeVolumes,
+		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: f.observeVolumes,
 		Servers: f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
 		Target: target.Config{
 			SubsystemNQN: f.nqn("subsystem"), Advertise: netip.AddrPortFrom(hostAddress.Addr(), storage.PortIO),
@@ -259,8 +262,10 @@ func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) erro
 	return k.client.Confirm(ctx, grant, confirmation)
 }
 
-// observeVolumes tells the log what happens to volumes.
-func observeVolumes(e storage.Event) {
+// observeVolumes tells the log what happens to volumes, and has the audit record what no
+// request asked for. What strangers can cause at will, such as a host that is refused, is
+// not recorded: it would fill the log.
+func (f *firmware) observeVolumes(e storage.Event) {
 	text := "volumes: " + e.Kind
 	if e.Volume != [16]byte{} {
 		text += fmt.Sprintf(", %x", e.Volume)
@@ -275,6 +280,32 @@ func observeVolumes(e storage.Event) {
 		text += fmt.Sprintf(": %.300v", e.Err)
 	}
 	log.Print(text)
+	if volumeActions[e.Kind] == "" {
+		return
+	}
+	select {
+	case f.volumeEvents <- e:
+	default:
+		f.volumeEventsLost.Add(1)
+	}
+}
+
+// volumeActions are the names of events in the audit.
+var volumeActions = map[string]string{
+	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
+	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+}
+
+// noteVolumes records events of volumes. They come while the volumes are busy, and a record
+// waits for the card.
+func (f *firmware) noteVolumes() {
+	for e := range f.volumeEvents {
+		detail := fmt.Sprintf("host cycle %d", e.Cycle)
+		if e.Err != nil {
+			detail += fmt.Sprintf(": %.200v", e.Err)
+		}
+		f.note(audit.Event{Action: volumeActions[e.Kind], Type: string(policy.Volume), Resource: volumePath(e.Volume), Detail: detail})
+	}
 }
 
 // A tpmClock is the TPM's, in its turn on the bus.

@@ -86,7 +86,7 @@ func (b *bench) make() error {
 	}
 	configuration, err := b.factory.Configuration(1, func(c *config.Config) {
 		factory.Guard(c)
-		c.KeyService.URL, c.KeyService.CA = keyServiceURL, b.factory.Clients.CA
+		c.KeyService.URL, c.KeyService.CA = "https://"+keyServiceAddress.String(), b.factory.Clients.CA
 	})
 	if err != nil {
 		return err

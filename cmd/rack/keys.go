@@ -8,12 +8,12 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,11 +25,9 @@ import (
 	"nitro/qemu-test/rack"
 )
 
-// keyServicePort is where the board finds the key service, at the gateway's address.
-const keyServicePort = 8443
-
-// keyServiceURL is how the board's configuration has it.
-var keyServiceURL = fmt.Sprintf("https://%s:%d", rack.Gateway, keyServicePort)
+// keyServiceAddress is where the board finds the key service: at the gateway of its
+// management network.
+var keyServiceAddress = netip.MustParseAddrPort("10.0.2.2:8443")
 
 // Limits of the key service's clients.
 const (
@@ -42,7 +40,8 @@ const (
 type keyService struct {
 	service *server.Service
 	http    *http.Server
-	port    int
+	tls     *tls.Config
+	port    int // of 127.0.0.1
 }
 
 // startKeyService starts the service whose keys are in the bench's folder.
@@ -74,8 +73,21 @@ func (b *bench) startKeyService() (*keyService, error) {
 	clients := x509.NewCertPool()
 	clients.AddCert(b.factory.Clients.CA)
 	k.http = &http.Server{Handler: k.service, ReadHeaderTimeout: serviceHeader, ReadTimeout: serviceBody, WriteTimeout: serviceBody, ErrorLog: log.New(io.Discard, "", 0)}
-	go k.http.Serve(tls.NewListener(l, server.TLS(certificate, clients))) // ends with close
+	k.tls = server.TLS(certificate, clients)
+	k.serve(l)
 	return k, nil
+}
+
+// serve serves on a listener, until close.
+func (k *keyService) serve(l net.Listener) { go k.http.Serve(tls.NewListener(l, k.tls)) }
+
+// serveBoard serves the board as well.
+func (k *keyService) serveBoard(r *rack.Rack) error {
+	l, err := r.Gateway().Listen("tcp4", keyServiceAddress.String())
+	if err == nil {
+		k.serve(l)
+	}
+	return err
 }
 
 func (k *keyService) close() {
@@ -90,7 +102,7 @@ func (b *bench) serviceCertificate() (tls.Certificate, error) {
 		return tls.Certificate{}, err
 	}
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
-		Subject: pkix.Name{CommonName: "key service"}, IPAddresses: []net.IP{rack.Gateway.AsSlice(), net.IPv4(127, 0, 0, 1)},
+		Subject: pkix.Name{CommonName: "key service"}, IPAddresses: []net.IP{keyServiceAddress.Addr().AsSlice(), net.IPv4(127, 0, 0, 1)},
 	}, key)
 	if err != nil {
 		return tls.Certificate{}, err

@@ -116,7 +116,6 @@ func (t *tale) tell(ctx context.Context) error {
 		{"the host: OVMF, then Debian's kernel", t.kernel},
 		{"the metadata service, by token", t.metadata},
 		{"NVMe/TCP, authenticated both ways", t.connect},
-		{"an operator tells the board the time", t.setTime},
 		{"nitroctl creates a volume and its key", t.create},
 		{"nitroctl attaches it: evidence for a key", t.attach},
 		{"the host sees it, and makes ext4", t.fileSystem},
@@ -202,7 +201,7 @@ func (t *tale) power(context.Context) (_ string, err error) {
 		Log: board, Hold: true, TPMState: t.bench.tpm(), Cards: [2]string{t.bench.card(), t.bench.flash()},
 		Host: true, HostLog: host, Linux: t.linux,
 		Nets: []rack.Net{
-			{Forward: map[int]int{httpsPort: freePort(t.options.port), provisioningPort: 0}, Serve: map[int]int{keyServicePort: t.keys.port}},
+			{Forward: map[int]int{httpsPort: freePort(t.options.port), provisioningPort: 0}},
 			{Cable: rack.ToHost},
 		},
 		Args: t.options.args(),
@@ -211,6 +210,9 @@ func (t *tale) power(context.Context) (_ string, err error) {
 		return "", err
 	}
 	t.rack = r
+	if err := t.keys.serveBoard(r); err != nil {
+		return "", err
+	}
 	if t.options.verbose {
 		go showEvents(r, t.out)
 		go showPins(r, t.out)
@@ -371,47 +373,6 @@ func (t *tale) metadata(context.Context) (string, error) {
 func (t *tale) connect(context.Context) (string, error) {
 	r, err := t.hostSays("connect")
 	return "as " + r.Fields["host"], err
-}
-
-// managerPath is the resource that has the board's time.
-const managerPath = "/redfish/v1/Managers/controller"
-
-// setTime sets the board's time: it has no time server here, and does nothing that wants a
-// policy while it does not know the time.
-func (t *tale) setTime(ctx context.Context) (string, error) {
-	clients := filepath.Join(t.bench.folder, "clients")
-	pair, err := tls.LoadX509KeyPair(filepath.Join(clients, "operator.pem"), filepath.Join(clients, "operator.key"))
-	if err != nil {
-		return "", err
-	}
-	client := &http.Client{Timeout: stepLimit, Transport: &http.Transport{TLSClientConfig: &tls.Config{
-		Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true, VerifyConnection: t.isPinned,
-	}}}
-	defer client.CloseIdleConnections()
-	now := time.Now().UTC().Format(time.RFC3339)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPatch, "https://"+t.address+managerPath, strings.NewReader(fmt.Sprintf(`{"DateTime":%q}`, now)))
-	if err != nil {
-		return "", err
-	}
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := client.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode/100 != 2 {
-		text, _ := io.ReadAll(io.LimitReader(answer.Body, 4096)) // for the error only
-		return "", fmt.Errorf("%s: %s", answer.Status, text)
-	}
-	return now, nil
-}
-
-// isPinned sees that the board shows the key that its evidence vouched for.
-func (t *tale) isPinned(c tls.ConnectionState) error {
-	if shown := sha256.Sum256(tlsKey(c.PeerCertificates[0])); hex.EncodeToString(shown[:]) != t.pin {
-		return errors.New("the board shows another TLS key than its evidence has")
-	}
-	return nil
 }
 
 // tool runs nitroctl volume, and reads its JSON.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"nitro/net/stack"
 )
 
 // A Cable is what an Ethernet port is plugged into.
@@ -29,7 +31,6 @@ type Net struct {
 	Cable   Cable
 	MAC     string      // "" gives one that no other port of this process's racks has
 	Forward map[int]int // User: TCP port of the board -> TCP port of 127.0.0.1; 0 gives a free one
-	Serve   map[int]int // User: TCP port of the gateway -> TCP port of 127.0.0.1 that it leads to, for the board
 	Path    string      // Listen, Dial
 }
 
@@ -110,7 +111,7 @@ func (r *Rack) connectNets(c *Config) error {
 		frames := newFrames(conn)
 		if c.Nets[i].Cable == Raw {
 			p.frames = frames
-		} else if p.user, err = newUser(frames, c.Nets[i].Forward, c.Nets[i].Serve); err != nil {
+		} else if p.user, err = newUser(frames, c.Nets[i].Forward); err != nil {
 			return err
 		}
 	}
@@ -129,6 +130,17 @@ func (r *Rack) Address(boardPort int) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("rack: no network forwards to port %d of the board", boardPort)
+}
+
+// Gateway is the gateway's own TCP/IP, at 10.0.2.2 of the first network of cable User: tests
+// serve on it what the board is to reach. Nil where there is none.
+func (r *Rack) Gateway() *stack.Stack {
+	for _, p := range r.nets {
+		if p.user != nil {
+			return p.user.stack
+		}
+	}
+	return nil
 }
 
 // Frames gives the other end of a raw cable: 0 is ENET1's, 1 ENET2's.

@@ -22,8 +22,7 @@ import (
 
 // Addresses of the cable User: this end, and what DHCP gives the board.
 var (
-	Gateway      = netip.MustParseAddr("10.0.2.2")
-	gateway      = netip.PrefixFrom(Gateway, 24)
+	gateway      = netip.MustParsePrefix("10.0.2.2/24")
 	boardAddress = netip.MustParseAddr("10.0.2.15")
 
 	gatewayMAC = []byte{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02}
@@ -58,7 +57,7 @@ type user struct {
 
 // newUser begins to play at the end of a cable, which is then its own. A forward to
 // port 0 gets a free one.
-func newUser(f *Frames, forward, serve map[int]int) (_ *user, err error) {
+func newUser(f *Frames, forward map[int]int) (_ *user, err error) {
 	u := &user{forward: map[int]int{}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	end := &cable{frames: f, changed: make(chan struct{}, 1)}
@@ -74,24 +73,7 @@ func newUser(f *Frames, forward, serve map[int]int) (_ *user, err error) {
 		}
 		u.listen = append(u.listen, l)
 		u.forward[board] = l.Addr().(*net.TCPAddr).Port
-		u.over.Go(func() {
-			u.accept(l, func(c oneWay) { u.join(c, func() (net.Conn, error) { return u.reach(board) }) })
-		})
-	}
-	for port, here := range serve {
-		l, err := u.stack.Listen("tcp4", netip.AddrPortFrom(Gateway, uint16(port)).String())
-		if err != nil {
-			u.close()
-			return nil, err
-		}
-		u.listen = append(u.listen, l)
-		u.over.Go(func() {
-			u.accept(l, func(c oneWay) {
-				u.join(c, func() (net.Conn, error) {
-					return net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", here), reachLimit)
-				})
-			})
-		})
+		u.over.Go(func() { u.accept(l, board) })
 	}
 	return u, nil
 }
@@ -106,44 +88,42 @@ func (u *user) close() {
 	u.over.Wait()
 }
 
-// A oneWay is a connection that can be ended one way.
-type oneWay interface {
-	net.Conn
-	CloseWrite() error
-}
-
-// accept takes connections until the listener is closed.
-func (u *user) accept(l net.Listener, do func(oneWay)) {
+// accept takes connections to a port of the board until the listener is closed.
+func (u *user) accept(l net.Listener, port int) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		u.over.Go(func() { do(c.(oneWay)) })
+		u.over.Go(func() { u.join(c.(*net.TCPConn), port) })
 	}
 }
 
-// join connects a client to a server, and moves what the two say until both have ended, or
-// one is gone.
-func (u *user) join(client oneWay, reach func() (net.Conn, error)) {
+// join connects a client to a port of the board, and moves what the two say until both
+// have ended, or one is gone.
+func (u *user) join(client *net.TCPConn, port int) {
 	defer client.Close()
-	server, err := reach()
+	board, err := u.reach(port)
 	if err != nil {
 		return
 	}
-	defer server.Close()
-	stop := context.AfterFunc(u.ctx, func() { client.Close(); server.Close() })
+	defer board.Close()
+	stop := context.AfterFunc(u.ctx, func() { client.Close(); board.Close() })
 	defer stop()
+	type oneWay interface {
+		net.Conn
+		CloseWrite() error
+	}
 	move := func(to, from oneWay) {
 		if _, err := io.Copy(to, from); err != nil {
 			client.Close()
-			server.Close()
+			board.Close()
 		}
 		to.CloseWrite()
 	}
 	var both sync.WaitGroup
-	both.Go(func() { move(server.(oneWay), client) })
-	both.Go(func() { move(client, server.(oneWay)) })
+	both.Go(func() { move(board.(oneWay), client) })
+	both.Go(func() { move(client, board.(oneWay)) })
 	both.Wait()
 }
 
