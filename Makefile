@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 
-.PHONY: all armory nitroctl run test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run demo host test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -33,9 +33,16 @@ nitroctl: ## build the factory's and operator's tool (docs/nitroctl.md)
 	$(GO) build -trimpath -o build/bin/nitroctl ./cmd/nitroctl
 
 # RACK are arguments for the rack: make run RACK='-count -v'
-run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
+run: deps host all nitroctl ## boot the emulated rack, tell each step up to a host with an encrypted volume, and say what to try (Ctrl-C ends it)
 	@$(GO) build -o build/bin/rack ./cmd/rack
 	@build/bin/rack $(RACK)
+
+demo: deps host all nitroctl ## the same with a new board, without waiting: succeeds only if each step was checked
+	@$(GO) build -o build/bin/rack ./cmd/rack
+	@build/bin/rack -demo $(RACK)
+
+host: deps ## set up Linux for the rack's x86 host
+	@$(GO) run ./internal/peer/cmd setup -host
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)

@@ -141,16 +141,9 @@ func (b *trustedBoard) spoil(offsets ...int64) {
 // hostSet is the firmware that the host may run.
 func (g *guardedParts) hostSet(t *testing.T, f *factory.Factory) *golden.HostSet {
 	t.Helper()
-	is := func(flash *factory.Flash) []eventlog.Firmware {
-		_, err := f.Package(flash) // fills in the digests
-		must(t, err)
-		payload, err := flash.Manifest.Encode()
-		must(t, err)
-		return []eventlog.Firmware{{
-			Digest: flash.Measurement(), Manifest: sha256.Sum256(payload), Version: flash.Version, SecurityVersion: flash.SecurityVersion,
-		}}
-	}
-	return &golden.HostSet{Host: is(g.host), BMC: is(g.bmc)}
+	set, err := f.HostSet(g.host, g.bmc)
+	must(t, err)
+	return set
 }
 
 // released waits until the host runs, and sees that it runs from what was verified, that the

@@ -102,7 +102,7 @@ func (c *Clients) Server(csr *x509.CertificateRequest) (*x509.Certificate, error
 	serial := make([]byte, 16)
 	rand.Read(serial)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial), Subject: csr.Subject, DNSNames: csr.DNSNames,
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: csr.Subject, DNSNames: csr.DNSNames, IPAddresses: csr.IPAddresses,
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(clientValidity),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, c.CA, csr.PublicKey, c.key)

@@ -2,10 +2,13 @@ package factory
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
 
+	"nitro/attest/eventlog"
+	"nitro/attest/golden"
 	"nitro/boot/card"
 	"nitro/boot/config"
 	"nitro/boot/image"
@@ -126,4 +129,22 @@ func HostFirmware() (host, bmc *Flash, err error) {
 	}
 	bmc, err = BMCFlash()
 	return host, bmc, err
+}
+
+// HostSet is the host's firmware as verifiers of evidence have to know it.
+func (f *Factory) HostSet(host, bmc *Flash) (*golden.HostSet, error) {
+	var set golden.HostSet
+	for flash, is := range map[*Flash]*[]eventlog.Firmware{host: &set.Host, bmc: &set.BMC} {
+		if _, err := f.Package(flash); err != nil { // fills in the digests
+			return nil, err
+		}
+		payload, err := flash.Manifest.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("factory: %w", err)
+		}
+		*is = []eventlog.Firmware{{
+			Digest: flash.Measurement(), Manifest: sha256.Sum256(payload), Version: flash.Version, SecurityVersion: flash.SecurityVersion,
+		}}
+	}
+	return &set, nil
 }

@@ -21,6 +21,7 @@ type Host struct {
 	rack *Rack
 	card string // file of the card that has its flash
 	log  io.Writer
+	args []string // of the emulator, beside the flash's
 
 	mu      sync.Mutex
 	closed  bool
@@ -46,9 +47,26 @@ type Boot struct {
 // Running tells whether the machine runs, and the emulator's word for its state.
 func (b *Boot) Running() (running bool, state string, err error) { return b.qmp.Running() }
 
-func newHost(r *Rack, card string, log io.Writer) *Host {
-	return &Host{rack: r, card: card, log: log, more: make(chan struct{}), off: make(chan struct{}, 1)}
+// A Linux is an operating system for the host, which OVMF loads from the emulator (fw_cfg).
+// It is not among what the board verifies.
+type Linux struct{ Kernel, Initramfs, CommandLine string }
+
+func newHost(r *Rack, c *Config) *Host {
+	h := &Host{rack: r, card: c.Cards[1], log: c.HostLog, more: make(chan struct{}), off: make(chan struct{}, 1)}
+	if l := c.Linux; l != nil {
+		h.args = append(h.args, "-cpu", "max", "-kernel", l.Kernel, "-initrd", l.Initramfs, "-append", l.CommandLine)
+	}
+	for _, n := range c.Nets {
+		if n.Cable == ToHost {
+			h.args = append(h.args, "-netdev", "stream,id=wire,server=off,reconnect-ms=100,addr.type=unix,addr.path="+optionValue(r.hostWire()),
+				"-device", "virtio-net-pci,netdev=wire,romfile=,mac="+newMAC())
+		}
+	}
+	return h
 }
+
+// hostWire is the socket of the wire between the board's port and the host's.
+func (r *Rack) hostWire() string { return r.folder.Join("hostwire") }
 
 // overridePress is how long the button is pressed to cut the power (ACPI 6.5, 4.8.2.2.1).
 const overridePress = 4 * time.Second
@@ -196,7 +214,7 @@ func (h *Host) start(protected bool) error {
 	}
 	h.machine, err = emulator.Start(emulator.Config{
 		Program: emulator.HostProgram, Machine: "q35", Log: h.log,
-		Args: []string{"-S", "-nodefaults", "-vga", "none", "-drive", "if=pflash,format=raw,readonly=on,file=" + optionValue(file)},
+		Args: append([]string{"-S", "-nodefaults", "-vga", "none", "-drive", "if=pflash,format=raw,readonly=on,file=" + optionValue(file)}, h.args...),
 	})
 	if err == nil {
 		h.qmp, err = h.machine.QMP()

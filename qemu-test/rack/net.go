@@ -22,6 +22,7 @@ const (
 	Raw                 // the test, which sends and receives frames: Rack.Frames
 	Listen              // another machine, which dials the socket Path
 	Dial                // another machine, which listens at the socket Path
+	ToHost              // the rack's host (Config.Host), whose wire is private
 )
 
 // A Net is what one Ethernet port of the board is plugged into. The emulator knows the
@@ -80,6 +81,9 @@ func (r *Rack) netArgs(c *Config) (args []string, err error) {
 				return nil, err
 			}
 			netdev = "stream" + netdev + ",server=off,addr.type=unix,addr.path=" + optionValue(n.Path)
+		case ToHost:
+			n.Path = r.hostWire()
+			netdev = "stream" + netdev + ",server=on,addr.type=unix,addr.path=" + optionValue(n.Path)
 		case Listen:
 			netdev = "stream" + netdev + ",server=on,addr.type=unix,addr.path=" + optionValue(n.Path)
 		case Dial:

@@ -33,6 +33,7 @@ type Config struct {
 	// (package cardflash). It adds HostWires and the expander.
 	Host    bool
 	HostLog io.Writer // if set, gets the host's console as it comes
+	Linux   *Linux    // what the host's firmware boots; nil: it finds nothing to boot
 
 	Args []string // further arguments for the emulator
 	Hold bool     // switch on, but have the board stand still until QMP.Continue
@@ -113,7 +114,7 @@ func (r *Rack) start(c Config) (err error) {
 		return err
 	}
 	if c.Host {
-		r.Host = newHost(r, c.Cards[1], c.HostLog)
+		r.Host = newHost(r, &c)
 		r.over.Go(r.Host.follow)
 	}
 	r.over.Go(r.followResets)
