@@ -42,9 +42,9 @@ demo: deps host all nitroctl ## the same with a new board, without waiting: succ
 	@build/bin/rack -demo $(RACK)
 
 host: deps ## set up Linux for the rack's x86 host
-	@$(GO) run ./internal/peer/cmd setup -host
+	$(GO) run ./internal/peer/cmd setup -host
 
-test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
+test: deps peer host vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
 	$(GO) test -short -count=1 -timeout 40m ./qemu-test/...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(HOSTED)
