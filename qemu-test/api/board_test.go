@@ -4,6 +4,7 @@ package api
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -37,6 +38,7 @@ type bench struct {
 	address string
 	folder  string // for files of the run
 	witness witness
+	signer  *ecdsa.PublicKey // see ak
 
 	mu      sync.Mutex
 	clients map[policy.Role]*http.Client
@@ -219,8 +221,8 @@ func TestService(t *testing.T) {
 	t.Run("flood", b.flood)
 	t.Run("slow", slow.ended)
 	t.Run("crowd", b.crowd)
-	t.Run("load", b.load)
 	t.Run("counted", b.counted)
+	t.Run("load", b.load)
 	t.Run("full log", b.fullLog)
 	if err := b.Err(); err != nil {
 		t.Error(err)

@@ -210,6 +210,7 @@ func (b *bench) ask(t *testing.T, times int) {
 // fullLog: a log without room refuses what changes things or only reads, says what to do
 // next, and still holds the host, shows the log, and lets itself be witnessed and cleared.
 func (b *bench) fullLog(t *testing.T) {
+	b.ak(t)
 	room := b.want(t, policy.Auditor, "GET", auditPath, "", 200).object(t)
 	t.Logf("the log has %d records, of %v", b.records(t), room["MaxNumberOfRecords"])
 	client, err := b.Client(policy.FleetVerifier, loadClients)

@@ -405,8 +405,9 @@ func (b *bench) flood(t *testing.T) {
 // counted sees that what was refused before anybody was known is in the log as numbers.
 func (b *bench) counted(t *testing.T) {
 	var counters struct{ TLS, Certificate, Principal, Request, Busy uint64 }
-	end := time.Now().Add(3 * time.Minute) // they are recorded with a checkpoint
+	end := time.Now().Add(3 * time.Minute) // they are recorded with a checkpoint, once they have changed
 	for {
+		b.want(t, "", "GET", hostPath, "", 401)
 		size := b.records(t)
 		o := b.want(t, policy.Auditor, "GET", fmt.Sprintf("%s/Entries?$skip=%d", auditPath, max(0, size-200)), "", 200).object(t)
 		for _, m := range o["Members"].([]any) {

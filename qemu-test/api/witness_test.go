@@ -72,15 +72,12 @@ func (b *bench) clearLog(t *testing.T) {
 // cosign brings the last checkpoint to the witness, and back.
 func (b *bench) cosign(t *testing.T) {
 	t.Helper()
-	block, _ := pem.Decode([]byte(fmt.Sprint(b.want(t, policy.Auditor, "GET", akPath, "", 200).object(t)["CertificateString"])))
-	ak, err := x509.ParseCertificate(block.Bytes)
-	must(t, err)
 	o := b.want(t, policy.Auditor, "POST", auditPath+"/Actions/Oem/NitroLog.Export", fmt.Sprintf(`{"From":%d}`, b.first(t)), 200).object(t)
 	text, err := json.Marshal(o["Export"])
 	must(t, err)
 	var export struct{ Origin, Checkpoint string }
 	must(t, json.Unmarshal(text, &export))
-	key, err := audit.VerifierKey(export.Origin, ak.PublicKey.(*ecdsa.PublicKey))
+	key, err := audit.VerifierKey(export.Origin, b.ak(t))
 	must(t, err)
 	if _, err := auditverify.Export(text, auditverify.Keys{Log: key}); err != nil {
 		t.Fatal(err)
@@ -111,4 +108,21 @@ func (b *bench) first(t *testing.T) int {
 		must(t, err)
 	}
 	return n
+}
+
+// ak is the key that signs the log's checkpoints. It is asked for once: a full log has no room
+// for the asking.
+func (b *bench) ak(t *testing.T) *ecdsa.PublicKey {
+	t.Helper()
+	if b.signer != nil {
+		return b.signer
+	}
+	block, _ := pem.Decode([]byte(fmt.Sprint(b.want(t, policy.Auditor, "GET", akPath, "", 200).object(t)["CertificateString"])))
+	if block == nil {
+		t.Fatal("the AK's certificate is no PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	must(t, err)
+	b.signer = c.PublicKey.(*ecdsa.PublicKey)
+	return b.signer
 }
