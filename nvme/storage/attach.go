@@ -166,7 +166,8 @@ func (s *Service) namespaceFor(id [16]byte) uint32 {
 }
 
 // Detach takes a volume from the host and zeroes its key. It waits for I/O under way, at
-// most DetachLimit, and succeeds whether or not that came to its end.
+// most DetachLimit, and succeeds whether or not that came to its end. A grant that is under
+// way is worth nothing afterwards, whether or not the volume was attached.
 func (s *Service) Detach(ctx context.Context, id [16]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,6 +176,7 @@ func (s *Service) Detach(ctx context.Context, id [16]byte) error {
 	}
 	_, waits := s.pending[id]
 	if s.attached[id] == nil && !waits {
+		s.void(id)
 		return fmt.Errorf("%w: %x", ErrDetached, id)
 	}
 	s.detach(ctx, id)
@@ -188,8 +190,16 @@ func (s *Service) detach(ctx context.Context, id [16]byte) {
 	if a := s.attached[id]; a != nil {
 		s.drop(ctx, id, a)
 	}
+	s.void(id)
 	s.notify(EventDetached, id, nil)
 	s.keep()
+}
+
+// void has no key come for a volume that was asked for before now.
+func (s *Service) void(id [16]byte) {
+	if s.ring != nil {
+		s.ring.Detach(id) // that it had no lease is well
+	}
 }
 
 // drop takes a volume from the host, ends its lease if that has not ended, and closes it.
