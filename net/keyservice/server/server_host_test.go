@@ -168,6 +168,8 @@ func TestRefused(t *testing.T) {
 		{"another configuration", keyservice.BadEvidence, "configuration", ask, changed.prove(v)},
 		{"another wrapping key", keyservice.BadRequest, "wrapping key", ask, forge(good, func(q *key.Request) { q.Wrapping = other.config.Wrapping.PublicKey().Bytes() })},
 		{"another host cycle", keyservice.BadRequest, "host cycle", ask, forge(good, func(q *key.Request) { q.Cycle++ })},
+		{"a clock of the future", keyservice.BadRequest, "clock", ask, forge(good, func(q *key.Request) { q.Clock += 3_600_000 })},
+		{"a clock of the past", keyservice.BadRequest, "clock", ask, forge(good, func(q *key.Request) { q.Clock -= 601_000 })},
 		{"another volume", keyservice.BadRequest, "asks for volume", ask, good.prove(without)},
 		{"too long", keyservice.BadLease, "lease", keyservice.Ask{Volume: v, Lease: time.Hour + time.Second}, prove},
 		{"no time", keyservice.BadLease, "lease", keyservice.Ask{Volume: v}, prove},
