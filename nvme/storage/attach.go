@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"nitro/nvme/key"
@@ -204,7 +205,7 @@ func (s *Service) void(id [16]byte) {
 
 // drop takes a volume from the host, ends its lease if that has not ended, and closes it.
 func (s *Service) drop(ctx context.Context, id [16]byte, a *attachment) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DetachLimit)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	s.target.Detach(ctx, s.conf.HostNQN, a.namespace) // what still waits then gets an error
 	if a.lease.Held() {
@@ -214,15 +215,30 @@ func (s *Service) drop(ctx context.Context, id [16]byte, a *attachment) {
 	delete(s.attached, id)
 }
 
-// sweep drops volumes whose leases have ended.
+// limited is a context that ends after DetachLimit, whoever asked.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), DetachLimit)
+}
+
+// sweep drops volumes whose leases have ended. A host that never ends its I/O holds it up
+// once, and not for each of them: everything else waits meanwhile.
 func (s *Service) sweep(ctx context.Context) (swept bool) {
+	var all sync.WaitGroup
 	for id, a := range s.attached {
-		if !a.lease.Held() {
-			s.drop(ctx, id, a)
-			s.notify(EventExpired, id, nil)
-			swept = true
+		if a.lease.Held() {
+			continue
 		}
+		all.Go(func() {
+			ctx, cancel := limited(ctx)
+			defer cancel()
+			s.target.Detach(ctx, s.conf.HostNQN, a.namespace)
+			a.volume.Close()
+		})
+		delete(s.attached, id)
+		s.notify(EventExpired, id, nil)
+		swept = true
 	}
+	all.Wait()
 	return swept
 }
 

@@ -577,3 +577,49 @@ func TestVoid(t *testing.T) {
 		})
 	}
 }
+
+// TestCycleEndsAtOnce: a cycle's end takes the host's keys while another operation is under
+// way and does not come to its end.
+func TestCycleEndsAtOnce(t *testing.T) {
+	for name, end := range map[string]func(*boot){
+		"end":      (*boot).EndCycle,
+		"next one": func(x *boot) { x.BeginCycle(8, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newBoard(t).start()
+			v, other := x.volume(1, storage.RAM, 64), x.volume(2, storage.RAM, 64)
+			if err := x.BeginCycle(7, false); err != nil {
+				t.Fatal(err)
+			}
+			x.attach(v, nil)
+			n, err := x.connect().Namespace(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.WriteAt(t.Context(), 0, plain); err != nil {
+				t.Fatal(err)
+			}
+			x.settling = make(chan chan struct{})
+			deleted, ended, going := make(chan error, 1), make(chan struct{}), make(chan struct{})
+			go func() { deleted <- x.Delete(context.Background(), other) }()
+			x.settling <- going
+			go func() { defer close(ended); end(x) }()
+			limit, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			for err = nil; err == nil && limit.Err() == nil; time.Sleep(time.Millisecond) {
+				err = n.ReadAt(limit, 0, make([]byte, len(plain)))
+			}
+			if limit.Err() != nil {
+				t.Error("the host reads on though its cycle has ended")
+			}
+			close(going)
+			if err := <-deleted; err != nil {
+				t.Error(err)
+			}
+			<-ended
+			if !x.empty() {
+				t.Error("a key is left")
+			}
+		})
+	}
+}
