@@ -363,3 +363,26 @@ func TestStore(t *testing.T) {
 		t.Errorf("without a log: %v", err)
 	}
 }
+
+// TestStrangers: who has no certificate cannot fill the log; what was left out is counted.
+func TestStrangers(t *testing.T) {
+	r := newRig(t)
+	for range 3 * maxStrangers {
+		if _, err := r.alone.CreateKey(t.Context(), [16]byte{1}); code(err) != keyservice.Unauthenticated {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.lines("key")); n != maxStrangers {
+		t.Errorf("%d lines, not %d", n, maxStrangers)
+	}
+	if _, err := r.control.CreateKey(t.Context(), [16]byte{1}); err != nil || len(r.lines("key")) != maxStrangers+1 {
+		t.Errorf("a control plane's is not in the log: %v", err)
+	}
+	r.pass(time.Minute)
+	if _, err := r.alone.Challenge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if l := r.lines("challenge"); len(l) != 1 || l[0].Missed != 2*maxStrangers {
+		t.Errorf("%+v", l)
+	}
+}
