@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -265,7 +266,8 @@ func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) erro
 
 // observeVolumes tells the log what happens to volumes, and has the audit record what no
 // request asked for. What strangers can cause at will, such as a host that is refused, is
-// not recorded: it would fill the log.
+// not recorded: it would fill the log, and wear out the TPM's freshness counter. What a
+// storage server or the way to a key service causes is recorded as often as ration says.
 func (f *firmware) observeVolumes(e storage.Event) {
 	text := "volumes: " + e.Kind
 	if e.Volume != [16]byte{} {
@@ -284,6 +286,10 @@ func (f *firmware) observeVolumes(e storage.Event) {
 	if volumeActions[e.Kind] == "" {
 		return
 	}
+	if (e.Kind == storage.EventServerLost || e.Kind == storage.EventReattach) && !f.strangersEvents.take(f.up()) {
+		f.volumeEventsLost.Add(1)
+		return
+	}
 	select {
 	case f.volumeEvents <- e:
 	default:
@@ -295,6 +301,35 @@ func (f *firmware) observeVolumes(e storage.Event) {
 var volumeActions = map[string]string{
 	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
 	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+}
+
+// Limits of a ration: a day of the worst is three segments of the log, of 256, and three
+// steps of the TPM's counter.
+const (
+	rationMost  = 16
+	rationEvery = 10 * time.Minute
+)
+
+// A ration is how many events may be recorded of those that others cause: rationMost at
+// once, and one more each rationEvery.
+type ration struct {
+	mu   sync.Mutex
+	used int
+	at   time.Duration // since the boot: until when used is counted
+}
+
+// take takes one, if there is one, at a time since the boot.
+func (r *ration) take(now time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	back := int((now - r.at) / rationEvery)
+	r.used = max(r.used-back, 0)
+	r.at += time.Duration(back) * rationEvery
+	if r.used >= rationMost {
+		return false
+	}
+	r.used++
+	return true
 }
 
 // noteVolumes records events of volumes. They come while the volumes are busy, and a record
