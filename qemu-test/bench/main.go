@@ -65,10 +65,10 @@ func run(ctx context.Context, areas []string) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "host": b.hostArea, "net": b.netArea, "card": b.cardArea}
+	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "host": b.hostArea, "net": b.netArea, "card": b.cardArea, "nvme": b.nvmeArea}
 	out := strings.Join(areas, "-")
 	if len(areas) == 0 {
-		areas, out = []string{"ground", "boot", "host", "net", "card"}, "board"
+		areas, out = []string{"ground", "boot", "host", "net", "card", "nvme"}, "board"
 	}
 	for _, area := range areas {
 		measure, there := measures[area]
