@@ -156,10 +156,10 @@ func (s segment) valid() bool {
 		}
 		addresses = s.ip[12:]
 	}
-	sum := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
-	sum = checksum.Combine(sum, uint16(len(s.tcp)+len(s.payload)))
-	sum = checksum.Checksum(s.tcp, sum)
-	return checksum.Checksum(s.payload, sum) == 0xffff
+	all := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
+	all = checksum.Combine(all, uint16(len(s.tcp)+len(s.payload)))
+	all = checksum.Checksum(s.tcp, all)
+	return sum(s.payload, all) == 0xffff
 }
 
 // add takes a packet if it can be joined to others. If it gives false, the packet is

@@ -16,6 +16,8 @@
 //	host    from power-on until the host is released
 //	net     TCP throughput
 //	card    SD card: transfers and requests a second, and instructions a request
+//	nvme    encrypted volumes over NVMe/TCP: transfers and operations a second, and instructions
+//	        an operation
 //
 // What goes by the wall clock (Mbit/s, ms, MB/s, IOPS) depends on the machine and on what else
 // runs there. So both sides run in turns, and what tells something is the ratio of

@@ -20,6 +20,9 @@ import (
 // root is where the target's configuration is (Linux, drivers/nvme/target/configfs.c).
 const root = "/sys/kernel/config/nvmet"
 
+// served is how long an encrypted disk is served: longer than any emulator runs.
+const served = 24 * time.Hour
+
 const subsystem = "nqn.2026-01.test:peer"
 
 func main() {
@@ -31,7 +34,7 @@ func main() {
 	}
 	fmt.Println("nvmet: listening")
 	if *encrypted != "" {
-		select {}
+		time.Sleep(served)
 	}
 }
 
