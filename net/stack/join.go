@@ -3,12 +3,12 @@ package stack
 import (
 	"bytes"
 	"encoding/binary"
+	"sync"
+	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 const (
@@ -24,8 +24,8 @@ const (
 // A join makes one packet of TCP segments that follow each other in one connection,
 // so that the layers above do their work once for all of them (GRO). It holds one
 // packet at a time; whatever does not continue it sends it on its way first, so
-// nothing is overtaken. The receiver flushes it after each batch of frames, so
-// nothing waits for what may never come.
+// nothing is overtaken. After each batch of frames the receiver lets it rest: only what
+// is about to be continued waits on, and no longer than holdLimit.
 //
 // Segments are joined if everything in their headers is the same but the sequence
 // number, the IPv4 identification, the checksums, PSH and FIN; if they have payload,
@@ -45,7 +45,11 @@ const (
 // gVisor's own (package gro) makes a packet of each segment first, and its Flush
 // leaves packets behind when several are in one bucket.
 type join struct {
-	e        *endpoint
+	e       *endpoint
+	late    *time.Timer
+	waiting bool // late is set
+
+	mu       sync.Mutex // held from here on by whoever adds or flushes
 	protocol tcpip.NetworkProtocolNumber
 	held     int             // length of the packet that is held, in bytes; 0 for none
 	data     [maxJoined]byte // the packet; copied to memory of its size when it goes up
@@ -183,10 +187,11 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		}
 		return true
 	}
-	if s.ends() || n < minSegment {
-		return false
-	}
 	j.flush()
+	if s.ends() || n < minSegment {
+		j.e.segment(protocol, packet[:s.headers()+n], len(s.ip), len(s.tcp))
+		return true
+	}
 	j.hold(s, packet, protocol)
 	return true
 }
@@ -223,9 +228,47 @@ func (j *join) flush() {
 	} else {
 		binary.BigEndian.PutUint16(ip[4:], uint16(j.held-header.IPv6MinimumSize))
 	}
-	v := buffer.NewViewWithData(j.data[:j.held])
+	packet := j.data[:j.held]
 	j.held = 0
-	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
-	p.PktType = tcpip.PacketHost
-	j.e.up(j.protocol, p, true)
+	j.e.segment(j.protocol, packet, len(j.head.ip), len(j.head.tcp))
+}
+
+// holdLimit is how long segments wait for those that follow them: less than the time that
+// they take through the layers, on the slowest board.
+const holdLimit = time.Millisecond
+
+// rest is called between batches of frames. Segments without PSH are in the middle of what
+// the sender had to say: more will come at once, and the packet may wait for them, for
+// holdLimit. Whatever else is held goes up.
+func (j *join) rest() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.head.payload) == 0 {
+		j.flush()
+	}
+	switch wait := j.held > 0; {
+	case wait == j.waiting:
+	case !wait:
+		j.late.Stop() // if it is too late for that, it finds nothing, or what it may as well flush
+	case j.late == nil:
+		j.late = time.AfterFunc(holdLimit, j.expire)
+	default:
+		j.late.Reset(holdLimit)
+	}
+	j.waiting = j.held > 0
+}
+
+// expire flushes what has waited for too long.
+func (j *join) expire() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting = false
+	j.flush()
+}
+
+// end flushes what is held when no more frames will come.
+func (j *join) end() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.flush()
 }
