@@ -194,7 +194,7 @@ func (e *endpoint) WritePackets(packets stack.PacketBufferList) (int, tcpip.Erro
 // write queues one packet; sending is held.
 func (e *endpoint) write(p *stack.PacketBuffer) error {
 	if p.TransportProtocolNumber == header.TCPProtocolNumber && p.NetworkProtocolNumber == header.IPv4ProtocolNumber {
-		e.flows.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice())
+		e.flows.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice(), p.Data().Size())
 	}
 	if p.GSOOptions.Type != stack.GSONone {
 		if mss := int(p.GSOOptions.MSS); mss > 0 && p.Data().Size() > mss {

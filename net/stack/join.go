@@ -54,6 +54,7 @@ type join struct {
 	held     int             // length of the packet that is held, in bytes; 0 for none
 	data     [maxJoined]byte // the packet; copied to memory of its size when it goes up
 	head     segment         // its first segment, in data
+	spare    bool            // it is an acknowledgement that may be left out if data repeat it
 	next     uint32          // sequence number of what continues it
 }
 
@@ -132,6 +133,13 @@ func (s segment) supersedes(o segment) bool {
 		s.ip[0] == o.ip[0] && s.ip[1] == o.ip[1] // version, and marks of congestion (RFC 3168)
 }
 
+// repeats tells whether a segment with payload says what an acknowledgement of the same
+// connection has said.
+func (s segment) repeats(o segment) bool {
+	return len(s.ip) == header.IPv4MinimumSize && len(o.ip) == len(s.ip) && bytes.Equal(s.ip[12:], o.ip[12:]) && bytes.Equal(s.tcp[:4], o.tcp[:4]) &&
+		int32(s.ack()-o.ack()) >= 0 && s.ip[1] == o.ip[1]
+}
+
 // like tells whether two segments' headers agree in all that must be the same.
 func (s segment) like(o segment) bool {
 	if len(s.ip) != len(o.ip) || len(s.tcp) != len(o.tcp) {
@@ -187,6 +195,10 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		}
 		return true
 	}
+	if j.spare && s.repeats(j.head) {
+		j.held = 0
+		j.e.counts.joined.Add(1)
+	}
 	j.flush()
 	if s.ends() || n < minSegment {
 		j.e.segment(protocol, packet[:s.headers()+n], len(s.ip), len(s.tcp))
@@ -220,6 +232,7 @@ func (j *join) hold(s segment, packet []byte, protocol tcpip.NetworkProtocolNumb
 
 // flush sends the packet that is held up the layers.
 func (j *join) flush() {
+	j.spare = false
 	if j.held == 0 {
 		return
 	}
@@ -235,16 +248,20 @@ func (j *join) flush() {
 
 // holdLimit is how long segments wait for those that follow them: less than the time that
 // they take through the layers, on the slowest board.
-const holdLimit = time.Millisecond
+const holdLimit = 2 * time.Millisecond
 
 // rest is called between batches of frames. Segments without PSH are in the middle of what
 // the sender had to say: more will come at once, and the packet may wait for them, for
-// holdLimit. Whatever else is held goes up.
+// holdLimit. So may an acknowledgement that nobody waits for: mostly the peer's next data
+// bring it again. Whatever else is held goes up.
 func (j *join) rest() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.head.payload) == 0 {
-		j.flush()
+	if j.held > 0 && len(j.head.payload) == 0 {
+		c := j.e.flows.find(j.head.ip, j.head.tcp)
+		if j.spare = c != nil && c.patient(j.head.ack()); !j.spare {
+			j.flush()
+		}
 	}
 	switch wait := j.held > 0; {
 	case wait == j.waiting:

@@ -21,13 +21,13 @@ import (
 const nvmeRounds = 5
 
 // roundSeconds is how long a measurement takes.
-const roundSeconds = 2
+const roundSeconds = 1
 
 // countedBytes is what is transferred to find the instructions of an operation, but at
 // least countedOperations are.
 const (
-	countedBytes      = 8 << 20
-	countedOperations = 200
+	countedBytes      = 2 << 20
+	countedOperations = 100
 )
 
 // A loadKind is what the host does in a measurement.
