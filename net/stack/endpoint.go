@@ -64,7 +64,7 @@ var (
 func newEndpoint(l Link) *endpoint {
 	e := &endpoint{link: l, address: tcpip.LinkAddress(l.HardwareAddr()), done: make(chan struct{})}
 	e.txOffload, e.rxOffload = l.ChecksumOffload()
-	e.join.e = e
+	e.join.e, e.join.limit = e, holdLimit
 	return e
 }
 

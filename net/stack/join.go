@@ -46,6 +46,7 @@ const (
 // leaves packets behind when several are in one bucket.
 type join struct {
 	e       *endpoint
+	limit   time.Duration // holdLimit, but in tests
 	late    *time.Timer
 	waiting bool // late is set
 
@@ -268,9 +269,9 @@ func (j *join) rest() {
 	case !wait:
 		j.late.Stop() // if it is too late for that, it finds nothing, or what it may as well flush
 	case j.late == nil:
-		j.late = time.AfterFunc(holdLimit, j.expire)
+		j.late = time.AfterFunc(j.limit, j.expire)
 	default:
-		j.late.Reset(holdLimit)
+		j.late.Reset(j.limit)
 	}
 	j.waiting = j.held > 0
 }

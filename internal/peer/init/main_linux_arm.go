@@ -14,14 +14,16 @@ import (
 	"syscall"
 	"unsafe"
 
+	"nitro/internal/peer/early"
 	"nitro/internal/peer/guest"
 )
 
-// Numbers of Linux/arm that package syscall does not name.
-const (
-	sysFinitModule = 379    // finit_module(2), arch/arm/tools/syscall.tbl
-	tcsbrk         = 0x5409 // asm-generic/ioctls.h; with argument 1 it waits until all is sent
-)
+// A number of Linux/arm that package syscall does not name.
+const tcsbrk = 0x5409 // asm-generic/ioctls.h; with argument 1 it waits until all is sent
+
+// firstPort is the first Ethernet port's device in the device tree: FEC1. Linux
+// numbers the two ports in the order in which their drivers come up.
+const firstPort = "/sys/bus/platform/devices/2188000.ethernet"
 
 func main() {
 	if os.Getpid() != 1 {
@@ -40,7 +42,7 @@ func main() {
 // serve carries out the order and answers on the port. Its error is one that
 // could not be told there.
 func serve() error {
-	if err := mount(); err != nil {
+	if err := early.Mount(); err != nil {
 		return err
 	}
 	port, err := openPort()
@@ -60,21 +62,6 @@ func serve() error {
 		return err
 	}
 	return drain(port)
-}
-
-// mount makes the file systems that programs expect.
-func mount() error {
-	for _, m := range []struct{ kind, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"},
-	} {
-		if err := os.MkdirAll(m.at, 0o755); err != nil {
-			return err
-		}
-		if err := syscall.Mount(m.kind, m.at, m.kind, 0, ""); err != nil {
-			return fmt.Errorf("mount %s on %s: %w", m.kind, m.at, err)
-		}
-	}
-	return os.Chmod("/tmp", 0o777|os.ModeSticky)
 }
 
 // openPort opens the answering port and takes all processing off it, so that
@@ -116,12 +103,12 @@ func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
 // gives the marker that ends the answer.
 func carryOut(order *guest.Order, port *os.File) string {
 	for _, path := range order.Modules {
-		if err := load(path); err != nil {
+		if err := early.Load(path); err != nil {
 			return guest.Fail(order.Nonce, err)
 		}
 	}
 	if order.Address.IsValid() {
-		if err := network(order.Address); err != nil {
+		if err := early.Network(firstPort, order.Address); err != nil {
 			return guest.Fail(order.Nonce, err)
 		}
 	}
@@ -140,19 +127,4 @@ func carryOut(order *guest.Order, port *os.File) string {
 		return guest.End(order.Nonce, guest.Status{Exit: -1, Signal: int(ws.Signal())})
 	}
 	return guest.End(order.Nonce, guest.Status{Exit: ws.ExitStatus()})
-}
-
-// load loads one kernel module.
-func load(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var none [1]byte // no parameters
-	_, _, errno := syscall.Syscall(sysFinitModule, f.Fd(), uintptr(unsafe.Pointer(&none)), 0)
-	if errno != 0 {
-		return fmt.Errorf("load module %s: %w", path, errno)
-	}
-	return nil
 }
