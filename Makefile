@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 
-.PHONY: all armory nitroctl run demo host test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run demo host test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-nvme bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -78,10 +78,10 @@ soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collectio
 bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify store; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json
 
-bench-board: deps peer all ## measure the ground, the boot, the network, an SD card and the API, Linux on the same emulated board beside them
+bench-board: deps peer all ## measure the ground, the boot, the network, an SD card, the API and encrypted volumes, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
 
-bench-ground bench-boot bench-host bench-net bench-card bench-api: bench-%: deps peer all ## measure that part of bench-board
+bench-ground bench-boot bench-host bench-net bench-card bench-api bench-nvme: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it

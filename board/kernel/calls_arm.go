@@ -163,6 +163,11 @@ func (k *kernel) sysFutexWait(t *thread, addr uint32) uint32 {
 	return k.futexWaitOn(t, addr, until)
 }
 
+// minSleep is how many of the shortest sleeps fit into a second: each takes 250 microseconds
+// or more. Go's system monitor asks for 20 while anything runs, again and again, and each
+// time costs an interrupt and two changes of threads; nothing else sleeps by this call.
+const minSleep = 4000
+
 func callNanosleep(k *kernel, t *thread) uint32 {
 	request, remain := t.regs.r[0], t.regs.r[1]
 	if !t.resumed {
@@ -170,7 +175,8 @@ func callNanosleep(k *kernel, t *thread) uint32 {
 		if errno != 0 {
 			return errno
 		}
-		return k.await(t, 0, k.clock.after(counter(), sec, nsec), eINTR)
+		now := counter()
+		return k.await(t, 0, max(k.clock.after(now, sec, nsec), now+uint64(k.clock.hz/minSleep)), eINTR)
 	}
 	if t.woken == byTimeout {
 		return 0

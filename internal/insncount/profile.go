@@ -3,10 +3,14 @@ package insncount
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // BuildProfiler compiles the profiling plugin into dir, as profile.so, as Build does
@@ -22,6 +26,7 @@ type ProfileOptions struct {
 	To    uint32 // stop at its next execution (that one left out); none: never
 	Once  bool   // count from the first execution of From to the next one of To, and no more
 	Exact bool   // count each instruction by itself: about half as fast
+	Snap  string // path of a named pipe by which [Snapshots] asks for counts; none: ""
 }
 
 // ProfileArgs gives the emulator's arguments that load the profiling plugin and have
@@ -38,7 +43,83 @@ func ProfileArgs(plugin, out string, o ProfileOptions) []string {
 			arg += "," + name + "=on"
 		}
 	}
+	if o.Snap != "" {
+		arg += ",snap=" + quote(o.Snap)
+	}
 	return []string{"-plugin", arg}
+}
+
+// Snapshots takes profiles while the emulator runs. Make it before the emulator starts,
+// and give that its Options and the same file out.
+type Snapshots struct {
+	pipe *os.File
+	out  string
+	n    int // taken
+}
+
+// NewSnapshots makes the named pipe beside the file out, in which the plugin will write
+// its result.
+func NewSnapshots(out string) (*Snapshots, error) {
+	path := out + ".pipe"
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("insncount: %w", err)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		return nil, fmt.Errorf("insncount: %s: %w", path, err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // for both, so that neither waits for the plugin
+	if err != nil {
+		return nil, fmt.Errorf("insncount: %w", err)
+	}
+	return &Snapshots{pipe: pipe, out: out}, nil
+}
+
+// Pipe is the named pipe's path, for [ProfileOptions].
+func (s *Snapshots) Pipe() string { return s.pipe.Name() }
+
+// snapshotLimit bounds the plugin's writing.
+const snapshotLimit = time.Minute
+
+// Take gives what has been counted from the emulator's start until now. The board goes on
+// meanwhile: what it executes within milliseconds may be counted or not.
+func (s *Snapshots) Take() (Profile, error) {
+	s.n++
+	file := fmt.Sprintf("%s.%d", s.out, s.n)
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Profile{}, fmt.Errorf("insncount: %w", err)
+	}
+	if _, err := s.pipe.Write([]byte{1}); err != nil {
+		return Profile{}, fmt.Errorf("insncount: asking for a snapshot: %w", err)
+	}
+	for end := time.Now().Add(snapshotLimit); ; time.Sleep(5 * time.Millisecond) {
+		p, err := ReadProfile(file)
+		if err == nil {
+			return p, os.Remove(file)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || time.Now().After(end) {
+			return Profile{}, err
+		}
+	}
+}
+
+// Close removes the named pipe.
+func (s *Snapshots) Close() error {
+	return errors.Join(os.Remove(s.pipe.Name()), s.pipe.Close())
+}
+
+// Since gives what was counted after an earlier snapshot of the same run.
+func (p Profile) Since(earlier Profile) Profile {
+	before := make(map[Code]uint64)
+	for _, c := range earlier.Code {
+		before[Code{c.PC, c.Insns, c.Mode, 0}] = c.Count
+	}
+	d := Profile{Windows: p.Windows}
+	for _, c := range p.Code {
+		if c.Count -= before[Code{c.PC, c.Insns, c.Mode, 0}]; c.Count > 0 {
+			d.Code = append(d.Code, c)
+		}
+	}
+	return d
 }
 
 // Code is a piece of code without branches, and how often it was executed.

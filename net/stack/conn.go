@@ -123,7 +123,8 @@ func (s *socket) write(b []byte, to *tcpip.FullAddress) (int, error) {
 	defer s.from.Reset(nil)
 	for n := 0; ; {
 		s.from.Reset(b[n:])
-		m, err := s.ep.Write(&s.from, tcpip.WriteOptions{To: to})
+		// Atomic only has TCP keep its lock while it copies.
+		m, err := s.ep.Write(&s.from, tcpip.WriteOptions{To: to, Atomic: true})
 		n += int(m)
 		switch err.(type) {
 		case nil:

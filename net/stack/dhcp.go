@@ -124,6 +124,7 @@ func (s *Stack) setLease(l *dhcp.Lease) {
 	s.mu.Unlock()
 	if old != nil && (l == nil || l.Address != old.Address) {
 		s.ip.RemoveAddress(nicID, toAddress(old.Address.Addr()))
+		s.link.flows.forget()
 	}
 	if l != nil && (old == nil || l.Address != old.Address) {
 		if err := s.addAddress(l.Address); err != nil {

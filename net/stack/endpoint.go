@@ -42,7 +42,8 @@ type endpoint struct {
 	pieces  [][]byte
 	headers [header.EthernetMinimumSize + header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 
-	join     join        // the receiver's own
+	flows    flows
+	join     join        // the receiver's
 	verified atomic.Bool // the packet that goes up needs no verification
 }
 
@@ -63,7 +64,7 @@ var (
 func newEndpoint(l Link) *endpoint {
 	e := &endpoint{link: l, address: tcpip.LinkAddress(l.HardwareAddr()), done: make(chan struct{})}
 	e.txOffload, e.rxOffload = l.ChecksumOffload()
-	e.join.e = e
+	e.join.e, e.join.limit = e, holdLimit
 	return e
 }
 
@@ -72,8 +73,9 @@ func (e *endpoint) receive() {
 	defer close(e.done)
 	for {
 		err := e.link.Receive(e.deliver)
-		e.join.flush()
+		e.join.rest()
 		if errors.Is(err, os.ErrClosed) {
+			e.join.end()
 			return
 		}
 		if err != nil {
@@ -107,6 +109,8 @@ func (e *endpoint) deliver(frame []byte) {
 		e.counts.dropped.Add(1)
 		return
 	}
+	e.join.mu.Lock()
+	defer e.join.mu.Unlock()
 	if to == tcpip.PacketHost && e.join.add(packet, protocol) {
 		return
 	}
@@ -189,6 +193,9 @@ func (e *endpoint) WritePackets(packets stack.PacketBufferList) (int, tcpip.Erro
 
 // write queues one packet; sending is held.
 func (e *endpoint) write(p *stack.PacketBuffer) error {
+	if p.TransportProtocolNumber == header.TCPProtocolNumber && p.NetworkProtocolNumber == header.IPv4ProtocolNumber {
+		e.flows.sent(p.NetworkHeader().Slice(), p.TransportHeader().Slice(), p.Data().Size())
+	}
 	if p.GSOOptions.Type != stack.GSONone {
 		if mss := int(p.GSOOptions.MSS); mss > 0 && p.Data().Size() > mss {
 			return e.split(p, mss)

@@ -3,12 +3,12 @@ package stack
 import (
 	"bytes"
 	"encoding/binary"
+	"sync"
+	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	"gvisor.dev/gvisor/pkg/tcpip/stack"
 )
 
 const (
@@ -24,8 +24,8 @@ const (
 // A join makes one packet of TCP segments that follow each other in one connection,
 // so that the layers above do their work once for all of them (GRO). It holds one
 // packet at a time; whatever does not continue it sends it on its way first, so
-// nothing is overtaken. The receiver flushes it after each batch of frames, so
-// nothing waits for what may never come.
+// nothing is overtaken. After each batch of frames the receiver lets it rest: only what
+// is about to be continued waits on, and no longer than holdLimit.
 //
 // Segments are joined if everything in their headers is the same but the sequence
 // number, the IPv4 identification, the checksums, PSH and FIN; if they have payload,
@@ -45,11 +45,17 @@ const (
 // gVisor's own (package gro) makes a packet of each segment first, and its Flush
 // leaves packets behind when several are in one bucket.
 type join struct {
-	e        *endpoint
+	e       *endpoint
+	limit   time.Duration // holdLimit, but in tests
+	late    *time.Timer
+	waiting bool // late is set
+
+	mu       sync.Mutex // held from here on by whoever adds or flushes
 	protocol tcpip.NetworkProtocolNumber
 	held     int             // length of the packet that is held, in bytes; 0 for none
 	data     [maxJoined]byte // the packet; copied to memory of its size when it goes up
 	head     segment         // its first segment, in data
+	spare    bool            // it is an acknowledgement that may be left out if data repeat it
 	next     uint32          // sequence number of what continues it
 }
 
@@ -128,6 +134,13 @@ func (s segment) supersedes(o segment) bool {
 		s.ip[0] == o.ip[0] && s.ip[1] == o.ip[1] // version, and marks of congestion (RFC 3168)
 }
 
+// repeats tells whether a segment with payload says what an acknowledgement of the same
+// connection has said.
+func (s segment) repeats(o segment) bool {
+	return len(s.ip) == header.IPv4MinimumSize && len(o.ip) == len(s.ip) && bytes.Equal(s.ip[12:], o.ip[12:]) && bytes.Equal(s.tcp[:4], o.tcp[:4]) &&
+		int32(s.ack()-o.ack()) >= 0 && s.ip[1] == o.ip[1]
+}
+
 // like tells whether two segments' headers agree in all that must be the same.
 func (s segment) like(o segment) bool {
 	if len(s.ip) != len(o.ip) || len(s.tcp) != len(o.tcp) {
@@ -156,10 +169,10 @@ func (s segment) valid() bool {
 		}
 		addresses = s.ip[12:]
 	}
-	sum := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
-	sum = checksum.Combine(sum, uint16(len(s.tcp)+len(s.payload)))
-	sum = checksum.Checksum(s.tcp, sum)
-	return checksum.Checksum(s.payload, sum) == 0xffff
+	all := checksum.Checksum(addresses, uint16(header.TCPProtocolNumber))
+	all = checksum.Combine(all, uint16(len(s.tcp)+len(s.payload)))
+	all = checksum.Checksum(s.tcp, all)
+	return sum(s.payload, all) == 0xffff
 }
 
 // add takes a packet if it can be joined to others. If it gives false, the packet is
@@ -183,10 +196,15 @@ func (j *join) add(packet []byte, protocol tcpip.NetworkProtocolNumber) bool {
 		}
 		return true
 	}
-	if s.ends() || n < minSegment {
-		return false
+	if j.spare && s.repeats(j.head) {
+		j.held = 0
+		j.e.counts.joined.Add(1)
 	}
 	j.flush()
+	if s.ends() || n < minSegment {
+		j.e.segment(protocol, packet[:s.headers()+n], len(s.ip), len(s.tcp))
+		return true
+	}
 	j.hold(s, packet, protocol)
 	return true
 }
@@ -215,6 +233,7 @@ func (j *join) hold(s segment, packet []byte, protocol tcpip.NetworkProtocolNumb
 
 // flush sends the packet that is held up the layers.
 func (j *join) flush() {
+	j.spare = false
 	if j.held == 0 {
 		return
 	}
@@ -223,9 +242,51 @@ func (j *join) flush() {
 	} else {
 		binary.BigEndian.PutUint16(ip[4:], uint16(j.held-header.IPv6MinimumSize))
 	}
-	v := buffer.NewViewWithData(j.data[:j.held])
+	packet := j.data[:j.held]
 	j.held = 0
-	p := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(v)})
-	p.PktType = tcpip.PacketHost
-	j.e.up(j.protocol, p, true)
+	j.e.segment(j.protocol, packet, len(j.head.ip), len(j.head.tcp))
+}
+
+// holdLimit is how long segments wait for those that follow them: less than the time that
+// they take through the layers, on the slowest board.
+const holdLimit = 2 * time.Millisecond
+
+// rest is called between batches of frames. Segments without PSH are in the middle of what
+// the sender had to say: more will come at once, and the packet may wait for them, for
+// holdLimit. So may an acknowledgement that nobody waits for: mostly the peer's next data
+// bring it again. Whatever else is held goes up.
+func (j *join) rest() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.held > 0 && len(j.head.payload) == 0 {
+		c := j.e.flows.find(j.head.ip, j.head.tcp)
+		if j.spare = c != nil && c.patient(j.head.ack()); !j.spare {
+			j.flush()
+		}
+	}
+	switch wait := j.held > 0; {
+	case wait == j.waiting:
+	case !wait:
+		j.late.Stop() // if it is too late for that, it finds nothing, or what it may as well flush
+	case j.late == nil:
+		j.late = time.AfterFunc(j.limit, j.expire)
+	default:
+		j.late.Reset(j.limit)
+	}
+	j.waiting = j.held > 0
+}
+
+// expire flushes what has waited for too long.
+func (j *join) expire() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting = false
+	j.flush()
+}
+
+// end flushes what is held when no more frames will come.
+func (j *join) end() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.flush()
 }

@@ -12,8 +12,16 @@
  * QEMU translates code anew for each mode that executes it, so a segment belongs
  * to one mode. It is read from CPSR when the segment's block is first executed,
  * and never again.
+ *
+ * With snap=FIFO a thread of the plugin's waits for bytes in that named pipe and writes,
+ * for each, what has been counted until then to OUT.1, OUT.2 and so on. The processor
+ * goes on meanwhile.
  */
 #include "qemu.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <unistd.h>
 
 /* Counters come from QEMU in lots. QEMU keeps room for 16 processors in each. */
 #define LOT 4096
@@ -27,10 +35,12 @@ struct segment {
 	uint64_t closed;	/* how often it ran in windows that have closed */
 };
 
-static const char *out_path;
+static const char *out_path, *snap_path;
 static bool exact, once, has_from, has_to;
 static uint64_t from, to;
 
+/* lock guards segments and used, which grow while a snapshot reads them. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct segment *segments;
 static size_t used, room;
 static bool open_now, been_open;
@@ -88,6 +98,7 @@ static void close_window(unsigned vcpu, void *data)
  */
 static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
+	pthread_mutex_lock(&lock);
 	size_t n = qemu_plugin_tb_n_insns(tb), first = used;
 	struct segment *s = NULL;
 	for (size_t i = 0; i < n; i++) {
@@ -108,30 +119,59 @@ static void translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64, s->counter, 1);
 	}
 	segments[first].in_block = (uint32_t)(used - first);
+	pthread_mutex_unlock(&lock);
 }
 
-/* report writes the result; package insncount's ReadProfile reads it. */
-static void report(qemu_plugin_id_t id, void *data)
+/* write_result writes what has been counted; package insncount's ReadProfile reads it. */
+static void write_result(const char *path)
 {
-	close_window(0, NULL);
-	FILE *f = fopen(out_path, "w");
+	FILE *f = fopen(path, "w");
 	if (!f)
 		die("cannot write the result file");
+	pthread_mutex_lock(&lock);
 	fprintf(f, "windows %" PRIu64 "\n", windows);
 	for (size_t i = 0; i < used; i++) {
 		const struct segment *s = &segments[i];
-		if (s->closed)
-			fprintf(f, "code 0x%08" PRIx32 " %" PRIu32 " 0x%02" PRIx32 " %" PRIu64 "\n", s->pc, s->insns, s->mode, s->closed);
+		uint64_t n = s->closed + (open_now ? qemu_plugin_u64_get(s->counter, 0) - s->opened : 0);
+		if (n)
+			fprintf(f, "code 0x%08" PRIx32 " %" PRIu32 " 0x%02" PRIx32 " %" PRIu64 "\n", s->pc, s->insns, s->mode, n);
 	}
+	pthread_mutex_unlock(&lock);
 	fprintf(f, "done\n");
 	if (fclose(f) != 0)
 		die("cannot write the result file");
+}
+
+static void report(qemu_plugin_id_t id, void *data)
+{
+	write_result(out_path);
+}
+
+/* snapshots writes a result for each byte that comes, whole or not at all. */
+static void *snapshots(void *data)
+{
+	/* Opened for writing too, so that it never ends. */
+	int fd = open(snap_path, O_RDWR);
+	if (fd < 0)
+		die("cannot open the pipe for snapshots");
+	char order, path[4096], part[4096];
+	for (unsigned n = 1; read(fd, &order, 1) == 1; n++) {
+		snprintf(path, sizeof path, "%s.%u", out_path, n);
+		if (snprintf(part, sizeof part, "%s.part", out_path) >= (int)sizeof part)
+			die("the result file's name is too long");
+		write_result(part);
+		if (rename(part, path) != 0)
+			die("cannot name the snapshot");
+	}
+	return NULL;
 }
 
 static bool argument(const char *a)
 {
 	if (strncmp(a, "out=", 4) == 0)
 		return (out_path = strdup(a + 4)) && *out_path;
+	if (strncmp(a, "snap=", 5) == 0)
+		return (snap_path = strdup(a + 5)) && *snap_path;
 	if (strncmp(a, "from=", 5) == 0)
 		return address(a + 5, &has_from, &from);
 	if (strncmp(a, "to=", 3) == 0)
@@ -156,6 +196,9 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 	}
 	if (!has_from)
 		open_window(0, NULL);
+	pthread_t thread;
+	if (snap_path && pthread_create(&thread, NULL, snapshots, NULL) != 0)
+		die("cannot start a thread");
 	qemu_plugin_register_vcpu_init_cb(id, find_cpsr);
 	qemu_plugin_register_vcpu_tb_trans_cb(id, translate);
 	qemu_plugin_register_atexit_cb(id, report, NULL);
