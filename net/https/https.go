@@ -185,6 +185,7 @@ func (c *Config) tls() *tls.Config {
 			if len(s.PeerCertificates) > 0 && len(id.good(s.VerifiedChains)) == 0 {
 				return errRevoked
 			}
+			c.Opened()
 			return nil
 		}
 	}
