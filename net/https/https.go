@@ -201,6 +201,7 @@ func (c *Config) tls() *tls.Config {
 			if len(s.PeerCertificates) > 0 && len(id.good(s.VerifiedChains)) == 0 {
 				return errRevoked
 			}
+			c.Opened()
 			return nil
 		}
 	}

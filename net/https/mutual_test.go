@@ -76,6 +76,7 @@ type mutual struct {
 	identity atomic.Pointer[Identity]
 	later    atomic.Int64 // how far the server's clock is ahead
 	failures [Path + 1]atomic.Int64
+	opened   atomic.Int64
 }
 
 func newMutual(t *testing.T, clients ...*authority) *mutual {
@@ -94,7 +95,7 @@ func newMutual(t *testing.T, clients ...*authority) *mutual {
 	})
 	go func() {
 		ended <- Serve(l, Config{
-			Identity: m.identity.Load, Failed: func(f Failure) { m.failures[f].Add(1) },
+			Identity: m.identity.Load, Failed: func(f Failure) { m.failures[f].Add(1) }, Opened: func() { m.opened.Add(1) },
 			Now:    func() time.Time { return time.Now().Add(time.Duration(m.later.Load())) },
 			Routes: []Route{{Pattern: "/open", Handler: h, Body: 100, Open: true}, {Pattern: "/", Handler: h, Body: 2000}},
 		})
@@ -172,6 +173,9 @@ func TestClients(t *testing.T) {
 	m.want("nobody", none, "/", 1, 401)
 	if n := m.failures[NoCertificate].Load(); n != 1 {
 		t.Errorf("%d without a certificate", n)
+	}
+	if m.opened.Load() == 0 {
+		t.Error("no handshake is counted")
 	}
 	server := known.server()
 	expired := known.issue(&x509.Certificate{NotAfter: time.Now().Add(-time.Minute), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})

@@ -185,6 +185,9 @@ func (v *Volume) do(ctx context.Context, command func(*initiator.Namespace) erro
 	err := fmt.Errorf("remote: no association with the server: %w", volume.ErrUnavailable)
 	for {
 		n, until, changed := v.get()
+		if last := begun.Add(Patience); until.After(last) { // a server that comes and goes
+			until = last
+		}
 		retry := time.Until(until)
 		if n != nil {
 			if err = command(n); !errors.Is(err, volume.ErrUnavailable) {
