@@ -10,7 +10,7 @@ ARM      = GOOS=linux GOARCH=arm GOARM=7 CGO_ENABLED=0
 METAL    = $(GO) run ./internal/metal/cmd
 # Packages whose tests need nothing but a processor; and those that need more than the board
 # has: sockets of an operating system, processes, or (attest/verify, nvme/pool) more time.
-PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sanitisation ./attest/sha256 ./attest/tis \
+PORTABLE = ./attest/akcert ./attest/document ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sanitisation ./attest/sha256 ./attest/tis \
 	./board/... ./boot/... ./resetctl/... \
 	./net/dhcp ./net/metadata ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture

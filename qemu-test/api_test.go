@@ -145,6 +145,7 @@ func TestGateway(t *testing.T) {
 	}
 	c.want(policy.Operator, "POST", "/redfish/v1/UpdateService/Actions/UpdateService.StartUpdate", "{}", 403)
 	b.redfishQuote(c)
+	b.documents(c)
 	b.replaceCertificate(c)
 	b.measuredPolicy()
 	b.redfishtool()

@@ -21,6 +21,7 @@ import (
 	"nitro/boot/ticket"
 	"nitro/net/provisioning"
 	"nitro/net/standing"
+	"nitro/nvme/key"
 )
 
 // takeHandover takes what the bootloader has left, and seeds the random generator with
@@ -142,6 +143,7 @@ func (f *firmware) bindIdentity() error {
 		f.enterQuarantine(err)
 		return nil
 	}
+	f.recipient = key.NewRecipient(func(hash [32]byte) error { return f.chain.Measure(eventlog.Recipient(hash)) })
 	f.readEKCertificate()
 	return nil
 }
@@ -190,6 +192,11 @@ func (f *firmware) Status() standing.Status {
 
 // Evidence implements standing.Board.
 func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
+	return f.prove(func(s *evidence.Source) ([]byte, error) { return s.Make(nonce) })
+}
+
+// prove has the TPM prove what runs, in its turn on the bus.
+func (f *firmware) prove(how func(s *evidence.Source) ([]byte, error)) ([]byte, error) {
 	c := &f.chain
 	if !c.Provisioned {
 		return nil, standing.ErrUnavailable
@@ -210,7 +217,7 @@ func (f *firmware) Evidence(nonce []byte) ([]byte, error) {
 	if why := f.reason(); why != nil {
 		s.NotChecked = []string{fmt.Sprintf("the board is in quarantine, code %v", code.Of(why))}
 	}
-	text, err := s.Make(nonce)
+	text, err := how(&s)
 	if err != nil && c.T.Lost() != nil {
 		f.tellTPMLost()
 	}

@@ -5,16 +5,23 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log"
+	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 
+	"nitro/attest/document"
 	"nitro/attest/evidence"
 	"nitro/attest/identity"
+	"nitro/net/audit/tpmkey"
 	"nitro/net/redfish"
 	"nitro/net/standing"
+	"nitro/nvme/key"
 )
 
 // An evidenceAPI is the TPM, as Redfish shows it.
@@ -103,6 +110,57 @@ func (a evidenceAPI) Quote(_ context.Context, id string, nonce, scheme, selectio
 		return nil, nil, err
 	}
 	return q.Attest, q.Signature, nil
+}
+
+// How long a request waits for this boot's recipient key, which takes the board's
+// processor seconds, and when to ask again, in seconds.
+const (
+	recipientWait  = 5 * time.Second
+	retryRecipient = 30
+)
+
+// Document implements redfish.Evidence.
+func (a evidenceAPI) Document(ctx context.Context, nonce []byte, recipient bool) ([]byte, error) {
+	f := a.f
+	q := document.Question{Nonce: nonce}
+	if recipient {
+		if f.reason() != nil || f.recipient == nil {
+			return nil, refuseDocument("A board in quarantine takes no keys: ask without Recipient.")
+		}
+		ctx, cancel := context.WithTimeout(ctx, recipientWait)
+		defer cancel()
+		public, err := f.recipient.Public(ctx)
+		if errors.Is(err, key.ErrMaking) {
+			e := redfish.Refuse(http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", strconv.Itoa(retryRecipient))
+			e.RetryAfter, e.Next = retryRecipient, sentence(err)
+			return nil, e
+		}
+		if err != nil {
+			return nil, err
+		}
+		q.PublicKey = public
+	}
+	if now, known := f.now(); known {
+		q.Time = now
+	}
+	text, err := f.prove(func(s *evidence.Source) ([]byte, error) {
+		signer, err := tpmkey.New(s.TPM, s.Session, s.AK, s.AKPublic)
+		if err != nil {
+			return nil, err
+		}
+		return document.Make(s, signer, q)
+	})
+	if errors.Is(err, document.ErrCertificate) {
+		return nil, refuseDocument(sentence(document.ErrCertificate))
+	}
+	return text, err
+}
+
+// refuseDocument says what stands against a document.
+func refuseDocument(next string) error {
+	e := redfish.Refuse(http.StatusConflict, "GeneralError")
+	e.Next = next
+	return e
 }
 
 // ecdsaScheme tells whether a TPMT_SIG_SCHEME is what the attestation key signs with, or

@@ -27,6 +27,7 @@ import (
 	"nitro/net/standing"
 	"nitro/net/syslog"
 	"nitro/net/update"
+	"nitro/nvme/key"
 	"nitro/nvme/storage"
 	"nitro/resetctl"
 	"nitro/resetctl/cycle"
@@ -83,6 +84,7 @@ type firmware struct {
 	tpmTrouble   atomic.Pointer[error] // of the last look at it
 
 	wrapping                     hpke.PrivateKey // of this boot, for secrets that are sent to the board
+	recipient                    *key.Recipient  // of this boot, for keys in envelopes
 	tlsKey                       [sha256.Size]byte
 	ekCertificate, akCertificate []byte // DER; nil where there is none
 }

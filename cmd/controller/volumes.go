@@ -144,7 +144,7 @@ func (f *firmware) keyConfig() (*key.Config, error) {
 		return nil, err
 	}
 	return &key.Config{
-		Arena: arena, Service: c.Config.KeyService.Key, AK: c.AK.Name.Buffer, Wrapping: f.wrapping, Clock: tpmClock{c}, Signer: signer, MaxLease: maxLease,
+		Arena: arena, Service: c.Config.KeyService.Key, AK: c.AK.Name.Buffer, Wrapping: f.wrapping, Recipient: f.recipient, Clock: tpmClock{c}, Signer: signer, MaxLease: maxLease,
 	}, nil
 }
 

@@ -158,7 +158,6 @@ var volumeRefusals = []struct {
 	next   string
 }{
 	{storage.ErrRefused, http.StatusForbidden, "GeneralError", ""},
-	{key.ErrEnvelope, http.StatusForbidden, "GeneralError", ""},
 	{key.ErrMaking, http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", ""},
 	{storage.ErrNotFound, http.StatusNotFound, "ResourceMissingAtURI", "List the volumes: it may have been deleted meanwhile."},
 	{storage.ErrExists, http.StatusConflict, "ResourceAlreadyExists", "Choose another name and another identity."},

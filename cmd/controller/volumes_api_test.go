@@ -214,7 +214,7 @@ func TestNoKeyService(t *testing.T) {
 // nobody knows tells strangers nothing.
 func TestVolumeRefusals(t *testing.T) {
 	for err, status := range map[error]int{
-		fmt.Errorf("pool: %w: 3 extents", volume.ErrFull): 507, pool.ErrFailed: 503, pool.ErrErased: 409, pool.ErrBusy: 409, key.ErrMaking: 503, fmt.Errorf("key: %w", key.ErrEnvelope): 403, storage.ErrStore: 503,
+		fmt.Errorf("pool: %w: 3 extents", volume.ErrFull): 507, pool.ErrFailed: 503, pool.ErrErased: 409, pool.ErrBusy: 409, key.ErrMaking: 503, storage.ErrStore: 503,
 		fmt.Errorf("%w: %w", storage.ErrClock, errors.New("xyzzy")): 503,
 		fmt.Errorf("%w: %w", storage.ErrFull, key.ErrFull):          507,
 	} {

@@ -50,6 +50,7 @@ nitroctl attest verify -board 192.0.2.10 -policy policy.json
 nitroctl attest verify -in evidence.json -nonce 6f1c0b7d5e2a49c8 -release release -issuer board.issuer.pem`,
 		setup: attestVerify,
 	},
+	documentCommand,
 	{
 		name:    "export",
 		summary: "write evidence as files that stock tools take",
@@ -245,6 +246,11 @@ func (c componentInfo) String() string {
 // judge judges evidence and completes a verdict.
 func judge(text []byte, p *verify.Policy, v verdict) (verdict, error) {
 	r, err := verify.Evidence(text, *p)
+	return describeVerdict(r, err, p, v)
+}
+
+// describeVerdict completes a verdict by what came of judging.
+func describeVerdict(r *verify.Result, err error, p *verify.Policy, v verdict) (verdict, error) {
 	v.Accepted, v.Nonce, v.Checks, v.NotChecked = err == nil, hex.EncodeToString(p.Nonce), []checkLine{}, []string{}
 	refused := []string{}
 	for _, c := range r.Checks {

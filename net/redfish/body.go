@@ -122,6 +122,7 @@ const (
 	link
 	texts
 	count // an integer, 0 or more
+	truth
 )
 
 // parameters checks an action's parameters, which are then all of their kinds.
@@ -161,6 +162,10 @@ func (p parameter) value(v any) (string, bool) {
 				ok = false
 			}
 		}
+		return "", ok
+	}
+	if p.kind == truth {
+		_, ok := v.(bool)
 		return "", ok
 	}
 	if p.kind == count {

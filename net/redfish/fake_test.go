@@ -85,6 +85,10 @@ func (m *machine) Quote(_ context.Context, certificate string, nonce, scheme, se
 	return []byte("quoted"), []byte("signature"), m.do("quote %s %x %x %x", certificate, nonce, scheme, selection)
 }
 
+func (m *machine) Document(_ context.Context, nonce []byte, recipient bool) ([]byte, error) {
+	return []byte("document"), m.do("document %x %v", nonce, recipient)
+}
+
 func (m *machine) Stats() audit.Stats {
 	return audit.Stats{Size: uint64(len(m.log)), Room: 1000, First: uint64(m.clear)}
 }

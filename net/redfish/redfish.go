@@ -183,6 +183,9 @@ type Evidence interface {
 	// Quote quotes with the key of a certificate: scheme is a TPMT_SIG_SCHEME, selection a
 	// TPML_PCR_SELECTION. It gives TPMS_ATTEST and TPMT_SIGNATURE, as TPM2_Quote does.
 	Quote(ctx context.Context, certificate string, nonce, scheme, selection []byte) (quoted, signature []byte, err error)
+	// Document makes an attestation document (docs/document.md), with a nonce of 8 to 64
+	// bytes or none, and with this boot's recipient key or without.
+	Document(ctx context.Context, nonce []byte, recipient bool) ([]byte, error)
 }
 
 // An EvidenceState describes the TPM.

@@ -72,7 +72,7 @@ var published = map[string]string{
 	"TPMmeasurementSet":         "Measurements [TPMmeasurement]",
 	"TPMmeasurement":            "PCR int?, Measurement base64?, MeasurementHashAlgorithm string?, LastUpdated time?",
 	"TPMauth":                   "ComponentCertificate link, VerificationStatus enum(Success,Failed)?",
-	"IntegrityActions":          "#ComponentIntegrity.TPMGetSignedMeasurements Target, #ComponentIntegrity.SPDMGetSignedMeasurements Target",
+	"IntegrityActions":          "#ComponentIntegrity.TPMGetSignedMeasurements Target, #ComponentIntegrity.SPDMGetSignedMeasurements Target, Oem oem",
 	"TrustedComponent.v1_3_1": "TrustedComponentType enum(Discrete,Integrated)!, Manufacturer string?, Model string?, FirmwareVersion string?, SerialNumber string?, PartNumber string?, UUID string?, Status Status, " +
 		"Certificates link, Links TrustedLinks",
 	"TrustedLinks": "ComponentIntegrity links, ComponentsProtected links, ActiveSoftwareImage link, Owner link",
@@ -117,6 +117,7 @@ var published = map[string]string{
 
 	// Not resources: the answers of actions, and errors.
 	"SignedMeasurements": "SignedMeasurements base64!, Oem oem",
+	"Document":           "Document base64!",
 	"CSR":                "CertificateCollection link!, CSRString string!",
 	"KeyRequest":         "Request base64!, Evidence oem!",
 	"Confirmation":       "Confirmation base64!",

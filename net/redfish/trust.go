@@ -16,13 +16,16 @@ import (
 const (
 	integrityPath = Root + "ComponentIntegrity/tpm"
 	trustedPath   = boardPath + "/TrustedComponents/tpm"
+
+	documentAction = "NitroDocument.Get"
 )
 
 // Limits of a quote's parameters in bytes.
 const (
-	MaxNonce     = 64 // TPM2B_DATA with room to spare: attest/identity's
-	maxScheme    = 16 // a TPMT_SIG_SCHEME has 2 to 6
-	maxSelection = 64 // a TPML_PCR_SELECTION of one bank has 10
+	MaxNonce         = 64 // TPM2B_DATA with room to spare: attest/identity's
+	minDocumentNonce = 8  // docs/document.md
+	maxScheme        = 16 // a TPMT_SIG_SCHEME has 2 to 6
+	maxSelection     = 64 // a TPML_PCR_SELECTION of one bank has 10
 )
 
 func (s *Service) evidence() {
@@ -32,6 +35,9 @@ func (s *Service) evidence() {
 	s.add(node{path: integrityPath + "/Actions/" + action, on: policy.Evidence, post: &operation{
 		action: policy.Quote, name: action, do: s.quote, params: []parameter{
 			{"Certificate", link, true, nil}, {"Nonce", text, false, nil}, {"PCRSelection", text, true, nil}, {"Scheme", text, true, nil}},
+	}})
+	s.add(node{path: integrityPath + "/Actions/Oem/" + documentAction, on: policy.Evidence, post: &operation{
+		action: policy.Quote, name: documentAction, do: s.document, params: []parameter{{"Nonce", text, false, nil}, {"Recipient", truth, false, nil}},
 	}})
 	s.links(boardPath+"/TrustedComponents", policy.ReadEvidence, policy.Evidence, "TrustedComponentCollection", "Trusted Components", trustedPath)
 	s.add(node{path: trustedPath, read: policy.ReadEvidence, on: policy.Evidence, get: func(*call) (object, error) {
@@ -60,7 +66,8 @@ func (s *Service) integrity() object {
 	o := describe(integrityPath, integrityType, "tpm", "TPM")
 	maps.Copy(o, object{"ComponentIntegrityType": "TPM", "ComponentIntegrityTypeVersion": "2.0", "ComponentIntegrityEnabled": true,
 		"TargetComponentURI": trustedPath, "Status": enabled, "TPM": tpm,
-		"Actions": object{"#ComponentIntegrity.TPMGetSignedMeasurements": target(integrityPath, "ComponentIntegrity.TPMGetSignedMeasurements")}})
+		"Actions": object{"#ComponentIntegrity.TPMGetSignedMeasurements": target(integrityPath, "ComponentIntegrity.TPMGetSignedMeasurements"),
+			"Oem": object{"#" + documentAction: target(integrityPath, "Oem/"+documentAction)}}})
 	if !e.Updated.IsZero() {
 		o["LastUpdated"] = when(e.Updated)
 	}
@@ -101,6 +108,21 @@ func (s *Service) quote(c *call) (reply, error) {
 	}
 	return reply{status: http.StatusOK, body: object{
 		"SignedMeasurements": base64.StdEncoding.EncodeToString(append(slices.Clone(quoted), signature...))}}, nil
+}
+
+// document is NitroDocument.Get.
+func (s *Service) document(c *call) (reply, error) {
+	var nonce []byte
+	if _, given := c.body["Nonce"]; given {
+		n, err := blob(c, "Nonce", documentAction, minDocumentNonce, MaxNonce)
+		if err != nil {
+			return reply{}, err
+		}
+		nonce = n
+	}
+	recipient, _ := c.body["Recipient"].(bool)
+	b, err := s.config.Evidence.Document(c.r.Context(), nonce, recipient)
+	return reply{status: http.StatusOK, body: object{"Document": b}}, err
 }
 
 // certificates adds a collection of certificates.

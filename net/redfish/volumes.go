@@ -444,7 +444,7 @@ func blob(c *call, name, action string, least, most int) ([]byte, error) {
 	t := c.body[name].(string)
 	b, err := base64.StdEncoding.Strict().DecodeString(t)
 	if err != nil || len(b) < least || len(b) > most || base64.StdEncoding.EncodeToString(b) != t {
-		e := Refuse(http.StatusBadRequest, "ActionParameterValueFormatError", t, name, volumeAction+action)
+		e := Refuse(http.StatusBadRequest, "ActionParameterValueFormatError", t, name, action)
 		e.Next = "Give " + strconv.Itoa(least) + " to " + strconv.Itoa(most) + " bytes in base64."
 		return nil, e
 	}
@@ -452,7 +452,7 @@ func blob(c *call, name, action string, least, most int) ([]byte, error) {
 }
 
 func (s *Service) requestKey(c *call, id VolumeID) (object, error) {
-	challenge, err := blob(c, "Challenge", "RequestKey", ChallengeSize, ChallengeSize)
+	challenge, err := blob(c, "Challenge", volumeAction+"RequestKey", ChallengeSize, ChallengeSize)
 	if err != nil {
 		return nil, err
 	}
@@ -464,11 +464,11 @@ func (s *Service) requestKey(c *call, id VolumeID) (object, error) {
 }
 
 func (s *Service) attach(c *call, id VolumeID) (object, error) {
-	grant, err := blob(c, "Grant", "Attach", 1, MaxGrant)
+	grant, err := blob(c, "Grant", volumeAction+"Attach", 1, MaxGrant)
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := blob(c, "WrappedKey", "Attach", 1, MaxWrapped)
+	wrapped, err := blob(c, "WrappedKey", volumeAction+"Attach", 1, MaxWrapped)
 	if err != nil {
 		return nil, err
 	}

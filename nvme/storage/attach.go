@@ -15,7 +15,7 @@ import (
 
 // refusals are what is wrong with a grant or a wrapped key.
 var refusals = []error{key.ErrFormat, key.ErrSignature, key.ErrBoard, key.ErrBoot, key.ErrNonce, key.ErrCycle, key.ErrExpired,
-	key.ErrVolume, key.ErrCommitment, key.ErrKey, key.ErrWrapped}
+	key.ErrVolume, key.ErrCommitment, key.ErrKey, key.ErrWrapped, key.ErrEnvelope}
 
 // refused marks what the sender of a key has to put right.
 func refused(err error) error {

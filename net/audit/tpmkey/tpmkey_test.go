@@ -118,16 +118,25 @@ func TestRestricted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := key.Sign([]byte("a text")); err != nil {
-		t.Error(err)
+	// More often than a TPM has places for sequences, of which none may be left behind.
+	for _, size := range []int{1, 1024, 1025, 2048, 2049, tpmkey.MaxText} {
+		if _, err := key.Sign(bytes.Repeat([]byte{'x'}, size)); err != nil {
+			t.Errorf("%d bytes: %v", size, err)
+		}
 	}
 	for name, text := range map[string][]byte{
 		"TPM_GENERATED": append([]byte{0xff, 'T', 'C', 'G'}, "a quote"...),
+		"a long one":    append([]byte{0xff, 'T', 'C', 'G'}, bytes.Repeat([]byte{'x'}, 3000)...),
 		"nothing":       nil,
 		"too long":      bytes.Repeat([]byte{'x'}, tpmkey.MaxText+1),
 	} {
 		if _, err := key.Sign(text); err == nil {
 			t.Errorf("%s: signed", name)
+		}
+	}
+	for range 4 {
+		if _, err := key.Sign(bytes.Repeat([]byte{'x'}, 3000)); err != nil {
+			t.Errorf("after refusals: %v", err)
 		}
 	}
 }
