@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/storage
 
-.PHONY: all armory nitroctl run test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run demo test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer host deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -33,9 +33,13 @@ nitroctl: ## build the factory's and operator's tool (docs/nitroctl.md)
 	$(GO) build -trimpath -o build/bin/nitroctl ./cmd/nitroctl
 
 # RACK are arguments for the rack: make run RACK='-count -v'
-run: deps all ## boot the firmware in the emulated rack, and say how to reach it (Ctrl-C ends it)
+run: deps all nitroctl host ## boot board and host in the emulated rack, tell each step, and go on (Ctrl-C ends it)
 	@$(GO) build -o build/bin/rack ./cmd/rack
 	@build/bin/rack $(RACK)
+
+demo: deps all nitroctl host ## the same from a new board on, to its end: fails unless every step was checked
+	@$(GO) build -o build/bin/rack ./cmd/rack
+	@build/bin/rack -demo -new -folder build/demo $(RACK)
 
 test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
@@ -103,6 +107,9 @@ verify: ## build the firmware twice, in two folders and from nothing, and compar
 
 peer: deps ## set up Linux on the emulated board, to compare with
 	$(GO) run ./internal/peer/cmd setup
+
+host: deps ## set up Linux for the rack's x86 host
+	$(GO) run ./internal/peer/cmd setup -host
 
 deps: ## install what is missing of QEMU and the tools (says what it does)
 	@internal/deps/install.sh

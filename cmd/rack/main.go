@@ -166,7 +166,7 @@ func (o *options) follow(ctx context.Context, s *story) error {
 func hostLinux(ctx context.Context, folder string) (*rack.Linux, error) {
 	image, initramfs, err := peer.Host{
 		Init: "./qemu-test/rack/guest", Programs: []string{"nvme", "mke2fs"},
-		Modules: []string{"virtio_net", "crc32c_generic", "nvme-tcp", "ext4"},
+		Modules: []string{"e1000e", "crc32c_generic", "nvme-tcp", "ext4"},
 	}.Make(ctx, folder)
 	return &rack.Linux{Image: image, Initramfs: initramfs}, err
 }

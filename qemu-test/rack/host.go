@@ -67,7 +67,9 @@ func (l *Linux) args(wire string) []string {
 	return []string{
 		"-cpu", "max", "-kernel", l.Image, "-initrd", l.Initramfs, "-append", "console=ttyS0 quiet panic=-1",
 		"-netdev", "stream,id=wire,server=off,reconnect-ms=100,addr.type=unix,addr.path=" + optionValue(wire),
-		"-device", "virtio-net-pci,netdev=wire,romfile=,mac=" + newMAC(), // no PXE
+		// OVMF has no driver for this one. With one that it can drive (virtio) it tried PXE, for
+		// minutes, in the place of the kernel.
+		"-device", "e1000e,netdev=wire,romfile=,mac=" + newMAC(),
 	}
 }
 

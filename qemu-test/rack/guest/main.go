@@ -36,7 +36,7 @@ var (
 )
 
 // port finds the only Ethernet port.
-const port = "/sys/bus/virtio/devices/*"
+const port = "/sys/bus/pci/drivers/e1000e/*"
 
 // Limits. The board may be busy, and emulated.
 const (
