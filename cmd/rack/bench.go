@@ -41,8 +41,9 @@ func (b *bench) issuer() string        { return filepath.Join(b.folder, "issuer.
 // programs has what the card was made of.
 func (b *bench) programs() string { return filepath.Join(b.folder, "programs") }
 
-// version is what the rack's releases call themselves.
-var version = factory.Version{Name: "0.development", Security: 1}
+// version is what the rack's releases call themselves. They are of 1 January 2026, always:
+// the same programs are to make the same release.
+var version = factory.Version{Name: "0.development", Security: 1, Built: 1767225600}
 
 // openBench makes a card and a TPM if there are none for these programs.
 func openBench(o options, out io.Writer) (*bench, error) {
@@ -79,7 +80,7 @@ func openBench(o options, out io.Writer) (*bench, error) {
 func (b *bench) name() string {
 	anchors, clients := sha256.Sum256(b.release.AnchorBlock[:]), sha256.Sum256(b.factory.Clients.CA.Raw)
 	flash := sha256.Sum256(append(append([]byte(nil), b.host.Data...), b.bmc.Data...))
-	return fmt.Sprintf("keys at %d: %x %x %x %x %x\n", keyPort, anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash, clients)
+	return fmt.Sprintf("%d, keys at %d: %x %x %x %x %x\n", version.Built, keyPort, anchors, b.release.Bootloader.Digest, b.release.Controller.Digest, flash, clients)
 }
 
 // make makes a card and a TPM, and a card that stands in for the host's flash: a new board. The name of its programs comes last, so that a

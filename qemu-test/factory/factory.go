@@ -77,6 +77,7 @@ func openKeys(folder string) (*release.Keys, error) {
 type Version struct {
 	Name     string
 	Security uint32
+	Built    uint64 // seconds since 1970; a board takes its clock's time if it is within the decade after (docs/time.md)
 }
 
 // Release builds a release from the programs' ELF files.
@@ -95,7 +96,7 @@ func (f *Factory) Release(bootloader, controller string, v Version) (*release.Re
 // Build builds a release from the programs.
 func (f *Factory) Build(bootloader, controller release.Payload, v Version) (*release.Release, error) {
 	return release.Build(f.Keys, release.Options{
-		Product: Product, Version: v.Name, SecurityVersion: v.Security, Bootloader: bootloader, Controller: controller,
+		Product: Product, Version: v.Name, SecurityVersion: v.Security, Built: v.Built, Bootloader: bootloader, Controller: controller,
 	})
 }
 
