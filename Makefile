@@ -14,9 +14,9 @@ PORTABLE = ./attest/akcert ./attest/eventlog ./attest/evidence ./attest/golden .
 	./board/... ./boot/... ./resetctl/... \
 	./net/dhcp ./net/metadata ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture
-HOSTED   = ./attest/verify ./net/audit/... ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/storage
+HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 
-.PHONY: all armory nitroctl run demo test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-xts bench-sha256 bench-verify bench-store peer host deps clean help FORCE
+.PHONY: all armory nitroctl run demo host test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -33,15 +33,18 @@ nitroctl: ## build the factory's and operator's tool (docs/nitroctl.md)
 	$(GO) build -trimpath -o build/bin/nitroctl ./cmd/nitroctl
 
 # RACK are arguments for the rack: make run RACK='-count -v'
-run: deps all nitroctl host ## boot board and host in the emulated rack, tell each step, and go on (Ctrl-C ends it)
+run: deps host all nitroctl ## boot the emulated rack, tell each step up to a host with an encrypted volume, and say what to try (Ctrl-C ends it)
 	@$(GO) build -o build/bin/rack ./cmd/rack
 	@build/bin/rack $(RACK)
 
-demo: deps all nitroctl host ## the same from a new board on, to its end: fails unless every step was checked
+demo: deps host all nitroctl ## the same with a new board, without waiting: succeeds only if each step was checked
 	@$(GO) build -o build/bin/rack ./cmd/rack
-	@build/bin/rack -demo -new -folder build/demo $(RACK)
+	@build/bin/rack -demo $(RACK)
 
-test: deps peer vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
+host: deps ## set up Linux for the rack's x86 host
+	$(GO) run ./internal/peer/cmd setup -host
+
+test: deps peer host vet verify ## run all tests: on this machine, under GOARCH=arm, and on the emulated board
 	$(GO) test -short $$($(GO) list ./... | grep -v /qemu-test)
 	$(GO) test -short -count=1 -timeout 40m ./qemu-test/...
 	$(ARM) $(GO) test -short -exec 'qemu-arm -cpu cortex-a7' $(PORTABLE) $(HOSTED)
@@ -66,18 +69,19 @@ test-tamper: deps ## change, swap and replay every region of the boot chain, and
 test-powercut: deps ## cut the power at every write and TPM command of provisioning, boots, updates and store traffic (twenty minutes)
 	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestCut' -v ./net/provisioning ./boot/chain
 
-soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes; 1 GiB of NVMe/TCP with Linux
+soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes and requests, 10,000 handshakes; 1 GiB of NVMe/TCP with Linux
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 	$(GO) test -count=1 -timeout 3h -parallel 1 -v ./qemu-test/nvme -soak 512
+	$(GO) test -count=1 -timeout 6h -run TestService -v ./qemu-test/api -handshakes 10000 -requests 100000
 	NITRO_QUOTES=100000 $(GO) test -count=1 -timeout 60m -run TestQuotes -v ./attest/tpm
 
 bench: bench-board bench-xts bench-sha256 bench-verify bench-store ## measure everything, and write build/bench.json
 	@{ echo '['; sed '1d;$$d' build/bench-board.json; for a in xts sha256 verify store; do echo ','; sed '1d;$$d' build/bench-$$a.json; done; echo ']'; } > build/bench.json
 
-bench-board: deps peer all ## measure the ground, the boot, the network and an SD card, Linux on the same emulated board beside them
+bench-board: deps peer all ## measure the ground, the boot, the network, an SD card and the API, Linux on the same emulated board beside them
 	$(GO) run ./qemu-test/bench
 
-bench-ground bench-boot bench-host bench-net bench-card: bench-%: deps peer all ## measure that part of bench-board
+bench-ground bench-boot bench-host bench-net bench-card bench-api: bench-%: deps peer all ## measure that part of bench-board
 	$(GO) run ./qemu-test/bench $*
 
 bench-xts: ## measure AES-256-XTS, OpenSSL for ARM beside it
@@ -107,9 +111,6 @@ verify: ## build the firmware twice, in two folders and from nothing, and compar
 
 peer: deps ## set up Linux on the emulated board, to compare with
 	$(GO) run ./internal/peer/cmd setup
-
-host: deps ## set up Linux for the rack's x86 host
-	$(GO) run ./internal/peer/cmd setup -host
 
 deps: ## install what is missing of QEMU and the tools (says what it does)
 	@internal/deps/install.sh

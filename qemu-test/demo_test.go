@@ -35,7 +35,7 @@ func TestDemo(t *testing.T) {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, program, "-demo", "-port", "0", "-folder", folder, "-bootloader", programs[0], "-controller", programs[1], "-nitroctl", tool)
 	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := tied.Run(cmd); err != nil || !regexp.MustCompile(`rack: all 16 steps were checked`).Match(said.Bytes()) {
+	if err := tied.Run(cmd); err != nil || !regexp.MustCompile(`all 20 steps are done, and each was checked`).Match(said.Bytes()) {
 		t.Errorf("%v\n%s", err, &said)
 	}
 }

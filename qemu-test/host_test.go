@@ -51,7 +51,7 @@ func makeGuarded(t *testing.T) *guardedParts {
 		must(t, err)
 		b.flash = filepath.Join(filepath.Dir(b.card), "flash.img")
 		must(t, factory.FlashCard(b.flash, host, bmc), b.factory.Deliver(b.card, host, bmc))
-		b.reconfigure(factory.Guard)
+		b.reconfigure(2, factory.Guard)
 		before := filepath.Join(filepath.Dir(b.card), "before.img")
 		must(t, rack.CopyCard(before, b.card))
 		g := guardedParts{host: host, bmc: bmc}
@@ -73,16 +73,16 @@ func makeGuarded(t *testing.T) *guardedParts {
 	return &guardedAs
 }
 
-// reconfigure signs the next configuration and writes it to the card.
-func (b *trustedBoard) reconfigure(change func(*config.Config)) {
+// reconfigure signs the configuration of an epoch and writes it to the card.
+func (b *trustedBoard) reconfigure(epoch uint64, change func(*config.Config)) {
 	b.t.Helper()
-	signed, err := b.factory.Configuration(2, change)
+	signed, err := b.factory.Configuration(epoch, change)
 	must(b.t, err)
 	file, err := card.Open(b.card, true)
 	must(b.t, err)
 	defer file.Close()
 	anchors, err := b.factory.Keys.Anchors()
-	must(b.t, err, config.Write(file, signed, config.Want{Product: factory.Product, Anchors: anchors, Epoch: 1}))
+	must(b.t, err, config.Write(file, signed, config.Want{Product: factory.Product, Anchors: anchors, Epoch: epoch - 1}))
 }
 
 // longest is the longest run of sectors within the store in which two cards differ.

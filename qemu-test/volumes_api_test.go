@@ -3,121 +3,90 @@
 package qemutest
 
 import (
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/tls"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"net/http"
+	"fmt"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
-	"nitro/attest/akcert"
-	"nitro/attest/evidence"
 	"nitro/attest/golden"
 	"nitro/attest/sanitisation"
 	"nitro/attest/verify"
-	"nitro/net/keyservice"
+	"nitro/boot/config"
+	"nitro/net/keyservice/server"
 	"nitro/net/policy"
-	"nitro/nvme/key"
+	"nitro/net/stack"
+	"nitro/nvme/dhchap"
+	"nitro/nvme/target"
+	"nitro/nvme/volume"
+	"nitro/qemu-test/factory"
 )
 
-// A smallKeyService gives keys to boards of one release of the factory, and keeps
-// everything in memory.
-type smallKeyService struct {
-	signer *ecdsa.PrivateKey
-	policy verify.Policy // but for nonce and wrapping key
-
-	mu        sync.Mutex
-	challenge [key.ChallengeSize]byte
-	keys      map[string][]byte
-	ak        *ecdsa.PublicKey // of the board that the last grant was for
-	confirmed int
-	refused   error // why the last grant or confirmation was refused
+// A keyService is a real one, on this machine, for boards of one release of the factory.
+type keyService struct {
+	url    string
+	folder string
 }
 
-// grant answers a request with the key, if the board's evidence is accepted.
-func (s *smallKeyService) grant(b keyservice.GrantBody) (a keyservice.GrantAnswer, err error) {
-	q, err := key.ParseRequest(b.Request)
-	if err != nil {
-		return a, err
-	}
-	p, nonce := s.policy, key.EvidenceNonce(s.challenge, b.Request)
-	p.Nonce = nonce[:]
-	r, err := verify.Evidence(b.Evidence, p)
-	if err != nil {
-		return a, err
-	}
-	board, err := q.WrappingKey(r.Facts.WrapKey)
-	if err != nil {
-		return a, err
-	}
-	e, err := evidence.Decode(b.Evidence)
-	if err != nil {
-		return a, err
-	}
-	if s.ak, _, err = akcert.CheckKey(e.AKPublic); err != nil {
-		return a, err
-	}
-	g := key.Grant{Standing: b.Standing, Volume: q.Volume, Commitment: key.Commitment(s.keys[b.Volume]), AK: [key.NameSize]byte(r.Facts.AKName),
-		Wrapping: r.Facts.WrapKey, Nonce: q.Nonce, Cycle: q.Cycle, Expires: q.Clock + 1000*b.Lease}
-	if a.Grant, err = g.Sign(s.signer); err == nil {
-		a.Wrapped, err = key.Wrap(board, a.Grant, s.keys[b.Volume])
-	}
-	return a, err
+// newKeyService starts one.
+func newKeyService(t *testing.T, b *trustedBoard, roots *x509.CertPool) (s *keyService, certificate []byte) {
+	t.Helper()
+	s = &keyService{folder: filepath.Join(t.TempDir(), "keys")}
+	must(t, server.Init(s.folder))
+	service, err := server.Open(server.Config{Folder: s.folder, Signer: b.factory.KeyService, MaxLease: time.Hour, Owner: factory.Owner,
+		Policy: verify.Policy{Issuers: roots, Releases: []*golden.Release{b.release.Golden}, Development: true, OpenLifeCycle: true, WeakSecret: true}})
+	must(t, err)
+	planes := x509.NewCertPool()
+	planes.AddCert(b.factory.Clients.CA)
+	h := httptest.NewUnstartedServer(service)
+	h.StartTLS()
+	own := h.TLS.Certificates[0]
+	h.Close()
+	h = httptest.NewUnstartedServer(service)
+	h.TLS = server.TLS(own, planes)
+	h.StartTLS()
+	t.Cleanup(func() { h.Close(); service.Close() })
+	s.url = h.URL
+	return s, h.Certificate().Raw
 }
 
-func (s *smallKeyService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	answer := func(status int, v any) {
-		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(v)
-	}
-	var ask keyservice.KeyBody
-	var grant keyservice.GrantBody
-	var confirmation keyservice.ConfirmationBody
-	switch path := r.Method + " " + r.URL.Path; {
-	case path == "POST "+keyservice.PathChallenges:
-		rand.Read(s.challenge[:])
-		answer(201, keyservice.ChallengeAnswer{Challenge: s.challenge[:]})
-	case path == "POST "+keyservice.PathKeys && json.NewDecoder(r.Body).Decode(&ask) == nil:
-		s.keys[ask.Volume] = make([]byte, key.Size)
-		rand.Read(s.keys[ask.Volume])
-		answer(201, keyservice.KeyAnswer{Volume: ask.Volume, Commitment: key.Commitment(s.keys[ask.Volume])})
-	case path == "POST "+keyservice.PathGrants && json.NewDecoder(r.Body).Decode(&grant) == nil:
-		var a keyservice.GrantAnswer
-		if a, s.refused = s.grant(grant); s.refused != nil {
-			answer(403, keyservice.ErrorAnswer{Error: keyservice.Error{Code: keyservice.BadEvidence, Message: "refused", Next: "-"}})
-			return
-		}
-		answer(201, a)
-	case path == "POST "+keyservice.PathConfirmations && json.NewDecoder(r.Body).Decode(&confirmation) == nil:
-		_, s.refused = key.OpenConfirmation(confirmation.Confirmation, confirmation.Grant, func(d [32]byte, signature []byte) error {
-			if !ecdsa.VerifyASN1(s.ak, d[:], signature) {
-				return errors.New("not the board's")
-			}
-			return nil
-		})
-		if s.refused != nil {
-			answer(403, keyservice.ErrorAnswer{Error: keyservice.Error{Code: keyservice.BadConfirmation, Message: "refused", Next: "-"}})
-			return
-		}
-		s.confirmed++
-		answer(200, struct{}{})
-	case r.Method == "DELETE":
-		delete(s.keys, strings.TrimPrefix(r.URL.Path, keyservice.PathKeys+"/"))
-		w.WriteHeader(204)
-	default:
-		w.WriteHeader(400)
-	}
+// key is the key of a volume, which the service keeps as docs/keyservice.md, "Store", has it.
+func (s *keyService) key(t *testing.T, volume string) []byte {
+	t.Helper()
+	master, err := os.ReadFile(filepath.Join(s.folder, "master.key"))
+	must(t, err)
+	b, err := os.ReadFile(filepath.Join(s.folder, "keys", volume))
+	must(t, err)
+	id, err := hex.DecodeString(volume)
+	must(t, err)
+	k, err := hkdf.Key(sha256.New, master, nil, "nitro key service volume v1"+string(id), 32)
+	must(t, err)
+	block, err := aes.NewCipher(k)
+	must(t, err)
+	gcm, err := cipher.NewGCM(block)
+	must(t, err)
+	k, err = gcm.Open(nil, b[56:68], b[68:], b[:56])
+	must(t, err)
+	return k
+}
+
+// keys counts the keys that the service has.
+func (s *keyService) keys(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir(filepath.Join(s.folder, "keys"))
+	must(t, err)
+	return len(all)
 }
 
 // writePEM writes files in PEM.
@@ -126,11 +95,62 @@ func writePEM(t *testing.T, path, kind string, der []byte) {
 	must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 }
 
+// Where the board finds a storage server.
+const (
+	storageServer = "10.0.2.2:4420"
+	storageNQN    = "nqn.2026-01.example:west"
+)
+
+// A storage is a server with one namespace, 3, for one board.
+type storage struct {
+	secret, opposite dhchap.Secret
+	came             chan struct{} // for each association
+}
+
+// serveStorage serves one on the gateway, for the board whose attestation key has a name.
+func serveStorage(t *testing.T, at *stack.Stack, akName []byte) *storage {
+	t.Helper()
+	s := &storage{came: make(chan struct{}, 64)}
+	must(t, s.secret.Generate(dhchap.SHA256), s.opposite.Generate(dhchap.SHA256))
+	ram, err := volume.NewRAM(512, 4<<20/512)
+	must(t, err)
+	k, err := target.New(target.Config{SubsystemNQN: storageNQN, Notify: func(e target.Event) {
+		if e.Kind == target.EventOpened {
+			s.came <- struct{}{}
+		}
+	}})
+	must(t, err)
+	u := sha256.Sum256(append([]byte("nitro nvme initiator\x00"), akName...)) // docs/volumes.md, "Remote volumes"
+	u[6], u[8] = u[6]&0x0f|0x80, u[8]&0x3f|0x80
+	board := fmt.Sprintf("nqn.2014-08.org.nvmexpress:uuid:%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+	must(t, k.AddHost(board, &s.secret, &s.opposite), k.Attach(board, target.Namespace{ID: 3, Volume: ram, UUID: [16]byte{3}}))
+	l, err := at.Listen("tcp", ":4420")
+	must(t, err)
+	go k.Serve(l)
+	t.Cleanup(func() { k.Close() })
+	return s
+}
+
+// await waits for the board to connect.
+func (s *storage) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.came:
+	case <-time.After(3 * time.Minute):
+		t.Fatal("the board does not connect to the storage server")
+	}
+}
+
 // TestVolumesByTool: nitroctl creates, attaches, lists, detaches, erases and deletes a
 // volume of a board that guards a host, whose key comes from a key service that judges the
-// board's evidence; each is in the audit log, and the wrong role is refused.
+// board's evidence; each is in the audit log, and the wrong role is refused. While the volume
+// is attached its key schedule is in the board's memory, once; afterwards nothing of it is.
 func TestVolumesByTool(t *testing.T) {
 	b := newGuarded(t)
+	b.reconfigure(3, func(c *config.Config) {
+		factory.Guard(c)
+		c.StorageServers = []config.StorageServer{{Name: "west", Address: netip.MustParseAddrPort(storageServer), SubsystemNQN: storageNQN}}
+	})
 	b.on(nil)
 	b.says(`(?s)controller: (host: cycle 2: running\r\n.*controller: ready|ready\r\n.*controller: host: cycle 2: running)`)
 	tool := newTool(b)
@@ -138,13 +158,8 @@ func TestVolumesByTool(t *testing.T) {
 	must(t, err)
 	roots := x509.NewCertPool()
 	roots.AddCert(issuer)
-	service := &smallKeyService{signer: b.factory.KeyService, keys: map[string][]byte{},
-		policy: verify.Policy{Issuers: roots, Releases: []*golden.Release{b.release.Golden}, Development: true, OpenLifeCycle: true, WeakSecret: true}}
-	s := httptest.NewUnstartedServer(service)
-	s.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	writePEM(t, filepath.Join(tool.folder, "keys.pem"), "CERTIFICATE", s.Certificate().Raw)
+	service, certificate := newKeyService(t, b, roots)
+	writePEM(t, filepath.Join(tool.folder, "keys.pem"), "CERTIFICATE", certificate)
 	writePEM(t, filepath.Join(tool.folder, "issuer.pem"), "CERTIFICATE", issuer.Raw)
 	pair, err := b.factory.Clients.Certificate(policy.StorageControlPlane, "tool")
 	must(t, err)
@@ -166,7 +181,7 @@ func TestVolumesByTool(t *testing.T) {
 		t.Helper()
 		tool.run(result, "volume "+line+" -cert storage.pem -key storage.key", "-board", address, "-pin", verdict.Facts.TLSKey)
 	}
-	keys := " -keyservice " + s.URL + " -keyservice-ca keys.pem"
+	keys := " -keyservice " + service.url + " -keyservice-ca keys.pem"
 	type state struct {
 		Volume, Name, Kind, Commitment string
 		Size                           uint64
@@ -180,10 +195,30 @@ func TestVolumesByTool(t *testing.T) {
 			t.Errorf("created: %+v", v)
 		}
 	}
-	volume(&v, "attach -lease 10m pool"+keys)
-	if !v.Attached || v.LeaseSeconds > 600 || v.LeaseSeconds < 60 || service.confirmed != 1 || service.refused != nil {
-		t.Errorf("attached: %+v, %d confirmed, %v", v, service.confirmed, service.refused)
+	ak, err := hex.DecodeString(verdict.Facts.AKName)
+	must(t, err)
+	west := serveStorage(t, b.Gateway(), ak)
+	must(t, os.WriteFile(filepath.Join(tool.folder, "secret"), []byte(west.secret.Reveal()+"\n"), 0o600),
+		os.WriteFile(filepath.Join(tool.folder, "opposite"), []byte(west.opposite.Reveal()+"\n"), 0o600))
+	volume(&v, "create -name remote -size 4MiB -block 512 -kind Remote -server west -namespace 3 -secret secret -opposite opposite"+keys)
+	west.await(t) // the creation measures it
+	volume(&v, "attach -lease 10m remote"+keys)
+	if v.Kind != "Remote" || !v.Attached {
+		t.Errorf("attached: %+v", v)
 	}
+	west.await(t)
+	volume(&v, "detach remote")
+	volume(nil, "erase -issuer issuer.pem -out remote.json remote")
+	volume(nil, "delete remote"+keys)
+	volume(&v, "attach -lease 10m pool"+keys)
+	if !v.Attached || v.LeaseSeconds > 600 || v.LeaseSeconds < 60 {
+		t.Errorf("attached: %+v", v)
+	}
+	journal, err := os.ReadFile(filepath.Join(service.folder, "log.jsonl"))
+	if err != nil || !strings.Contains(string(journal), `"confirm`) {
+		t.Errorf("the service's log has no confirmation: %v %s", err, journal)
+	}
+	secrets := keyMemory(t, b, service.key(t, v.Volume))
 	var all struct{ Volumes []state }
 	volume(&all, "list")
 	if len(all.Volumes) != 2 || !all.Volumes[0].Attached || all.Volumes[1].Attached {
@@ -193,19 +228,18 @@ func TestVolumesByTool(t *testing.T) {
 	if v.Attached {
 		t.Errorf("detached: %+v", v)
 	}
+	secrets.gone(t, b)
 	for name, method := range map[string]string{"pool": "Purge", "ram": "Clear"} {
 		volume(nil, "erase -issuer issuer.pem -out "+name+".json "+name)
 		text, err := os.ReadFile(filepath.Join(tool.folder, name+".json"))
-		must(t, err)
-		ak, err := hex.DecodeString(verdict.Facts.AKName)
 		must(t, err)
 		if c, err := sanitisation.Verify(text, sanitisation.Trust{Issuers: roots, Names: [][]byte{ak}}); err != nil || c.MethodType != method || c.Name != name {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 		volume(nil, "delete "+name+keys)
 	}
-	if len(service.keys) != 0 {
-		t.Errorf("%d keys stay", len(service.keys))
+	if n := service.keys(t); n != 0 {
+		t.Errorf("%d keys stay", n)
 	}
 	c := newClients(b)
 	c.want(policy.Operator, "POST", "/redfish/v1/Systems/host/Storage/pool/Volumes", "{}", 403)

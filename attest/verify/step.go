@@ -145,7 +145,7 @@ func printable(s string) string {
 func (v *verification) facts() *Facts {
 	f := &Facts{
 		AKName: v.evidence.AKName, Board: v.evidence.Board, Development: v.evidence.Development, Release: v.release,
-		TLSKey: v.evidence.TLSKey, WrapKey: v.evidence.WrapKey, AK: v.key, Log: v.log, Host: v.host, NotChecked: v.evidence.NotChecked,
+		TLSKey: v.evidence.TLSKey, WrapKey: v.evidence.WrapKey, AK: v.key, Log: v.log, Clock: v.attest.ClockInfo.Clock, Host: v.host, NotChecked: v.evidence.NotChecked,
 	}
 	for _, e := range v.log.Events() {
 		switch e.Name() {

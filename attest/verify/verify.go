@@ -179,6 +179,8 @@ type Facts struct {
 	Recipient *eventlog.Digest
 	AK        *ecdsa.PublicKey
 	Log       *eventlog.Log
+	// Clock is the TPM's when it made the quote, in milliseconds (TPMS_CLOCK_INFO.clock).
+	Clock uint64
 
 	// Host is the last cycle of the host; nil if there was none in this boot.
 	Host *golden.HostCycle

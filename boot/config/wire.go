@@ -217,12 +217,12 @@ func server(s string) (netip.AddrPort, error) {
 
 // repeated gives an address that is there twice, or none.
 func repeated(all []netip.AddrPort) netip.AddrPort {
-	seen := map[netip.Addr]bool{}
+	seen := map[netip.AddrPort]bool{}
 	for _, a := range all {
-		if seen[a.Addr()] {
+		if seen[a] {
 			return a
 		}
-		seen[a.Addr()] = true
+		seen[a] = true
 	}
 	return netip.AddrPort{}
 }

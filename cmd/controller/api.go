@@ -78,6 +78,8 @@ func (f *firmware) failed(why https.Failure) {
 			c.Certificate++
 		case https.Crowded:
 			c.Busy++
+		case https.Path:
+			c.Request++
 		}
 	})
 }

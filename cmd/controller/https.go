@@ -60,6 +60,10 @@ type firmware struct {
 	hostSecrets [32]byte                        // what the secrets of its cycles are derived from
 	hostStates  chan cycle.State                // of the host, for the volumes; the last one
 
+	volumeEvents     chan storage.Event // for the audit
+	volumeEventsLost atomic.Uint64
+	strangersEvents  ration // of volumes, in the audit
+
 	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now
 	policy       atomic.Pointer[policy.Set]     // who may do what; nil where the card has no good set

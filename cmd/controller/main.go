@@ -17,6 +17,7 @@ import (
 
 	"nitro/board/cpu/counter"
 	"nitro/board/phase"
+	"nitro/nvme/storage"
 	"nitro/resetctl/cycle"
 )
 
@@ -34,7 +35,7 @@ func main() {
 // run brings the firmware up and keeps it up. It returns only with the reason why it
 // cannot go on: the kernel then resets the board.
 func run() error {
-	f := firmware{began: time.Now(), hostStates: make(chan cycle.State, 1)}
+	f := firmware{began: time.Now(), hostStates: make(chan cycle.State, 1), volumeEvents: make(chan storage.Event, 64)}
 	var instructionTime uint64 // ns, if an emulator counts instructions
 	err := phase.Run(&instructionTime, f.timed([]phase.Phase{
 		{Name: "board", Do: func() (err error) {

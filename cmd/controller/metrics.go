@@ -11,13 +11,14 @@ import (
 	"nitro/boot/code"
 	text "nitro/net/metrics"
 	"nitro/net/standing"
+	"nitro/nvme/storage"
 )
 
 // Metrics implements redfish.Metrics: docs/metrics.md lists them.
 func (f *firmware) Metrics() ([]byte, error) {
 	var all []text.Family
 	for _, part := range []func() []text.Family{
-		f.boardMetrics, f.apiMetrics, f.auditMetrics, f.storeMetrics, f.timeMetrics, f.hostMetrics, memoryMetrics, f.networkMetrics,
+		f.boardMetrics, f.apiMetrics, f.auditMetrics, f.storeMetrics, f.timeMetrics, f.hostMetrics, f.volumeMetrics, memoryMetrics, f.networkMetrics,
 	} {
 		all = append(all, part()...)
 	}
@@ -120,6 +121,34 @@ func (f *firmware) storeMetrics() []text.Family {
 		total("store_counter_steps", "Steps of the TPM's freshness counter since the store was opened.", text.One(float64(s.Steps))),
 		total("store_sectors_read", "Sectors read.", text.One(float64(s.SectorsRead))),
 		total("store_sectors_written", "Sectors written.", text.One(float64(s.SectorsWritten))),
+	}
+}
+
+func (f *firmware) volumeMetrics() []text.Family {
+	s := f.volumes.Load()
+	if s == nil || f.reason() != nil {
+		return nil
+	}
+	there, attached := map[storage.Kind]float64{}, map[storage.Kind]float64{}
+	for _, v := range s.Volumes() {
+		there[v.Kind]++
+		if v.Attached {
+			attached[v.Kind]++
+		}
+	}
+	kinds := func(n map[storage.Kind]float64) []text.Sample {
+		return labelled("kind", string(storage.Pool), n[storage.Pool], string(storage.RAM), n[storage.RAM], string(storage.Remote), n[storage.Remote])
+	}
+	var total, free []any
+	for kind, space := range s.Spaces() {
+		total, free = append(total, string(kind), float64(space.Total)), append(free, string(kind), float64(space.Free))
+	}
+	return []text.Family{
+		gauge("volumes", "Volumes by kind.", kinds(there)),
+		gauge("volumes_attached", "Volumes that the host sees, by kind.", kinds(attached)),
+		gauge("volume_space_bytes", "Space for volumes, by kind.", labelled("kind", total...)),
+		gauge("volume_free_bytes", "Space for volumes that is free, by kind.", labelled("kind", free...)),
+		gauge("volume_events_lost", "Events of volumes that were not recorded in time.", text.One(float64(f.volumeEventsLost.Load()))),
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,9 @@ import (
 	"nitro/boot/chain"
 	"nitro/boot/medium"
 	"nitro/boot/store"
+	"nitro/net/audit"
 	"nitro/net/keyservice"
+	"nitro/net/policy"
 	"nitro/nvme/key"
 	"nitro/nvme/pool"
 	"nitro/nvme/storage"
@@ -59,6 +62,7 @@ func (f *firmware) openVolumes() error {
 	go f.serveVolumes(s)
 	go f.serveMetadata(s)
 	go f.followHost(s)
+	go f.noteVolumes()
 	return nil
 }
 
@@ -73,7 +77,7 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	}
 	c := &f.chain
 	config := storage.Config{
-		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: observeVolumes,
+		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: f.observeVolumes,
 		Servers: f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
 		Target: target.Config{
 			SubsystemNQN: f.nqn("subsystem"), Advertise: netip.AddrPortFrom(hostAddress.Addr(), storage.PortIO),
@@ -260,8 +264,11 @@ func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) erro
 	return k.client.Confirm(ctx, grant, confirmation)
 }
 
-// observeVolumes tells the log what happens to volumes.
-func observeVolumes(e storage.Event) {
+// observeVolumes tells the log what happens to volumes, and has the audit record what no
+// request asked for. What strangers can cause at will, such as a host that is refused, is
+// not recorded: it would fill the log, and wear out the TPM's freshness counter. What a
+// storage server or the way to a key service causes is recorded as often as ration says.
+func (f *firmware) observeVolumes(e storage.Event) {
 	text := "volumes: " + e.Kind
 	if e.Volume != [16]byte{} {
 		text += fmt.Sprintf(", %x", e.Volume)
@@ -276,6 +283,65 @@ func observeVolumes(e storage.Event) {
 		text += fmt.Sprintf(": %.300v", e.Err)
 	}
 	log.Print(text)
+	if volumeActions[e.Kind] == "" {
+		return
+	}
+	if (e.Kind == storage.EventServerLost || e.Kind == storage.EventReattach) && !f.strangersEvents.take(f.up()) {
+		f.volumeEventsLost.Add(1)
+		return
+	}
+	select {
+	case f.volumeEvents <- e:
+	default:
+		f.volumeEventsLost.Add(1)
+	}
+}
+
+// volumeActions are the names of events in the audit.
+var volumeActions = map[string]string{
+	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
+	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+}
+
+// Limits of a ration: a day of the worst is three segments of the log, of 256, and three
+// steps of the TPM's counter.
+const (
+	rationMost  = 16
+	rationEvery = 10 * time.Minute
+)
+
+// A ration is how many events may be recorded of those that others cause: rationMost at
+// once, and one more each rationEvery.
+type ration struct {
+	mu   sync.Mutex
+	used int
+	at   time.Duration // since the boot: until when used is counted
+}
+
+// take takes one, if there is one, at a time since the boot.
+func (r *ration) take(now time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	back := int((now - r.at) / rationEvery)
+	r.used = max(r.used-back, 0)
+	r.at += time.Duration(back) * rationEvery
+	if r.used >= rationMost {
+		return false
+	}
+	r.used++
+	return true
+}
+
+// noteVolumes records events of volumes. They come while the volumes are busy, and a record
+// waits for the card.
+func (f *firmware) noteVolumes() {
+	for e := range f.volumeEvents {
+		detail := fmt.Sprintf("host cycle %d", e.Cycle)
+		if e.Err != nil {
+			detail += fmt.Sprintf(": %.200v", e.Err)
+		}
+		f.note(audit.Event{Action: volumeActions[e.Kind], Type: string(policy.Volume), Resource: volumePath(e.Volume), Detail: detail})
+	}
 }
 
 // A tpmClock is the TPM's, in its turn on the bus.

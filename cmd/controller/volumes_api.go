@@ -55,7 +55,7 @@ func (a volumesAPI) Volumes() (all []redfish.VolumeState) {
 	for _, v := range a.s.Volumes() {
 		all = append(all, redfish.VolumeState{
 			VolumeSpec: redfish.VolumeSpec{ID: v.ID, Name: v.Name, Kind: string(v.Kind), Capacity: v.Blocks * uint64(v.BlockSize),
-				BlockSize: v.BlockSize, Commitment: v.Commitment},
+				BlockSize: v.BlockSize, Commitment: v.Commitment, Place: redfish.VolumePlace(v.Place)},
 			Used: uint64(v.Used), Attached: v.Attached, Namespace: v.Namespace, Left: v.Left, Standing: v.Standing,
 		})
 	}
@@ -65,7 +65,7 @@ func (a volumesAPI) Volumes() (all []redfish.VolumeState) {
 // Create implements redfish.Storage.
 func (a volumesAPI) Create(ctx context.Context, v redfish.VolumeSpec) error {
 	_, err := a.s.Create(ctx, storage.Spec{ID: v.ID, Name: v.Name, Kind: storage.Kind(v.Kind), BlockSize: v.BlockSize,
-		Blocks: v.Capacity / uint64(v.BlockSize), Commitment: v.Commitment})
+		Blocks: v.Capacity / uint64(v.BlockSize), Commitment: v.Commitment, Place: storage.Place(v.Place)})
 	return refuseVolume(v.ID, err)
 }
 
@@ -168,6 +168,8 @@ var volumeRefusals = []struct {
 	{storage.ErrSpec, http.StatusBadRequest, "GeneralError", ""},
 	{storage.ErrFull, http.StatusInsufficientStorage, "ResourceExhaustion", ""},
 	{volume.ErrFull, http.StatusInsufficientStorage, "ResourceExhaustion", "Delete volumes, or have hosts trim them."},
+	{storage.ErrNoServer, http.StatusBadRequest, "GeneralError", ""},
+	{storage.ErrServer, http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", ""},
 	{storage.ErrNoPool, http.StatusConflict, "ResourceInStandby", ""},
 	{storage.ErrNoHost, http.StatusConflict, "ResourceInStandby", "Release the host first: a key is for a host cycle."},
 	{storage.ErrNoService, http.StatusConflict, "ResourceInStandby", ""},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"runtime"
+	"runtime/metrics"
 	"time"
 
 	"nitro/board"
@@ -34,9 +36,30 @@ func watch() error {
 		time.Sleep(service)
 		if time.Since(last) >= status {
 			last = time.Now()
-			log.Print(phase.Count())
+			log.Printf("%v, %v", phase.Count(), inUse())
 		}
 	}
+}
+
+// A usage is what a leak would make grow.
+type usage struct {
+	goroutines, descriptors int
+	live                    uint64 // bytes of the heap that the last collection found in use
+}
+
+func inUse() (u usage) {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	u.goroutines, u.live = runtime.NumGoroutine(), live[0].Value.Uint64()
+	if f, err := os.Open("/dev/null"); err == nil { // the kernel gives out the lowest number that is free
+		u.descriptors = int(f.Fd())
+		f.Close()
+	}
+	return u
+}
+
+func (u usage) String() string {
+	return fmt.Sprintf("%d goroutines, %d descriptors, %d KiB live", u.goroutines, u.descriptors, u.live>>10)
 }
 
 // blink shows that the firmware serves: a second on, a second off. Before, the lamp is

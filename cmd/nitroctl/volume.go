@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -31,7 +32,8 @@ var volumeGroup = &group{"volume", "the host's encrypted volumes", []*command{
 Has the key service make a key, and the board a volume with the commitment to that key. The
 key itself stays with the service until the volume is attached. A volume of the kind Pool
 lies on the card and takes space as it is written; one of the kind RAM is gone with the
-board's next restart. If the board refuses, the key is deleted again.
+board's next restart; one of the kind Remote lies on a storage server, as ciphertext, and
+has the size of the server's namespace. If the board refuses, the key is deleted again.
 `,
 		example: "nitroctl volume create " + volumeExample + serviceExample + " -name data -size 8GiB",
 		setup:   volumeCreate,
@@ -345,16 +347,57 @@ type creation struct {
 	Capacity  int64 `json:"CapacityBytes"`
 	BlockSize int   `json:"BlockSizeBytes"`
 	Oem       struct {
-		Nitro struct{ Identity, Commitment, Kind string }
+		Nitro struct {
+			Identity, Commitment, Kind string
+			Remote                     *remotePlace `json:",omitempty"`
+		}
 	}
 }
+
+// A remotePlace is where a remote volume lies.
+type remotePlace struct {
+	Server    string
+	Namespace uint
+	Secret    string `json:",omitempty"`
+	Opposite  string `json:",omitempty"`
+}
+
+// placeFlags say where a remote volume lies. Secrets come in files: other users of the
+// machine see command lines.
+func placeFlags(f *flag.FlagSet) func() (*remotePlace, error) {
+	var p remotePlace
+	f.StringVar(&p.Server, "server", "", "`name` of the storage server that the configuration allows, for -kind Remote")
+	f.UintVar(&p.Namespace, "namespace", 0, "`number` of the namespace there")
+	secret := f.String("secret", "", "`file` of what the board proves itself with to the server, in the form DHHC-1; without it the server asks for nothing")
+	opposite := f.String("opposite", "", "`file` of what the server proves itself with")
+	return func() (*remotePlace, error) {
+		if p == (remotePlace{}) && *secret+*opposite == "" {
+			return nil, nil
+		}
+		for path, to := range map[*string]*string{secret: &p.Secret, opposite: &p.Opposite} {
+			if *path == "" {
+				continue
+			}
+			b, err := readFile(*path, maxSecret)
+			if err != nil {
+				return nil, err
+			}
+			*to = strings.TrimSpace(string(b))
+		}
+		return &p, nil
+	}
+}
+
+// maxSecret is the longest file of a secret, in bytes.
+const maxSecret = 1 << 10
 
 func volumeCreate(f *flag.FlagSet) func(*call) (result, error) {
 	board, service := apiFlags(f), serviceFlags(f)
 	var n creation
 	f.StringVar(&n.Name, "name", "", "`name` of the volume: 1 to 64 printable characters without space")
 	size := f.String("size", "", "`size`: 512MiB, 8GiB, or bytes")
-	f.StringVar(&n.Oem.Nitro.Kind, "kind", "Pool", "`kind`: Pool or RAM")
+	f.StringVar(&n.Oem.Nitro.Kind, "kind", "Pool", "`kind`: Pool, RAM or Remote")
+	place := placeFlags(f)
 	f.IntVar(&n.BlockSize, "block", 4096, "`bytes` of a block: 512 or 4096")
 	identity := f.String("identity", "", "identity, 32 `hexadecimal` digits; without it a new random one, as is best")
 	return func(c *call) (result, error) {
@@ -367,6 +410,9 @@ func volumeCreate(f *flag.FlagSet) func(*call) (result, error) {
 		}
 		id, err := identityFlag(*identity)
 		if err != nil {
+			return nil, err
+		}
+		if n.Oem.Nitro.Remote, err = place(); err != nil {
 			return nil, err
 		}
 		r, err := board()

@@ -31,7 +31,7 @@ var (
 	board = &system{
 		architecture: "armhf", multiarch: "arm-linux-gnueabihf", goarch: []string{"GOARCH=arm", "GOARM=7"},
 		folder: "build/peer", metapackage: "linux-image-armmp", tree: "imx6ul-14x14-evk.dtb",
-		packages: append([]string{"iperf3", "libiperf0", "libsctp1"}, forNVMe...), // iperf3 measures the network
+		packages: append([]string{"iperf3", "libiperf0", "libsctp1", "openssl"}, forNVMe...), // iperf3 measures the network, OpenSSL the handshake
 	}
 
 	// host is Linux on the x86 machine that the rack's board guards.

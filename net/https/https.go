@@ -36,6 +36,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -111,6 +112,7 @@ const (
 	Handshake     Failure = iota // it did not come to an end: no TLS 1.3, or a wrong certificate
 	NoCertificate                // on a route that is not open
 	Crowded                      // the address has PeerConnections already
+	Path                         // a path with an empty segment, or with . or ..
 )
 
 // A Config says what is served to whom.
@@ -148,7 +150,7 @@ func Serve(l net.Listener, c Config) error {
 		mux.Handle(r.Pattern, c.route(r))
 	}
 	server := &http.Server{
-		Handler:           mux,
+		Handler:           onePath(mux, c.Failed),
 		ReadHeaderTimeout: HeaderLimit,
 		ReadTimeout:       RequestLimit,
 		WriteTimeout:      RequestLimit,
@@ -162,6 +164,20 @@ func Serve(l net.Listener, c Config) error {
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.tls(), nil },
 	}))
 	return fmt.Errorf("https: %w", err)
+}
+
+// onePath refuses the paths that http.ServeMux would answer with a redirection to what it
+// takes them to mean: each path has one spelling, and nobody is told what another means.
+func onePath(mux *http.ServeMux, failed func(Failure)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, clean := r.URL.Path, path.Clean(r.URL.Path)
+		if strings.Contains(p, "//") || p != clean && p != clean+"/" {
+			failed(Path)
+			http.NotFound(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 // tls is the configuration of one handshake.

@@ -107,3 +107,16 @@ func TestPlain(t *testing.T) {
 		t.Errorf("plain HTTP was answered: %q", line)
 	}
 }
+
+// TestOnePath: nobody is sent from one spelling of a path to another.
+func TestOnePath(t *testing.T) {
+	m := newMutual(t)
+	c, _ := m.client(nil, nil)
+	for i, p := range []string{"//open", "/./open", "/x/../open", "/open/.", "/open//", "//", "/open/x/.."} {
+		m.want("another spelling", c, p, 0, 404)
+		if n := m.failures[Path].Load(); n != int64(i+1) {
+			t.Errorf("%s: %d were counted", p, n)
+		}
+	}
+	m.want("the one spelling", c, "/open", 0, 200)
+}

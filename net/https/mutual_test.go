@@ -75,7 +75,7 @@ type mutual struct {
 	addr     string
 	identity atomic.Pointer[Identity]
 	later    atomic.Int64 // how far the server's clock is ahead
-	failures [3]atomic.Int64
+	failures [Path + 1]atomic.Int64
 }
 
 func newMutual(t *testing.T, clients ...*authority) *mutual {

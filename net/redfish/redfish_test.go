@@ -702,3 +702,30 @@ func FuzzRequest(f *testing.F) {
 		b.journal.lines, b.machine.done = nil, nil
 	})
 }
+
+// TestScrapes: of a principal that reads the metrics all the time one reading is recorded,
+// and each that is denied.
+func TestScrapes(t *testing.T) {
+	b := newBench(t)
+	for range 5 {
+		if w := b.ask(policy.Auditor, "GET", MetricsPath, ""); w.Code != http.StatusOK || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain; version=0.0.4") {
+			t.Errorf("%d %v", w.Code, w.Header())
+		}
+		b.ask(policy.Operator, "GET", MetricsPath, "")
+		if w := b.ask(policy.FleetVerifier, "GET", MetricsPath, ""); w.Code != http.StatusForbidden {
+			t.Errorf("a verifier: %d", w.Code)
+		}
+	}
+	intents, denied := 0, 0
+	for _, l := range b.lines {
+		switch {
+		case strings.HasPrefix(l, "intent "):
+			intents++
+		case strings.HasPrefix(l, "denied "):
+			denied++
+		}
+	}
+	if intents != 2 || denied != 5 {
+		t.Errorf("%d intents, %d denied: %v", intents, denied, b.lines)
+	}
+}

@@ -259,6 +259,9 @@ func (s *Service) system() object {
 	maps.Copy(o, object{
 		"SystemType": "Physical", "PowerState": power, "Status": status, "SerialNumber": h.Serial,
 		"Actions": object{"#ComputerSystem.Reset": reset},
+		// What boots is what was verified, and nobody overrides that. Clients such as sushy
+		// take no system that does not say so.
+		"Boot": object{"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"},
 		"Oem": object{"Nitro": object{"@odata.type": "#NitroHost.v1_0_0.NitroHost",
 			"Held": h.Held, "Powered": h.Powered, "Adopted": h.Adopted, "Cycle": h.Cycle}},
 		"Links": object{"Chassis": []object{to(serverPath)}},

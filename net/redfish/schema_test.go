@@ -38,7 +38,8 @@ var published = map[string]string{
 
 	"ComputerSystem.v1_22_1": "SystemType enum(Physical,Virtual,OS,PhysicallyPartitioned,VirtuallyPartitioned,Composed,DPU), PowerState enum(On,Off,PoweringOn,PoweringOff,Paused)?, " +
 		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, SKU string?, UUID string?, AssetTag string?, HostName string?, Status Status, " +
-		"Actions SystemActions, Links SystemLinks, LogServices link, Storage link",
+		"Actions SystemActions, Links SystemLinks, LogServices link, Storage link, Boot SystemBoot",
+	"SystemBoot":    "BootSourceOverrideEnabled enum(Disabled,Once,Continuous)?, BootSourceOverrideTarget enum(None,Pxe,Floppy,Cd,Usb,Hdd,BiosSetup,Utilities,Diags,UefiShell,UefiTarget,SDCard,UefiHttp,RemoteDrive,UefiBootNext,Recovery)?",
 	"SystemActions": "#ComputerSystem.Reset ResetAction",
 	"ResetAction":   "target uri!, title string, ResetType@Redfish.AllowableValues resets",
 	"SystemLinks":   "Chassis links, ManagedBy links, Oem oem",

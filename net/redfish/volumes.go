@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"maps"
+	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,6 +60,18 @@ type VolumeSpec struct {
 	Capacity   uint64 // bytes
 	BlockSize  int    // bytes: 512 or 4096
 	Commitment [32]byte
+	Place      VolumePlace // of a remote volume
+}
+
+// A VolumePlace is where a remote volume lies.
+type VolumePlace struct {
+	Server    string // name of one that the configuration allows
+	Namespace uint32 // there
+
+	// Secret is what the board proves itself with to the server, and Opposite what the
+	// server has to prove itself with: DHHC-1, or empty. They come with a creation, and are
+	// never shown.
+	Secret, Opposite string
 }
 
 // A VolumeState is what is known of a volume.
@@ -71,7 +85,9 @@ type VolumeState struct {
 }
 
 // VolumeKinds are where a volume's blocks lie.
-var VolumeKinds = []string{"Pool", "RAM"}
+var VolumeKinds = []string{"Pool", "RAM", remoteKind}
+
+const remoteKind = "Remote"
 
 // GrantForms are those in which a key comes: docs/grant.md.
 var GrantForms = []string{"HPKE", "CMS"}
@@ -82,6 +98,7 @@ const (
 	MaxGrant       = 1 << 10 // bytes; a grant of version 1 has 320
 	MaxWrapped     = 8 << 10 // bytes; HPKE's has 1,200, CMS's some 700
 	MaxVolumeName  = 64      // characters
+	MaxSecret      = 256     // characters of a secret in the form DHHC-1
 	defaultBlock   = 4096    // bytes: what hosts write anyway
 	cardSector     = 512     // bytes
 	volumeAction   = "NitroVolume."
@@ -217,6 +234,9 @@ func volumeObject(v VolumeState) object {
 	path := volumesPath + "/" + id
 	status := object{"State": "StandbyOffline", "Health": "OK"}
 	oem := object{"@odata.type": volumeOem, "Kind": v.Kind, "Commitment": hex.EncodeToString(v.Commitment[:]), "Attached": v.Attached}
+	if v.Kind == remoteKind {
+		oem["Remote"] = object{"Server": v.Place.Server, "Namespace": v.Place.Namespace}
+	}
 	if v.Attached {
 		status = enabled
 		oem["LeaseSeconds"], oem["Standing"] = int64(v.Left/time.Second), v.Standing
@@ -268,10 +288,15 @@ func volumeSpec(body object) (v VolumeSpec, e *Error) {
 	v.Name = p.text("Name", MaxVolumeName)
 	v.Capacity = p.number("CapacityBytes", true)
 	v.BlockSize = int(p.number("BlockSizeBytes", false))
-	oem := p.below("Oem", "Nitro").below("Nitro", "Identity", "Commitment", "Kind")
+	oem := p.below("Oem", "Nitro").below("Nitro", "Identity", "Commitment", "Kind", "Remote")
 	oem.digits("Identity", v.ID[:])
 	oem.digits("Commitment", v.Commitment[:])
 	v.Kind = oem.text("Kind", MaxVolumeName)
+	if v.Kind == remoteKind {
+		v.Place = oem.below("Remote", "Server", "Namespace", "Secret", "Opposite").place()
+	} else if _, there := oem.of["Remote"]; there {
+		oem.refuse("PropertyUnknown", oem.in+"Remote")
+	}
 	p.check()
 	if v.BlockSize == 0 {
 		v.BlockSize = defaultBlock
@@ -279,7 +304,7 @@ func volumeSpec(body object) (v VolumeSpec, e *Error) {
 	switch {
 	case p.refusal() != nil:
 		return v, p.refusal()
-	case v.Kind != VolumeKinds[0] && v.Kind != VolumeKinds[1]:
+	case !slices.Contains(VolumeKinds, v.Kind):
 		e = Refuse(http.StatusBadRequest, "PropertyValueNotInList", v.Kind, "Oem/Nitro/Kind")
 		e.Next = "Use one of " + strings.Join(VolumeKinds, ", ") + "."
 	case v.BlockSize != cardSector && v.BlockSize != defaultBlock:
@@ -352,6 +377,28 @@ func (p *creation) number(name string, needed bool) uint64 {
 		p.refuse("PropertyValueTypeError", n.String(), p.in+name)
 	}
 	return u
+}
+
+// place reads where a remote volume is to lie.
+func (p *creation) place() (at VolumePlace) {
+	at.Server = p.text("Server", MaxVolumeName)
+	n := p.number("Namespace", true)
+	if n == 0 || n > math.MaxUint32 {
+		p.refuse("PropertyValueFormatError", strconv.FormatUint(n, 10), p.in+"Namespace")
+	}
+	at.Namespace = uint32(n)
+	for name, to := range map[string]*string{"Secret": &at.Secret, "Opposite": &at.Opposite} {
+		v, there := p.of[name]
+		if !there {
+			continue
+		}
+		t, ok := v.(string)
+		if !ok || t == "" || len(t) > MaxSecret {
+			p.refuse("PropertyValueFormatError", "", p.in+name) // it is not repeated
+		}
+		*to = t
+	}
+	return at
 }
 
 // digits reads bytes in hexadecimal, in lower case: there is one spelling of each.

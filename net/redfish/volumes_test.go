@@ -90,6 +90,13 @@ func TestVolumeRefusals(t *testing.T) {
 		{"POST", volumesPath, but(newID, strings.ToUpper(newID)), 400, "PropertyValueFormatError"},
 		{"POST", volumesPath, but(commitment, newID), 400, "PropertyValueFormatError"},
 		{"POST", volumesPath, but(`"Kind":"Pool"`, `"Kind":"Pool","Key":"x"`), 400, "PropertyUnknown"},
+		{"POST", volumesPath, but(`"Kind":"Pool"`, `"Kind":"Pool","Remote":{"Server":"west","Namespace":5}`), 400, "PropertyUnknown"},
+		{"POST", volumesPath, but(`"Pool"`, `"Remote"`), 400, "CreateFailedMissingReqProperties"},
+		{"POST", volumesPath, but(`"Pool"`, `"Remote","Remote":{"Namespace":5}`), 400, "CreateFailedMissingReqProperties"},
+		{"POST", volumesPath, but(`"Pool"`, `"Remote","Remote":{"Server":"west","Namespace":0}`), 400, "PropertyValueFormatError"},
+		{"POST", volumesPath, but(`"Pool"`, `"Remote","Remote":{"Server":"west","Namespace":4294967296}`), 400, "PropertyValueFormatError"},
+		{"POST", volumesPath, but(`"Pool"`, `"Remote","Remote":{"Server":"west","Namespace":5,"Secret":7}`), 400, "PropertyValueFormatError"},
+		{"POST", volumesPath, but(`"Pool"`, `"Remote","Remote":{"Server":"west","Namespace":5,"Key":"x"}`), 400, "PropertyUnknown"},
 		{"POST", volumesPath, but(`"Oem"`, `"Encrypted":false,"Oem"`), 400, "PropertyUnknown"},
 		{"POST", volumesPath, `{"Name":"data","CapacityBytes":512,"Oem":{"Nitro":7}}`, 400, "PropertyValueTypeError"},
 		{"POST", volumesPath, `{"Name":"data","CapacityBytes":512}`, 400, "CreateFailedMissingReqProperties"},
@@ -112,6 +119,29 @@ func TestVolumeRefusals(t *testing.T) {
 		if len(b.machine.done) > 0 {
 			t.Errorf("%s %s: done: %v", c.method, c.path, b.machine.done)
 		}
+	}
+}
+
+// TestRemoteVolume: one is created on a storage server, and what the server knows the board
+// by is never shown, nor repeated where it is malformed.
+func TestRemoteVolume(t *testing.T) {
+	b := newBench(t)
+	const secret = "DHHC-1:00:c2VjcmV0:"
+	body := fmt.Sprintf(newVolume, newID, strings.Repeat("ab", 32))
+	at := func(secret string) string {
+		return strings.Replace(body, `"Pool"`, `"Remote","Remote":{"Server":"west","Namespace":5,"Secret":"`+secret+`"}`, 1)
+	}
+	w := b.ask(policy.StorageControlPlane, "POST", volumesPath, at(secret))
+	if w.Code != 201 || strings.Contains(w.Body.String(), secret) || !strings.Contains(w.Body.String(), `"Server":"west"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if got := b.machine.vols[len(b.machine.vols)-1].Place; got != (VolumePlace{Server: "west", Namespace: 5, Secret: secret}) {
+		t.Errorf("created at %+v", got)
+	}
+	long := strings.Repeat(secret, 20)
+	w = b.ask(policy.StorageControlPlane, "POST", volumesPath, at(long))
+	if w.Code != 400 || strings.Contains(w.Body.String(), secret) {
+		t.Errorf("a long secret: %d %s", w.Code, w.Body)
 	}
 }
 

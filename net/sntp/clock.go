@@ -47,7 +47,8 @@ type ClockConfig struct {
 	Save func(time.Time) error
 	// Up is a clock that nobody sets: the time since the boot.
 	Up func() time.Duration
-	// Floor is the latest of the times that have passed for sure, the stored one apart.
+	// Floor is the latest of the times that have passed for sure, the stored one apart. It
+	// is 2025 at least: this code is not older.
 	Floor time.Time
 	// Stored is the stored time; zero if there is none.
 	Stored time.Time
@@ -69,7 +70,7 @@ type Clock struct {
 
 // NewClock makes a clock whose time is not known.
 func NewClock(c ClockConfig) *Clock {
-	k := &Clock{config: c, floor: c.Floor, saved: c.Stored}
+	k := &Clock{config: c, floor: later(c.Floor, pivot), saved: c.Stored}
 	if c.Stored.After(k.floor) {
 		k.floor = c.Stored
 	}

@@ -332,10 +332,12 @@ func (r *Ring) end(l *Lease) {
 	delete(r.leases, l.term.Volume)
 }
 
-// Detach ends a volume's lease.
+// Detach ends a volume's lease, and voids a request that waits: it answers the grant that is
+// on its way when somebody takes the volume's key away.
 func (r *Ring) Detach(volume [VolumeSize]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.requests, volume)
 	l := r.leases[volume]
 	if l == nil {
 		return fmt.Errorf("%w: %x", ErrNoLease, volume)

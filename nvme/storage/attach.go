@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"nitro/nvme/key"
@@ -166,7 +167,8 @@ func (s *Service) namespaceFor(id [16]byte) uint32 {
 }
 
 // Detach takes a volume from the host and zeroes its key. It waits for I/O under way, at
-// most DetachLimit, and succeeds whether or not that came to its end.
+// most DetachLimit, and succeeds whether or not that came to its end. A grant that is under
+// way is worth nothing afterwards, whether or not the volume was attached.
 func (s *Service) Detach(ctx context.Context, id [16]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,6 +177,7 @@ func (s *Service) Detach(ctx context.Context, id [16]byte) error {
 	}
 	_, waits := s.pending[id]
 	if s.attached[id] == nil && !waits {
+		s.void(id)
 		return fmt.Errorf("%w: %x", ErrDetached, id)
 	}
 	s.detach(ctx, id)
@@ -188,13 +191,21 @@ func (s *Service) detach(ctx context.Context, id [16]byte) {
 	if a := s.attached[id]; a != nil {
 		s.drop(ctx, id, a)
 	}
+	s.void(id)
 	s.notify(EventDetached, id, nil)
 	s.keep()
 }
 
+// void has no key come for a volume that was asked for before now.
+func (s *Service) void(id [16]byte) {
+	if s.ring != nil {
+		s.ring.Detach(id) // that it had no lease is well
+	}
+}
+
 // drop takes a volume from the host, ends its lease if that has not ended, and closes it.
 func (s *Service) drop(ctx context.Context, id [16]byte, a *attachment) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), DetachLimit)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	s.target.Detach(ctx, s.conf.HostNQN, a.namespace) // what still waits then gets an error
 	if a.lease.Held() {
@@ -204,15 +215,30 @@ func (s *Service) drop(ctx context.Context, id [16]byte, a *attachment) {
 	delete(s.attached, id)
 }
 
-// sweep drops volumes whose leases have ended.
+// limited is a context that ends after DetachLimit, whoever asked.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), DetachLimit)
+}
+
+// sweep drops volumes whose leases have ended. A host that never ends its I/O holds it up
+// once, and not for each of them: everything else waits meanwhile.
 func (s *Service) sweep(ctx context.Context) (swept bool) {
+	var all sync.WaitGroup
 	for id, a := range s.attached {
-		if !a.lease.Held() {
-			s.drop(ctx, id, a)
-			s.notify(EventExpired, id, nil)
-			swept = true
+		if a.lease.Held() {
+			continue
 		}
+		all.Go(func() {
+			ctx, cancel := limited(ctx)
+			defer cancel()
+			s.target.Detach(ctx, s.conf.HostNQN, a.namespace)
+			a.volume.Close()
+		})
+		delete(s.attached, id)
+		s.notify(EventExpired, id, nil)
+		swept = true
 	}
+	all.Wait()
 	return swept
 }
 

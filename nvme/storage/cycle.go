@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"sync"
 
 	"nitro/attest/sha256"
 	"nitro/nvme/dhchap"
@@ -47,6 +48,9 @@ func derive(base *[32]byte, cycle uint64, end string) ([]byte, error) {
 // before has ended then. An adopted host is one that runs on over a restart of the board:
 // it waits until its volumes are there again, at most ReattachLimit.
 func (s *Service) BeginCycle(cycle uint64, adopted bool) error {
+	if s.ring != nil && cycle != 0 {
+		s.ring.Begin(cycle) // the last one's keys go first, as in EndCycle
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.usable(); err != nil {
@@ -84,6 +88,9 @@ func (s *Service) BeginCycle(cycle uint64, adopted bool) error {
 // EndCycle ends the host cycle, if one was begun: the host's keys are zeroed, its volumes
 // detached, its secrets void.
 func (s *Service) EndCycle() {
+	if s.ring != nil {
+		s.ring.Begin(0) // the keys first, and without waiting for an operation that is under way
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -96,21 +103,29 @@ func (s *Service) endCycle() {
 		return
 	}
 	if s.ring != nil {
-		s.ring.Begin(0) // the keys first
+		s.ring.Begin(0)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), DetachLimit)
 	defer cancel()
 	s.target.RemoveHost(ctx, s.conf.HostNQN) // what still waits then gets an error
-	for id, a := range s.attached {
-		a.volume.Close()
-		delete(s.attached, id)
-		s.notify(EventDetached, id, nil)
-	}
+	s.closeAll()
 	clear(s.pending)
 	s.keep()
 	s.forgetHost()
 	s.notify(EventCycleEnded, [16]byte{}, nil)
 	s.cycle = 0
+}
+
+// closeAll closes the volumes of a host that is gone, at the same time: each of a storage
+// server that does not answer takes a while.
+func (s *Service) closeAll() {
+	var all sync.WaitGroup
+	for id, a := range s.attached {
+		all.Go(func() { a.volume.Close() })
+		delete(s.attached, id)
+		s.notify(EventDetached, id, nil)
+	}
+	all.Wait()
 }
 
 func (s *Service) forgetHost() {

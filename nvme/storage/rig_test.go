@@ -51,6 +51,7 @@ type board struct {
 	noStore  error
 	servers  map[string]storage.Server
 	settled  int
+	settling chan chan struct{} // nil, or each Settle waits for what is sent here to be closed
 	clock    uint64
 	noClock  error
 	events   []storage.Event
@@ -105,7 +106,13 @@ func (b keeper) SetPlace(id [16]byte, place []byte) error {
 	return nil
 }
 
-func (b keeper) Settle() error { b.settled++; return b.noStore }
+func (b keeper) Settle() error {
+	b.settled++
+	if b.settling != nil {
+		<-(<-b.settling)
+	}
+	return b.noStore
+}
 
 func (b *board) Clock() (uint64, error) {
 	b.mu.Lock()

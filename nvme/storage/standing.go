@@ -164,21 +164,8 @@ func (s *Service) giveUp() {
 
 // reattach asks for one volume's key.
 func (s *Service) reattach(ctx context.Context, id [16]byte, source KeySource) error {
-	s.mu.Lock()
-	d, waits := s.pending[id]
-	s.mu.Unlock()
-	if !waits {
-		return nil
-	}
-	q, err := s.ring.Again(d.Standing)
-	if errors.Is(err, key.ErrExpired) || errors.Is(err, key.ErrCycle) {
-		s.mu.Lock()
-		delete(s.pending, id)
-		s.keep()
-		s.admitIfDone()
-		s.mu.Unlock()
-	}
-	if err != nil {
+	q, err := s.again(id)
+	if q == nil || err != nil {
 		return err
 	}
 	grant, wrapped, err := source.Key(ctx, id, q.Encode())
@@ -190,4 +177,22 @@ func (s *Service) reattach(ctx context.Context, id [16]byte, source KeySource) e
 		return err
 	}
 	return source.Confirm(ctx, grant, confirmation)
+}
+
+// again makes the request for a standing lease; nil if it waits no more. Detach comes before
+// it or behind it, and then voids it.
+func (s *Service) again(id [16]byte) (*key.Request, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, waits := s.pending[id]
+	if !waits {
+		return nil, nil
+	}
+	q, err := s.ring.Again(d.Standing)
+	if errors.Is(err, key.ErrExpired) || errors.Is(err, key.ErrCycle) {
+		delete(s.pending, id)
+		s.keep()
+		s.admitIfDone()
+	}
+	return &q, err
 }

@@ -241,10 +241,7 @@ func (s *Service) Close() {
 	s.forgetHost()
 	clear(s.conf.Secrets[:])
 	s.target.Close()
-	for id, a := range s.attached {
-		a.volume.Close()
-		delete(s.attached, id)
-	}
+	s.closeAll()
 	for _, m := range s.memory {
 		m.data.Close()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -518,5 +519,107 @@ func TestFull(t *testing.T) {
 	}
 	if !errors.Is(err, storage.ErrFull) || !errors.Is(err, key.ErrFull) {
 		t.Errorf("one key too many: %v", err)
+	}
+}
+
+// TestVoid: who takes a volume's key away is not overtaken by a grant that was under way.
+func TestVoid(t *testing.T) {
+	attached := func(x *boot) *boot { return x }
+	pending := func(x *boot) *boot {
+		x.Close()
+		y := x.board.start()
+		if err := y.BeginCycle(7, true); err != nil {
+			x.t.Fatal(err)
+		}
+		return y
+	}
+	detach := func(y *boot, v [16]byte) error { return y.Detach(context.Background(), v) }
+	erase := func(y *boot, v [16]byte) error { _, err := y.Erase(context.Background(), v); return err }
+	for _, c := range []struct {
+		name   string
+		before func(*boot) *boot
+		end    func(*boot, [16]byte) error
+	}{
+		{"detached", attached, detach},
+		{"erased", attached, erase},
+		{"not there again, detached", pending, detach},
+		{"not there again, erased", pending, erase},
+		{"detached before", func(x *boot) *boot {
+			x.Detach(context.Background(), [16]byte{1, 15: 1})
+			return x
+		}, func(y *boot, v [16]byte) error {
+			if err := detach(y, v); !errors.Is(err, storage.ErrDetached) {
+				return fmt.Errorf("detached twice: %w", err)
+			}
+			return nil
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newBoard(t).start()
+			v := x.volume(1, storage.Pool, 64)
+			if err := x.BeginCycle(7, false); err != nil {
+				t.Fatal(err)
+			}
+			x.attach(v, standing)
+			y := c.before(x)
+			q, err := y.Request(t.Context(), v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			grant, wrapped := y.grant(q, standing)
+			if err := c.end(y, v); err != nil {
+				t.Fatal(err)
+			}
+			_, err = y.Attach(t.Context(), v, grant, wrapped)
+			if !errors.Is(err, key.ErrNonce) || y.state(v).Attached || !y.empty() || len(y.Standing()) != 0 {
+				t.Errorf("attached again by a grant from before: %v, %+v, standing %x", err, y.state(v), y.Standing())
+			}
+		})
+	}
+}
+
+// TestCycleEndsAtOnce: a cycle's end takes the host's keys while another operation is under
+// way and does not come to its end.
+func TestCycleEndsAtOnce(t *testing.T) {
+	for name, end := range map[string]func(*boot){
+		"end":      (*boot).EndCycle,
+		"next one": func(x *boot) { x.BeginCycle(8, false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newBoard(t).start()
+			v, other := x.volume(1, storage.RAM, 64), x.volume(2, storage.RAM, 64)
+			if err := x.BeginCycle(7, false); err != nil {
+				t.Fatal(err)
+			}
+			x.attach(v, nil)
+			n, err := x.connect().Namespace(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := n.WriteAt(t.Context(), 0, plain); err != nil {
+				t.Fatal(err)
+			}
+			x.settling = make(chan chan struct{})
+			deleted, ended, going := make(chan error, 1), make(chan struct{}), make(chan struct{})
+			go func() { deleted <- x.Delete(context.Background(), other) }()
+			x.settling <- going
+			go func() { defer close(ended); end(x) }()
+			limit, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			for err = nil; err == nil && limit.Err() == nil; time.Sleep(time.Millisecond) {
+				err = n.ReadAt(limit, 0, make([]byte, len(plain)))
+			}
+			if limit.Err() != nil {
+				t.Error("the host reads on though its cycle has ended")
+			}
+			close(going)
+			if err := <-deleted; err != nil {
+				t.Error(err)
+			}
+			<-ended
+			if !x.empty() {
+				t.Error("a key is left")
+			}
+		})
 	}
 }

@@ -205,6 +205,7 @@ func (s *Service) Delete(_ context.Context, id [16]byte) error {
 		return fmt.Errorf("%w: %x", ErrInUse, id)
 	}
 	delete(s.pending, id)
+	s.void(id)
 	if err := b.remove(); err != nil {
 		return err
 	}
@@ -238,9 +239,11 @@ func (s *Service) Erase(ctx context.Context, id [16]byte) (Sanitised, error) {
 	if err != nil {
 		return Sanitised{}, err
 	}
-	if s.attached[id] != nil {
+	if _, waits := s.pending[id]; waits || s.attached[id] != nil {
 		s.detach(ctx, id)
+		s.admitIfDone()
 	}
+	s.void(id)
 	err = b.erase()
 	s.notify(EventErased, id, err)
 	if err == nil {

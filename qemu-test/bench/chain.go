@@ -135,7 +135,7 @@ func (c *chain) on(further ...string) (*rack.Rack, time.Time, error) {
 	start := time.Now()
 	board, err := rack.Start(rack.Config{
 		TPMState: c.tpm, Cards: [2]string{c.card, c.flash}, Args: further, Expander: true, Wires: rack.HostWires(), Hold: true,
-		Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{4430: 0}}, {Cable: rack.User}},
+		Nets: []rack.Net{{Cable: rack.User, Forward: map[int]int{httpsPort: 0, 4430: 0}}, {Cable: rack.User}},
 	})
 	if err != nil {
 		return nil, start, err

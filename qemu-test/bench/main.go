@@ -16,6 +16,7 @@
 //	host    from power-on until the host is released
 //	net     TCP throughput
 //	card    SD card: transfers and requests a second, and instructions a request
+//	api     what a request takes, and a TLS handshake
 //
 // What goes by the wall clock (Mbit/s, ms, MB/s, IOPS) depends on the machine and on what else
 // runs there. So both sides run in turns, and what tells something is the ratio of
@@ -65,10 +66,10 @@ func run(ctx context.Context, areas []string) error {
 	if err := os.MkdirAll(b.build, 0o755); err != nil {
 		return err
 	}
-	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "host": b.hostArea, "net": b.netArea, "card": b.cardArea}
+	measures := map[string]func(context.Context) error{"ground": b.groundArea, "boot": b.bootArea, "host": b.hostArea, "net": b.netArea, "card": b.cardArea, "api": b.apiArea}
 	out := strings.Join(areas, "-")
 	if len(areas) == 0 {
-		areas, out = []string{"ground", "boot", "host", "net", "card"}, "board"
+		areas, out = []string{"ground", "boot", "host", "net", "card", "api"}, "board"
 	}
 	for _, area := range areas {
 		measure, there := measures[area]

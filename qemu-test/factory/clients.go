@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/big"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -55,8 +54,10 @@ func (c *Clients) issue(template *x509.Certificate, key *ecdsa.PrivateKey) (*x50
 	serial := make([]byte, 16)
 	rand.Read(serial)
 	template.SerialNumber = new(big.Int).SetBytes(serial)
-	template.NotBefore = time.Now().Add(-24 * time.Hour) // boards' clocks may be behind
-	template.NotAfter = time.Now().Add(clientValidity)
+	if template.NotAfter.IsZero() {
+		template.NotBefore = time.Now().Add(-24 * time.Hour) // boards' clocks may be behind
+		template.NotAfter = time.Now().Add(clientValidity)
+	}
 	parent := c.CA
 	if parent == nil {
 		parent = template
@@ -70,6 +71,12 @@ func (c *Clients) issue(template *x509.Certificate, key *ecdsa.PrivateKey) (*x50
 
 // Certificate makes a client's key and certificate.
 func (c *Clients) Certificate(role policy.Role, name string) (tls.Certificate, error) {
+	return c.Changed(role, name, func(*x509.Certificate) {})
+}
+
+// Changed is Certificate, of which change changes something: boards have to refuse most of
+// those.
+func (c *Clients) Changed(role policy.Role, name string, change func(*x509.Certificate)) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("factory: %w", err)
@@ -78,10 +85,12 @@ func (c *Clients) Certificate(role policy.Role, name string) (tls.Certificate, e
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("factory: %w", err)
 	}
-	cert, err := c.issue(&x509.Certificate{
+	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, URIs: []*url.URL{uri}, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, key)
+	}
+	change(template)
+	cert, err := c.issue(template, key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -93,7 +102,7 @@ func (c *Clients) Server(csr *x509.CertificateRequest) (*x509.Certificate, error
 	serial := make([]byte, 16)
 	rand.Read(serial)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial), Subject: csr.Subject, DNSNames: csr.DNSNames,
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: csr.Subject, DNSNames: csr.DNSNames, IPAddresses: csr.IPAddresses,
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(clientValidity),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, c.CA, csr.PublicKey, c.key)
@@ -101,26 +110,6 @@ func (c *Clients) Server(csr *x509.CertificateRequest) (*x509.Certificate, error
 		return nil, fmt.Errorf("factory: %w", err)
 	}
 	return x509.ParseCertificate(der)
-}
-
-// ServerAt makes the key and certificate of a server of the owner's, for its addresses.
-func (c *Clients) ServerAt(name string, addresses ...netip.Addr) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("factory: %w", err)
-	}
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	for _, a := range addresses {
-		template.IPAddresses = append(template.IPAddresses, a.AsSlice())
-	}
-	cert, err := c.issue(template, key)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
 // Issuer says in a policy set that the CA may make clients of all roles.

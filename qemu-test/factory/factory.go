@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"nitro/boot/card"
 	"nitro/boot/config"
@@ -77,7 +78,6 @@ func openKeys(folder string) (*release.Keys, error) {
 type Version struct {
 	Name     string
 	Security uint32
-	Built    uint64 // seconds since 1970; a board takes its clock's time if it is within the decade after (docs/time.md)
 }
 
 // Release builds a release from the programs' ELF files.
@@ -96,7 +96,7 @@ func (f *Factory) Release(bootloader, controller string, v Version) (*release.Re
 // Build builds a release from the programs.
 func (f *Factory) Build(bootloader, controller release.Payload, v Version) (*release.Release, error) {
 	return release.Build(f.Keys, release.Options{
-		Product: Product, Version: v.Name, SecurityVersion: v.Security, Built: v.Built, Bootloader: bootloader, Controller: controller,
+		Product: Product, Version: v.Name, SecurityVersion: v.Security, Bootloader: bootloader, Controller: controller,
 	})
 }
 
@@ -112,7 +112,9 @@ func (f *Factory) Configuration(epoch uint64, change func(*config.Config)) ([]by
 	if change != nil {
 		change(c)
 	}
-	return f.Keys.SignConfig(c, 0)
+	// A board takes its clock's time only if it is not long after what has been signed
+	// (docs/time.md), and boards' clocks may be behind.
+	return f.Keys.SignConfig(c, uint64(time.Now().Add(-24*time.Hour).Unix()))
 }
 
 // Card writes a new card's file, with one or two releases, a configuration, and the default

@@ -91,24 +91,6 @@ func (f *Factory) Package(flash *Flash) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// HostSet is the firmware that the host may run: known-good values of evidence.
-func (f *Factory) HostSet(host, bmc *Flash) (*golden.HostSet, error) {
-	var parts [2][]eventlog.Firmware
-	for i, flash := range []*Flash{host, bmc} {
-		if _, err := f.Package(flash); err != nil { // it fills in the digests
-			return nil, err
-		}
-		payload, err := flash.Manifest.Encode()
-		if err != nil {
-			return nil, fmt.Errorf("factory: %w", err)
-		}
-		parts[i] = []eventlog.Firmware{{
-			Digest: flash.Measurement(), Manifest: sha256.Sum256(payload), Version: flash.Version, SecurityVersion: flash.SecurityVersion,
-		}}
-	}
-	return &golden.HostSet{Host: parts[0], BMC: parts[1]}, nil
-}
-
 // FlashCard writes a new card's file that stands in for flash chips, as they leave their
 // factory.
 func FlashCard(path string, flashes ...*Flash) error {
@@ -147,4 +129,22 @@ func HostFirmware() (host, bmc *Flash, err error) {
 	}
 	bmc, err = BMCFlash()
 	return host, bmc, err
+}
+
+// HostSet is the host's firmware as verifiers of evidence have to know it.
+func (f *Factory) HostSet(host, bmc *Flash) (*golden.HostSet, error) {
+	var set golden.HostSet
+	for flash, is := range map[*Flash]*[]eventlog.Firmware{host: &set.Host, bmc: &set.BMC} {
+		if _, err := f.Package(flash); err != nil { // fills in the digests
+			return nil, err
+		}
+		payload, err := flash.Manifest.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("factory: %w", err)
+		}
+		*is = []eventlog.Firmware{{
+			Digest: flash.Measurement(), Manifest: sha256.Sum256(payload), Version: flash.Version, SecurityVersion: flash.SecurityVersion,
+		}}
+	}
+	return &set, nil
 }

@@ -21,7 +21,7 @@ type Host struct {
 	rack *Rack
 	card string // file of the card that has its flash
 	log  io.Writer
-	args []string // of its machine, for what it boots
+	args []string // of the emulator, beside the flash's
 
 	mu      sync.Mutex
 	closed  bool
@@ -47,31 +47,26 @@ type Boot struct {
 // Running tells whether the machine runs, and the emulator's word for its state.
 func (b *Boot) Running() (running bool, state string, err error) { return b.qmp.Running() }
 
+// A Linux is an operating system for the host, which OVMF loads from the emulator (fw_cfg).
+// It is not among what the board verifies.
+type Linux struct{ Kernel, Initramfs, CommandLine string }
+
 func newHost(r *Rack, c *Config) *Host {
 	h := &Host{rack: r, card: c.Cards[1], log: c.HostLog, more: make(chan struct{}), off: make(chan struct{}, 1)}
-	if c.HostLinux != nil {
-		h.args = c.HostLinux.args(r.folder.Join(wireSocket))
+	if l := c.Linux; l != nil {
+		h.args = append(h.args, "-cpu", "max", "-kernel", l.Kernel, "-initrd", l.Initramfs, "-append", l.CommandLine)
+	}
+	for _, n := range c.Nets {
+		if n.Cable == ToHost {
+			h.args = append(h.args, "-netdev", "stream,id=wire,server=off,reconnect-ms=100,addr.type=unix,addr.path="+optionValue(r.hostWire()),
+				"-device", "virtio-net-pci,netdev=wire,romfile=,mac="+newMAC())
+		}
 	}
 	return h
 }
 
-// A Linux is what the host boots: OVMF takes it from the emulator (fw_cfg), since the host
-// has no disk of its own.
-type Linux struct{ Image, Initramfs string }
-
-// wireSocket is the private wire between host and board, in the rack's folder.
-const wireSocket = "wire"
-
-// args are the emulator's for a Linux, and for the wire's other end.
-func (l *Linux) args(wire string) []string {
-	return []string{
-		"-cpu", "max", "-kernel", l.Image, "-initrd", l.Initramfs, "-append", "console=ttyS0 quiet panic=-1",
-		"-netdev", "stream,id=wire,server=off,reconnect-ms=100,addr.type=unix,addr.path=" + optionValue(wire),
-		// OVMF has no driver for this one. With one that it can drive (virtio) it tried PXE, for
-		// minutes, in the place of the kernel.
-		"-device", "e1000e,netdev=wire,romfile=,mac=" + newMAC(),
-	}
-}
+// hostWire is the socket of the wire between the board's port and the host's.
+func (r *Rack) hostWire() string { return r.folder.Join("hostwire") }
 
 // overridePress is how long the button is pressed to cut the power (ACPI 6.5, 4.8.2.2.1).
 const overridePress = 4 * time.Second

@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"nitro/net/stack"
 )
 
 // A Cable is what an Ethernet port is plugged into.
@@ -20,16 +22,16 @@ const (
 	Raw                 // the test, which sends and receives frames: Rack.Frames
 	Listen              // another machine, which dials the socket Path
 	Dial                // another machine, which listens at the socket Path
+	ToHost              // the rack's host (Config.Host), whose wire is private
 )
 
 // A Net is what one Ethernet port of the board is plugged into. The emulator knows the
 // first one as net0, the second as net1 (see emulator.QMP.SetLink).
 type Net struct {
 	Cable   Cable
-	MAC     string         // "" gives one that no other port of this process's racks has
-	Forward map[int]int    // User: TCP port of the board -> TCP port of 127.0.0.1; 0 gives a free one
-	Serve   map[int]string // User: TCP port of the gateway -> address on this machine that it leads to
-	Path    string         // Listen, Dial
+	MAC     string      // "" gives one that no other port of this process's racks has
+	Forward map[int]int // User: TCP port of the board -> TCP port of 127.0.0.1; 0 gives a free one
+	Path    string      // Listen, Dial
 }
 
 // maxNets: the board has ENET1 and ENET2.
@@ -79,6 +81,9 @@ func (r *Rack) netArgs(c *Config) (args []string, err error) {
 				return nil, err
 			}
 			netdev = "stream" + netdev + ",server=off,addr.type=unix,addr.path=" + optionValue(n.Path)
+		case ToHost:
+			n.Path = r.hostWire()
+			netdev = "stream" + netdev + ",server=on,addr.type=unix,addr.path=" + optionValue(n.Path)
 		case Listen:
 			netdev = "stream" + netdev + ",server=on,addr.type=unix,addr.path=" + optionValue(n.Path)
 		case Dial:
@@ -106,7 +111,7 @@ func (r *Rack) connectNets(c *Config) error {
 		frames := newFrames(conn)
 		if c.Nets[i].Cable == Raw {
 			p.frames = frames
-		} else if p.user, err = newUser(frames, c.Nets[i]); err != nil {
+		} else if p.user, err = newUser(frames, c.Nets[i].Forward); err != nil {
 			return err
 		}
 	}
@@ -125,6 +130,17 @@ func (r *Rack) Address(boardPort int) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("rack: no network forwards to port %d of the board", boardPort)
+}
+
+// Gateway is the gateway's own TCP/IP, at 10.0.2.2 of the first network of cable User: tests
+// serve on it what the board is to reach. Nil where there is none.
+func (r *Rack) Gateway() *stack.Stack {
+	for _, p := range r.nets {
+		if p.user != nil {
+			return p.user.stack
+		}
+	}
+	return nil
 }
 
 // Frames gives the other end of a raw cable: 0 is ENET1's, 1 ENET2's.

@@ -33,10 +33,7 @@ type Config struct {
 	// (package cardflash). It adds HostWires and the expander.
 	Host    bool
 	HostLog io.Writer // if set, gets the host's console as it comes
-
-	// HostLinux is what the host's firmware boots. The host is then plugged into the board's
-	// second Ethernet port, which Nets must leave free.
-	HostLinux *Linux
+	Linux   *Linux    // what the host's firmware boots; nil: it finds nothing to boot
 
 	Args []string // further arguments for the emulator
 	Hold bool     // switch on, but have the board stand still until QMP.Continue
@@ -76,9 +73,6 @@ func (r *Rack) start(c Config) (err error) {
 		if c.Cards[1] == "" {
 			return errors.New("a host needs its flash: give the second card")
 		}
-		if c.HostLinux != nil && len(c.Nets) != 1 {
-			return fmt.Errorf("a host with a network needs the board's second port, and the first to be plugged in: %d networks are given", len(c.Nets))
-		}
 		c.Expander, c.Wires = true, append(HostWires(), c.Wires...)
 	}
 	if r.folder, err = tied.NewFolder("nitro-rack-"); err != nil {
@@ -86,9 +80,6 @@ func (r *Rack) start(c Config) (err error) {
 	}
 	if r.ram, err = newRAM(); err != nil {
 		return err
-	}
-	if c.HostLinux != nil {
-		c.Nets = append(c.Nets[:1:1], Net{Cable: Listen, Path: r.folder.Join(wireSocket)})
 	}
 	args := []string{
 		"-S", // until the pins have their levels

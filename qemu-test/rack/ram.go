@@ -176,3 +176,10 @@ func same(a, b []byte) bool {
 	}
 	return bytes.Equal(a, b)
 }
+
+// Each gives all memory that the dump holds, run by run.
+func (d *Dump) Each(f func(at Hit, memory []byte)) {
+	for _, p := range d.parts {
+		f(Hit{p.space, p.addr}, p.data)
+	}
+}

@@ -25,9 +25,6 @@ var (
 	gateway      = netip.MustParsePrefix("10.0.2.2/24")
 	boardAddress = netip.MustParseAddr("10.0.2.15")
 
-	// Gateway is what the board reaches of this machine, at the ports that Net.Serve names.
-	Gateway = gateway.Addr()
-
 	gatewayMAC = []byte{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02}
 )
 
@@ -60,7 +57,7 @@ type user struct {
 
 // newUser begins to play at the end of a cable, which is then its own. A forward to
 // port 0 gets a free one.
-func newUser(f *Frames, n Net) (_ *user, err error) {
+func newUser(f *Frames, forward map[int]int) (_ *user, err error) {
 	u := &user{forward: map[int]int{}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	end := &cable{frames: f, changed: make(chan struct{}, 1)}
@@ -68,7 +65,7 @@ func newUser(f *Frames, n Net) (_ *user, err error) {
 		f.close()
 		return nil, err
 	}
-	for board, here := range n.Forward {
+	for board, here := range forward {
 		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", here))
 		if err != nil {
 			u.close()
@@ -76,22 +73,7 @@ func newUser(f *Frames, n Net) (_ *user, err error) {
 		}
 		u.listen = append(u.listen, l)
 		u.forward[board] = l.Addr().(*net.TCPAddr).Port
-		u.over.Go(func() {
-			u.accept(l, func(c net.Conn) { u.join(c, func() (net.Conn, error) { return u.reach(board) }) })
-		})
-	}
-	for port, to := range n.Serve {
-		l, err := u.stack.Listen("tcp4", netip.AddrPortFrom(Gateway, uint16(port)).String())
-		if err != nil {
-			u.close()
-			return nil, err
-		}
-		u.listen = append(u.listen, l)
-		u.over.Go(func() {
-			u.accept(l, func(c net.Conn) {
-				u.join(c, func() (net.Conn, error) { return net.DialTimeout("tcp", to, reachLimit) })
-			})
-		})
+		u.over.Go(func() { u.accept(l, board) })
 	}
 	return u, nil
 }
@@ -106,27 +88,27 @@ func (u *user) close() {
 	u.over.Wait()
 }
 
-// accept takes connections until the listener is closed.
-func (u *user) accept(l net.Listener, join func(net.Conn)) {
+// accept takes connections to a port of the board until the listener is closed.
+func (u *user) accept(l net.Listener, port int) {
 	for {
 		c, err := l.Accept()
 		if err != nil {
 			return
 		}
-		u.over.Go(func() { join(c) })
+		u.over.Go(func() { u.join(c.(*net.TCPConn), port) })
 	}
 }
 
-// join connects a client to a server, and moves what the two say until both have ended, or
-// one is gone.
-func (u *user) join(client net.Conn, reach func() (net.Conn, error)) {
+// join connects a client to a port of the board, and moves what the two say until both
+// have ended, or one is gone.
+func (u *user) join(client *net.TCPConn, port int) {
 	defer client.Close()
-	server, err := reach()
+	board, err := u.reach(port)
 	if err != nil {
 		return
 	}
-	defer server.Close()
-	stop := context.AfterFunc(u.ctx, func() { client.Close(); server.Close() })
+	defer board.Close()
+	stop := context.AfterFunc(u.ctx, func() { client.Close(); board.Close() })
 	defer stop()
 	type oneWay interface {
 		net.Conn
@@ -135,13 +117,13 @@ func (u *user) join(client net.Conn, reach func() (net.Conn, error)) {
 	move := func(to, from oneWay) {
 		if _, err := io.Copy(to, from); err != nil {
 			client.Close()
-			server.Close()
+			board.Close()
 		}
 		to.CloseWrite()
 	}
 	var both sync.WaitGroup
-	both.Go(func() { move(server.(oneWay), client.(oneWay)) })
-	both.Go(func() { move(client.(oneWay), server.(oneWay)) })
+	both.Go(func() { move(board.(oneWay), client) })
+	both.Go(func() { move(client, board.(oneWay)) })
 	both.Wait()
 }
 

@@ -173,6 +173,10 @@ func (a *application) check() *keyservice.Error {
 		return bad("the board asks for volume %x", q.Volume)
 	case q.Cycle != cycle:
 		return bad("the board asks for host cycle %d, and its log has %d last", q.Cycle, cycle)
+	// Leases count from it, and nobody but the quote vouches for it: one of the future would
+	// have a lease last longer than the service's limit.
+	case q.Clock > a.facts.Clock || a.facts.Clock-q.Clock > uint64(key.RequestLife.Milliseconds()):
+		return bad("the request says %d ms on the TPM's clock, and the quote %d", q.Clock, a.facts.Clock)
 	case a.body.Form == keyservice.CMS && a.facts.Recipient == nil:
 		return bad("the board has no recipient key yet: fetch its attestation document first")
 	}

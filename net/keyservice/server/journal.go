@@ -21,6 +21,36 @@ type record struct {
 	Form   string    `json:"form,omitempty"`
 	Cycle  uint64    `json:"cycle,omitempty"`
 	Ends   uint64    `json:"ends,omitempty"` // TPM's clock, ms
+	Missed uint64    `json:"missed,omitempty"`
+}
+
+// maxStrangers is how many lines of challenges and refusals of clients without a certificate
+// the log takes a minute.
+const maxStrangers = 60
+
+// strangers are those lines. They are rationed, or anybody who reaches the service fills its
+// disk, and then it does nothing any more.
+type strangers struct {
+	mu     sync.Mutex
+	since  time.Time
+	lines  int
+	missed uint64
+}
+
+// take takes a line's place, if there is one, and with it how many had none.
+func (s *strangers) take(now time.Time) (missed uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := now.Sub(s.since); d < 0 || d >= time.Minute {
+		s.since, s.lines = now, 0
+	}
+	if s.lines >= maxStrangers {
+		s.missed++
+		return 0, false
+	}
+	s.lines++
+	missed, s.missed = s.missed, 0
+	return missed, true
 }
 
 // A journal is the log: JSON lines, appended and synced one by one. What it cannot take

@@ -56,6 +56,7 @@ type Service struct {
 	keys       *store
 	log        *journal
 	challenges *challenges
+	strangers  strangers
 	now        func() time.Time
 
 	mu       sync.Mutex // of what follows, and of changes to the store
@@ -172,7 +173,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if problem != nil {
 		c.rec.Result, c.rec.Why = "refused", string(problem.Code)+": "+problem.Message
 	}
-	if err := s.log.add(c.rec); err != nil { // then nothing is given out
+	if err := s.record(c, problem != nil); err != nil { // then nothing is given out
 		problem = internal(fmt.Errorf("log: %w", err))
 	}
 	if problem != nil {
@@ -189,6 +190,17 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(answer)
+}
+
+// record writes a call's line, if it has a place: what gives out a key always has.
+func (s *Service) record(c *call, refused bool) error {
+	if c.who == "" && (refused || c.rec.Event == "challenge") {
+		var ok bool
+		if c.rec.Missed, ok = s.strangers.take(c.rec.Time); !ok {
+			return nil
+		}
+	}
+	return s.log.add(c.rec)
 }
 
 func (s *Service) serve(c *call) (int, any, *keyservice.Error) {

@@ -168,6 +168,8 @@ func TestRefused(t *testing.T) {
 		{"another configuration", keyservice.BadEvidence, "configuration", ask, changed.prove(v)},
 		{"another wrapping key", keyservice.BadRequest, "wrapping key", ask, forge(good, func(q *key.Request) { q.Wrapping = other.config.Wrapping.PublicKey().Bytes() })},
 		{"another host cycle", keyservice.BadRequest, "host cycle", ask, forge(good, func(q *key.Request) { q.Cycle++ })},
+		{"a clock of the future", keyservice.BadRequest, "clock", ask, forge(good, func(q *key.Request) { q.Clock += 3_600_000 })},
+		{"a clock of the past", keyservice.BadRequest, "clock", ask, forge(good, func(q *key.Request) { q.Clock -= 601_000 })},
 		{"another volume", keyservice.BadRequest, "asks for volume", ask, good.prove(without)},
 		{"too long", keyservice.BadLease, "lease", keyservice.Ask{Volume: v, Lease: time.Hour + time.Second}, prove},
 		{"no time", keyservice.BadLease, "lease", keyservice.Ask{Volume: v}, prove},
@@ -359,5 +361,28 @@ func TestStore(t *testing.T) {
 	r.Service.log.file.Close()
 	if _, err := r.control.Challenge(t.Context()); code(err) != keyservice.Internal {
 		t.Errorf("without a log: %v", err)
+	}
+}
+
+// TestStrangers: who has no certificate cannot fill the log; what was left out is counted.
+func TestStrangers(t *testing.T) {
+	r := newRig(t)
+	for range 3 * maxStrangers {
+		if _, err := r.alone.CreateKey(t.Context(), [16]byte{1}); code(err) != keyservice.Unauthenticated {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.lines("key")); n != maxStrangers {
+		t.Errorf("%d lines, not %d", n, maxStrangers)
+	}
+	if _, err := r.control.CreateKey(t.Context(), [16]byte{1}); err != nil || len(r.lines("key")) != maxStrangers+1 {
+		t.Errorf("a control plane's is not in the log: %v", err)
+	}
+	r.pass(time.Minute)
+	if _, err := r.alone.Challenge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if l := r.lines("challenge"); len(l) != 1 || l[0].Missed != 2*maxStrangers {
+		t.Errorf("%+v", l)
 	}
 }
