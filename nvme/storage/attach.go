@@ -86,7 +86,6 @@ func (s *Service) attach(ctx context.Context, id [16]byte, grant, wrapped []byte
 		return nil, EventRefused, err
 	}
 	defer clear(salt)
-	s.sweep(ctx) // one whose lease has just ended is attached anew
 	a := s.attached[id]
 	namespace := s.namespaceFor(id)
 	if a == nil && namespace == 0 {
@@ -99,8 +98,9 @@ func (s *Service) attach(ctx context.Context, id [16]byte, grant, wrapped []byte
 	if a != nil && a.lease == lease {
 		return confirmation, EventRenewed, nil
 	}
-	if a != nil { // it ended between the sweep and the grant
+	if a != nil { // its lease has just ended, and nobody has swept yet
 		s.drop(ctx, id, a)
+		s.notify(EventExpired, id, nil)
 	}
 	if err := s.show(b, lease, namespace); err != nil {
 		s.ring.Detach(id)

@@ -42,6 +42,7 @@ var keys = sync.OnceValue(func() (k struct {
 type board struct {
 	t    testing.TB
 	card *mediumtest.Card
+	slow chan struct{} // if there is one, writes of whole extents are told here, and wait until it is closed
 
 	mu       sync.Mutex
 	era      uint64
@@ -68,7 +69,21 @@ func newBoard(t testing.TB) *board {
 }
 
 func (b *board) poolConfig() pool.Config {
-	return pool.Config{Device: b.card, Size: 16 << 20, Key: make([]byte, pool.KeySize), Witness: b, Erase: b, Records: 64}
+	return pool.Config{Device: medium{b.card, b}, Size: 16 << 20, Key: make([]byte, pool.KeySize), Witness: b, Erase: b, Records: 64}
+}
+
+// A medium is the card, which can be slow.
+type medium struct {
+	*mediumtest.Card
+	b *board
+}
+
+func (m medium) WriteBlocks(first uint64, p []byte) error {
+	if len(p) == pool.ExtentSize && m.b.slow != nil {
+		m.b.slow <- struct{}{} // it is on its way
+		<-m.b.slow
+	}
+	return m.Card.WriteBlocks(first, p)
 }
 
 func (b *board) Era() (uint64, error)           { return b.era, nil }

@@ -302,7 +302,21 @@ func TestRestart(t *testing.T) {
 	}
 	x.Close()
 
+	w := x.board.start() // a host cycle that this board has not seen
+	kept := bytes.Clone(x.standing)
+	if err := w.BeginCycle(9, true); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.Standing()) != 0 {
+		t.Errorf("leases of another cycle stand: %x", w.Standing())
+	}
+	w.Close()
+	x.standing = kept
+
 	y := x.board.start()
+	if err := y.Delete(ctx, y.volume(5, storage.RAM, 1)); err != nil || !bytes.Equal(x.standing, kept) {
+		t.Errorf("before the host is known the leases are forgotten: %v", err)
+	}
 	if err := y.BeginCycle(7, true); err != nil {
 		t.Fatal(err)
 	}
@@ -316,14 +330,18 @@ func TestRestart(t *testing.T) {
 		t.Error("the host is let in without its volumes")
 	}
 	cancel()
-	y.attach(a, nil) // takes none of the identifiers that wait
+	y.attach(a, nil)
+	d := y.volume(6, storage.RAM, 1)
+	if y.attach(d, nil); y.state(d).Namespace != 4 {
+		t.Errorf("namespace %d waits for another volume", y.state(d).Namespace)
+	}
 	s := &source{board: x.board, fail: 1}
 	y.Reattach(ctx, s)
 	if s.confirmed != 2 || y.happened(storage.EventReattach) != 1 || y.state(a).Namespace != 1 || y.state(b).Namespace != 2 || y.state(c).Namespace != 3 {
 		t.Errorf("%d confirmed; %+v", s.confirmed, y.Volumes())
 	}
 	host := y.connect()
-	y.sees(host, 1, 2, 3)
+	y.sees(host, 1, 2, 3, 4)
 	got := make([]byte, len(plain))
 	if n, err = host.Namespace(ctx, 3); err == nil {
 		err = n.ReadAt(ctx, 0, got)
@@ -464,6 +482,41 @@ func TestClose(t *testing.T) {
 	x.EndCycle()
 	if len(x.Volumes()) != 0 {
 		t.Error("volumes are listed")
+	}
+}
+
+// TestSlowMedium: a write that is under way does not keep the key in memory, neither when
+// the host's cycle ends nor in quarantine.
+func TestSlowMedium(t *testing.T) {
+	for name, end := range map[string]func(x *boot){
+		"cycle":      func(x *boot) { x.EndCycle() },
+		"quarantine": func(x *boot) { x.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newBoard(t).start()
+			v := x.volume(1, storage.Pool, 64)
+			if err := x.BeginCycle(7, false); err != nil {
+				t.Fatal(err)
+			}
+			x.attach(v, nil)
+			n, err := x.connect().Namespace(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.slow = make(chan struct{})
+			go n.WriteAt(t.Context(), 3, plain)
+			<-x.slow
+			ended := make(chan struct{})
+			go func() { end(x); close(ended) }()
+			for begun := time.Now(); !x.empty(); time.Sleep(time.Millisecond) {
+				if time.Since(begun) > storage.DetachLimit-time.Second {
+					t.Error("the key stays while a write is under way")
+					break
+				}
+			}
+			close(x.slow)
+			<-ended
+		})
 	}
 }
 
