@@ -70,7 +70,7 @@ func release(t testing.TB) *golden.Release {
 func owner(t testing.TB) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	k := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the owner"}, NotBefore: time.Unix(1, 0), NotAfter: akcert.Forever,
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the owner"}, NotBefore: time.Unix(0, 0), NotAfter: akcert.Forever,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, k.Public(), k))(t)
 	return must(x509.ParseCertificate(der))(t), k
@@ -98,7 +98,7 @@ func newSoft(t testing.TB, all []eventlog.Event) *soft {
 	point := must(b.key.PublicKey.Bytes())(t)
 	public := attestationKey(point[1:33], point[33:])
 	ca, key := owner(t)
-	b.certificate = must(akcert.New(akcert.Request{AK: public, EKCertificate: ca.Raw, Product: product, UniqueID: number, NotBefore: time.Unix(1, 0), NotAfter: akcert.Forever}, ca, key))(t)
+	b.certificate = must(akcert.New(akcert.Request{AK: public, EKCertificate: ca.Raw, Product: product, UniqueID: number, NotBefore: time.Unix(0, 0), NotAfter: akcert.Forever}, ca, key))(t)
 	for _, e := range all {
 		if err := b.log.Append(e); err != nil {
 			t.Fatal(err)

@@ -56,13 +56,13 @@ func newBoard(t testing.TB) *board {
 	ak.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{X: tpm2.TPM2BECCParameter{Buffer: point[1:33]}, Y: tpm2.TPM2BECCParameter{Buffer: point[33:]}})
 	b.public, b.name = tpm2.Marshal(ak), must(tpm2.ObjectName(&ak))(t).Buffer
 	owner := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the owner"}, NotBefore: time.Unix(1, 0), NotAfter: akcert.Forever,
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the owner"}, NotBefore: time.Unix(0, 0), NotAfter: akcert.Forever,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der := must(x509.CreateCertificate(rand.Reader, template, template, owner.Public(), owner))(t)
 	ca := must(x509.ParseCertificate(der))(t)
 	b.owner = x509.NewCertPool()
 	b.owner.AddCert(ca)
-	b.signed = must(akcert.New(akcert.Request{AK: b.public, EKCertificate: der, Product: "imx6ul-evk", UniqueID: number, NotBefore: time.Unix(1, 0), NotAfter: akcert.Forever}, ca, owner))(t)
+	b.signed = must(akcert.New(akcert.Request{AK: b.public, EKCertificate: der, Product: "imx6ul-evk", UniqueID: number, NotBefore: time.Unix(0, 0), NotAfter: akcert.Forever}, ca, owner))(t)
 	return b
 }
 
@@ -97,7 +97,7 @@ func TestVerify(t *testing.T) {
 		"another name":             {c, Trust{Names: [][]byte{other.name}}, ErrKey},
 		"issuer, and another name": {c, Trust{Issuers: b.owner, Names: [][]byte{other.name}}, ErrKey},
 		"no certificate":           {bare, Trust{Issuers: b.owner}, ErrKey},
-		"not valid then":           {c, Trust{Issuers: b.owner, At: time.Unix(0, 0)}, ErrKey},
+		"not valid then":           {c, Trust{Issuers: b.owner, At: time.Unix(-1, 0)}, ErrKey},
 		"the other's certificate":  {must(Make(s, b, b.public, other.signed))(t), Trust{Issuers: other.owner}, ErrKey},
 		"the other's signature":    {must(Make(s, other, b.public, b.signed))(t), Trust{Issuers: b.owner}, ErrSignature},
 		"the other's key":          {must(Make(s, other, other.public, other.signed))(t), Trust{Issuers: other.owner}, ErrSignature},
