@@ -9,46 +9,17 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/url"
-	"sync"
 	"testing"
 	"time"
 
+	"nitro/internal/pipes"
 	"nitro/net/policy"
 )
-
-// A pipes is a listener whose connections lie in memory.
-type pipes struct {
-	accept chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accept:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.IPAddr{} }
-
-func (p *pipes) dial() (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.accept <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, errors.New("closed")
-	}
-}
 
 // TestMutualTLS: a client with a certificate is who it is through a whole TLS 1.3
 // connection; one without does not get that far.
@@ -70,7 +41,7 @@ func TestMutualTLS(t *testing.T) {
 	b.service.config.Gate.(*Gatekeeper).Policy = func() *policy.Set { return set }
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
-	listener := &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}
+	listener := pipes.New()
 	s := &http.Server{Handler: b.service, ErrorLog: log.New(io.Discard, "", 0)}
 	done := make(chan error)
 	go func() {
@@ -83,7 +54,7 @@ func TestMutualTLS(t *testing.T) {
 			c.Certificates = []tls.Certificate{{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}}
 		}
 		transport := &http.Transport{DialTLS: func(string, string) (net.Conn, error) {
-			conn, err := listener.dial()
+			conn, err := listener.Dial(t.Context())
 			return tls.Client(conn, c), err
 		}}
 		defer transport.CloseIdleConnections()

@@ -8,11 +8,11 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"nitro/internal/pipes"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
 	"nitro/nvme/target"
@@ -28,38 +28,10 @@ const (
 
 var le = binary.LittleEndian
 
-// pipes is a listener of pipes.
-type pipes struct {
-	accept chan net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accept:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
-
-func (p *pipes) dial(context.Context) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.accept <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
 // A rig is a target behind a wire that can be tampered with.
 type rig struct {
 	t       *testing.T
-	pipes   *pipes
+	pipes   *pipes.Listener
 	config  initiator.Config
 	medium  volume.Volume
 	change  atomic.Pointer[func(pdu []byte) []byte] // of what the target sends; nil drops it
@@ -72,7 +44,7 @@ func newRig(t *testing.T, cfg target.Config) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, pipes: &pipes{accept: make(chan net.Conn), closed: make(chan struct{})}, medium: v}
+	r := &rig{t: t, pipes: pipes.New(), medium: v}
 	cfg.SubsystemNQN = subsystem
 	k, err := target.New(cfg)
 	if err != nil {
@@ -92,7 +64,7 @@ func newRig(t *testing.T, cfg target.Config) *rig {
 
 // dial gives a connection through the wire.
 func (r *rig) dial(ctx context.Context) (net.Conn, error) {
-	far, err := r.pipes.dial(ctx)
+	far, err := r.pipes.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}

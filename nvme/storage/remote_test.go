@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 
+	"nitro/internal/pipes"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/key"
 	"nitro/nvme/storage"
@@ -33,11 +34,11 @@ func (b *board) storageServer(name string) *storageServer {
 		k.Attach(boardNQN, target.Namespace{ID: 5, Volume: ram, UUID: [16]byte{5}})); err != nil {
 		b.t.Fatal(err)
 	}
-	wires := newPipes()
+	wires := pipes.New()
 	served := make(chan struct{})
 	go func() { defer close(served); k.Serve(wires) }()
 	b.t.Cleanup(func() { k.Close(); <-served })
-	b.servers = map[string]storage.Server{name: {Dial: wires.dial, SubsystemNQN: serverNQN}}
+	b.servers = map[string]storage.Server{name: {Dial: wires.Dial, SubsystemNQN: serverNQN}}
 	return s
 }
 
@@ -150,7 +151,7 @@ func TestRemoteRefused(t *testing.T) {
 	if len(x.Volumes()) != 0 || len(b.places) != 0 {
 		t.Errorf("there are %d volumes and %d places", len(x.Volumes()), len(b.places))
 	}
-	b.servers["dead"] = storage.Server{Dial: newPipesClosed().dial, SubsystemNQN: serverNQN}
+	b.servers["dead"] = storage.Server{Dial: closedPipes().Dial, SubsystemNQN: serverNQN}
 	sp := b.remoteSpec(server)
 	sp.Place.Server = "dead"
 	if _, err := x.Create(t.Context(), sp); !errors.Is(err, storage.ErrServer) || !errors.Is(err, net.ErrClosed) {
@@ -158,8 +159,8 @@ func TestRemoteRefused(t *testing.T) {
 	}
 }
 
-func newPipesClosed() *pipes {
-	p := newPipes()
+func closedPipes() *pipes.Listener {
+	p := pipes.New()
 	p.Close()
 	return p
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"nitro/boot/medium/mediumtest"
+	"nitro/internal/pipes"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
 	"nitro/nvme/key"
@@ -164,7 +165,7 @@ type boot struct {
 	*board
 	*storage.Service
 	memory []byte // the arena's
-	wires  *pipes
+	wires  *pipes.Listener
 }
 
 // aligned is memory that begins at a page.
@@ -205,7 +206,7 @@ func (b *board) config(memory []byte) storage.Config {
 // start boots the board. Its service is served, as soon as it lets the host in.
 func (b *board) start() *boot {
 	b.t.Helper()
-	x := &boot{board: b, memory: aligned(key.ArenaSize(8)), wires: newPipes()}
+	x := &boot{board: b, memory: aligned(key.ArenaSize(8)), wires: pipes.New()}
 	var err error
 	if x.Service, err = storage.New(b.config(x.memory)); err != nil {
 		b.t.Fatal(err)
@@ -216,7 +217,7 @@ func (b *board) start() *boot {
 			if port == storage.PortIO {
 				return x.wires, nil
 			}
-			return newPipes(), nil
+			return pipes.New(), nil
 		})
 	}()
 	b.t.Cleanup(func() {
@@ -327,7 +328,7 @@ func (x *boot) dial(a storage.HostAccess) (*initiator.Controller, error) {
 	}
 	ctx, cancel := context.WithTimeout(x.t.Context(), patience)
 	defer cancel()
-	c, err := initiator.Connect(ctx, initiator.Config{Dial: x.wires.dial, SubsystemNQN: a.SubsystemNQN, HostNQN: a.HostNQN,
+	c, err := initiator.Connect(ctx, initiator.Config{Dial: x.wires.Dial, SubsystemNQN: a.SubsystemNQN, HostNQN: a.HostNQN,
 		HostID: [16]byte{1}, Secret: &secret, Opposite: &opposite, Limit: patience})
 	if err == nil {
 		x.t.Cleanup(func() { c.Close() })
@@ -341,38 +342,5 @@ func (x *boot) sees(c *initiator.Controller, want ...uint32) {
 	got, err := c.Namespaces(x.t.Context())
 	if err != nil || !slices.Equal(got, want) {
 		x.t.Errorf("the host sees namespaces %v, %v; want %v", got, err, want)
-	}
-}
-
-// pipes is a listener of pipes.
-type pipes struct {
-	accept chan net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func newPipes() *pipes { return &pipes{accept: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accept:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
-
-func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.accept <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
 }

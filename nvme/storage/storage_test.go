@@ -326,7 +326,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("standing: %x", waiting)
 	}
 	early, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
-	if _, err := y.wires.dial(early); err == nil {
+	if _, err := y.wires.Dial(early); err == nil {
 		t.Error("the host is let in without its volumes")
 	}
 	cancel()
@@ -397,14 +397,14 @@ func TestGivenUp(t *testing.T) {
 				}
 				early, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				if _, err := y.wires.dial(early); err == nil {
+				if _, err := y.wires.Dial(early); err == nil {
 					t.Error("the host is let in without its volumes")
 				}
 				end(y, v)
 				synctest.Wait()
 				late, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
-				c, err := y.wires.dial(late)
+				c, err := y.wires.Dial(late)
 				if err != nil {
 					t.Fatal("the host is not let in")
 				}

@@ -13,7 +13,7 @@ type damaged struct {
 }
 
 func (d *damaged) dial(ctx context.Context) (net.Conn, error) {
-	nc, err := d.rig.pipes.dial(ctx)
+	nc, err := d.rig.pipes.Dial(ctx)
 	return &damagedConn{nc, d}, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/internal/pipes"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
 	"nitro/nvme/target"
@@ -266,7 +267,7 @@ func TestClosed(t *testing.T) {
 	if _, err := initiator.Connect(t.Context(), r.config(alice)); err == nil {
 		t.Error("connected")
 	}
-	if err := r.Serve(newPipes()); err != target.ErrTargetClosed {
+	if err := r.Serve(pipes.New()); err != target.ErrTargetClosed {
 		t.Errorf("serve: %v", err)
 	}
 }

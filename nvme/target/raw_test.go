@@ -25,7 +25,7 @@ type raw struct {
 // raw opens a connection.
 func (r *rig) raw() *raw {
 	r.t.Helper()
-	nc, err := r.pipes.dial(r.t.Context())
+	nc, err := r.pipes.Dial(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}

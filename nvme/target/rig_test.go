@@ -2,14 +2,13 @@ package target_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
+	"nitro/internal/pipes"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
 	"nitro/nvme/target"
@@ -25,44 +24,11 @@ const (
 	patience  = 2 * time.Minute // for what must happen at some time
 )
 
-// pipes is a listener of pipes.
-type pipes struct {
-	accept chan net.Conn
-	once   sync.Once
-	closed chan struct{}
-}
-
-func newPipes() *pipes { return &pipes{accept: make(chan net.Conn), closed: make(chan struct{})} }
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.accept:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
-
-func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.accept <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // A rig is a target with two hosts, each of which has a namespace 1 in RAM.
 type rig struct {
 	*target.Target
 	t       *testing.T
-	pipes   *pipes
+	pipes   *pipes.Listener
 	secrets map[string][2]*dhchap.Secret
 	volumes map[string]volume.Volume
 
@@ -77,7 +43,7 @@ func newRig(t *testing.T, cfg target.Config) *rig { return newRigPaced(t, cfg, t
 
 func newRigPaced(t *testing.T, cfg target.Config, pace time.Duration) *rig {
 	t.Helper()
-	r := &rig{t: t, pipes: newPipes(), secrets: map[string][2]*dhchap.Secret{}, volumes: map[string]volume.Volume{}}
+	r := &rig{t: t, pipes: pipes.New(), secrets: map[string][2]*dhchap.Secret{}, volumes: map[string]volume.Volume{}}
 	cfg.SubsystemNQN, cfg.Serial, cfg.Model, cfg.Firmware = subsystem, "0001", "Nitro", "1.0"
 	cfg.Advertise = netip.MustParseAddrPort("192.0.2.1:4420")
 	cfg.Notify = func(e target.Event) {
@@ -158,7 +124,7 @@ func (r *rig) eventually(what string, so func() bool) {
 // config is a host's.
 func (r *rig) config(nqn string) initiator.Config {
 	s := r.secrets[nqn]
-	return initiator.Config{Dial: r.pipes.dial, SubsystemNQN: subsystem, HostNQN: nqn, HostID: [16]byte{1, byte(len(nqn))},
+	return initiator.Config{Dial: r.pipes.Dial, SubsystemNQN: subsystem, HostNQN: nqn, HostID: [16]byte{1, byte(len(nqn))},
 		Secret: s[0], Opposite: s[1], Limit: patience}
 }
 
