@@ -44,32 +44,20 @@ const (
 	gatewayStop   = 5 * time.Second // for what is under way when it ends
 )
 
-// A gatewayInfo is what is left to tell when it has ended.
-type gatewayInfo struct {
+// A servedInfo is what is left to tell when a service has ended.
+type servedInfo struct {
 	Address string `json:"address"`
 }
 
-func (g gatewayInfo) print(w io.Writer) { table(w, [2]string{"served on", g.Address}) }
+func (s servedInfo) print(w io.Writer) { table(w, [2]string{"served on", s.Address}) }
 
 func gateway(f *flag.FlagSet) func(*call) (result, error) {
-	board := remoteFlags(f)
-	cert := f.String("cert", "", "`file` of the client's certificate, PEM")
-	key := f.String("key", "", "`file` of its private key, PEM")
+	board := apiFlags(f)
 	listen := f.String("listen", "127.0.0.1:8080", "loopback `address` and port; port 0 takes a free one")
 	return func(*call) (result, error) {
-		if err := need(map[string]string{"cert": *cert, "key": *key}); err != nil {
-			return nil, err
-		}
 		r, err := board()
 		if err != nil {
 			return nil, err
-		}
-		if r.pin == nil {
-			return nil, usage("-pin is missing: nitroctl attest verify proves the board and shows its key")
-		}
-		pair, err := tls.LoadX509KeyPair(*cert, *key)
-		if err != nil {
-			return nil, fmt.Errorf("client certificate: %w", err)
 		}
 		host, _, err := net.SplitHostPort(*listen)
 		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
@@ -83,7 +71,7 @@ func gateway(f *flag.FlagSet) func(*call) (result, error) {
 		defer stop()
 		password := newPassword()
 		fmt.Fprintf(os.Stderr, "gateway: http://%s/redfish/v1/ user %s password %s\n", l.Addr(), gatewayUser, password)
-		return gatewayInfo{l.Addr().String()}, runGateway(ctx, l, r.gateway(pair, l.Addr().String(), password))
+		return servedInfo{l.Addr().String()}, runGateway(ctx, l, r.gateway(*r.client, l.Addr().String(), password))
 	}
 }
 
@@ -96,14 +84,19 @@ func newPassword() string {
 
 // runGateway serves until the context ends.
 func runGateway(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: gatewayHeader, ErrorLog: log.New(io.Discard, "", 0)}
+	return serveUntil(ctx, l, &http.Server{Handler: h, ReadHeaderTimeout: gatewayHeader}, gatewayStop)
+}
+
+// serveUntil serves until the context ends; what is under way then may take until the limit.
+func serveUntil(ctx context.Context, l net.Listener, s *http.Server, stop time.Duration) error {
+	s.ErrorLog = log.New(io.Discard, "", 0)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {
 	case err := <-ended:
 		return err
 	case <-ctx.Done():
-		limit, cancel := context.WithTimeout(context.Background(), gatewayStop)
+		limit, cancel := context.WithTimeout(context.Background(), stop)
 		defer cancel()
 		return s.Shutdown(limit)
 	}

@@ -12,7 +12,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -162,13 +161,6 @@ func serverCertificate(dir string, hosts []string) error {
 	return writeNew(filepath.Join(dir, serviceCertFile), encodePEM("CERTIFICATE", der))
 }
 
-// A servedInfo is what is left to tell when a service has ended.
-type servedInfo struct {
-	Address string `json:"address"`
-}
-
-func (s servedInfo) print(w io.Writer) { table(w, [2]string{"served on", s.Address}) }
-
 func keyserviceServe(f *flag.FlagSet) func(*call) (result, error) {
 	policy := policyFlags(f)
 	dir := f.String("dir", "", "`folder` that keyservice init made")
@@ -247,16 +239,6 @@ func serviceTLS(dir, clients string) (*tls.Config, error) {
 
 // serveKeys serves until the context ends.
 func serveKeys(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: serviceHeader, ReadTimeout: serviceBody, WriteTimeout: 2 * serviceBody, IdleTimeout: serviceIdle,
-		MaxHeaderBytes: 16 << 10, ErrorLog: log.New(io.Discard, "", 0)}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		limit, cancel := context.WithTimeout(context.Background(), serviceStop)
-		defer cancel()
-		return s.Shutdown(limit)
-	}
+	return serveUntil(ctx, l, &http.Server{Handler: h, ReadHeaderTimeout: serviceHeader, ReadTimeout: serviceBody, WriteTimeout: 2 * serviceBody,
+		IdleTimeout: serviceIdle, MaxHeaderBytes: 16 << 10}, serviceStop)
 }
