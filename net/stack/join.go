@@ -24,8 +24,8 @@ const (
 // A join makes one packet of TCP segments that follow each other in one connection,
 // so that the layers above do their work once for all of them (GRO). It holds one
 // packet at a time; whatever does not continue it sends it on its way first, so
-// nothing is overtaken. After each batch of frames the receiver lets it rest: only what
-// is about to be continued waits on, and no longer than holdLimit.
+// nothing is overtaken. After each batch of frames the receiver lets it rest: only an
+// acknowledgement that data will repeat waits on, and no longer than holdLimit.
 //
 // Segments are joined if everything in their headers is the same but the sequence
 // number, the IPv4 identification, the checksums, PSH and FIN; if they have payload,
@@ -247,20 +247,20 @@ func (j *join) flush() {
 	j.e.segment(j.protocol, packet, len(j.head.ip), len(j.head.tcp))
 }
 
-// holdLimit is how long segments wait for those that follow them: less than the time that
-// they take through the layers, on the slowest board.
+// holdLimit is how long an acknowledgement waits for data that repeat it: less than the time
+// that it takes through the layers, on the slowest board.
 const holdLimit = 2 * time.Millisecond
 
-// rest is called between batches of frames. Segments without PSH are in the middle of what
-// the sender had to say: more will come at once, and the packet may wait for them, for
-// holdLimit. So may an acknowledgement that nobody waits for: mostly the peer's next data
-// bring it again. Whatever else is held goes up.
+// rest is called between batches of frames. An acknowledgement that nobody waits for may
+// wait, for holdLimit: mostly the peer's next data bring it again. Whatever else is held goes
+// up, data in the middle of a burst too: a sender whose window is full sends no more until
+// they are acknowledged.
 func (j *join) rest() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.held > 0 && len(j.head.payload) == 0 {
+	if j.held > 0 {
 		c := j.e.flows.find(j.head.ip, j.head.tcp)
-		if j.spare = c != nil && c.patient(j.head.ack()); !j.spare {
+		if j.spare = len(j.head.payload) == 0 && c != nil && c.patient(j.head.ack()); !j.spare {
 			j.flush()
 		}
 	}
