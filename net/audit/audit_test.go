@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,11 +184,15 @@ func sign(t testing.TB, l *audit.Log) []byte {
 
 func export(t testing.TB, l *audit.Log, from uint64, older []byte) []byte {
 	t.Helper()
-	b, err := l.Export(from, older)
+	write, err := l.Export(from, older)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // TestLog: what is recorded can be verified, in this boot and in the next.
@@ -384,7 +389,18 @@ func TestFull(t *testing.T) {
 	if token, err := l.Begin(entry, true); err != nil || token.Recorded {
 		t.Errorf("full, after a restart: %v %v", token, err)
 	}
+	sign(t, l)
+	write, err := l.Export(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	clearLog(t, b, l)
+	if err := write(io.Discard); !errors.Is(err, audit.ErrGone) {
+		t.Errorf("an export whose records were cleared meanwhile: %v", err)
+	}
+	if _, err := l.Export(0, nil); !errors.Is(err, audit.ErrGone) {
+		t.Errorf("an export of records that were cleared: %v", err)
+	}
 	work(t, l, 1)
 	sign(t, l)
 	r, err := verify.Export(export(t, l, l.Stats().First, nil), verify.Keys{Log: b.key(t, l)})

@@ -1,8 +1,11 @@
 package audit
 
 import (
+	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 )
 
 // Bounds of an export.
@@ -27,9 +30,11 @@ type Export struct {
 	Consistency [][]byte `json:"consistency,omitempty"`
 }
 
-// Export gives the records from an index up to the last checkpoint, which [Log.Sign] makes
-// beforehand; with the proof that they continue an older checkpoint, if one is given.
-func (l *Log) Export(from uint64, older []byte) ([]byte, error) {
+// Export gives what writes an [Export] in JSON: the records from an index up to the last
+// checkpoint, which [Log.Sign] makes beforehand, with the proof that they continue an older
+// checkpoint, if one is given. Writing reads a segment at a time, so that a long log needs
+// no more memory than a short one; it fails if the records are cleared meanwhile.
+func (l *Log) Export(from uint64, older []byte) (write func(io.Writer) error, err error) {
 	newest, size := l.Checkpoint()
 	if newest == nil {
 		return nil, fmt.Errorf("audit: export: nothing was signed yet: %w", ErrRange)
@@ -37,15 +42,53 @@ func (l *Log) Export(from uint64, older []byte) ([]byte, error) {
 	if from > size || size-from > MaxExportRecords {
 		return nil, fmt.Errorf("audit: export: records %d to %d, at most %d: %w", from, size, MaxExportRecords, ErrRange)
 	}
-	x := Export{Format: ExportFormat, Origin: l.origin, First: from, Checkpoint: string(newest), Left: [][]byte{}}
-	var err error
-	if x.Records, err = l.Records(from, int(size-from)); err != nil {
-		return nil, err
+	if first := l.Stats().First; from < first {
+		return nil, fmt.Errorf("audit: export: records %d to %d: %w", from, first, ErrGone)
 	}
+	x := Export{Format: ExportFormat, Origin: l.origin, First: from, Checkpoint: string(newest), Left: [][]byte{}, Records: [][]byte{}}
 	if err := l.exportProofs(&x, older, size); err != nil {
 		return nil, err
 	}
-	return json.Marshal(x)
+	frame, err := json.Marshal(x)
+	if err != nil {
+		return nil, err
+	}
+	before, after, _ := bytes.Cut(frame, []byte(`"records":[`))
+	return func(w io.Writer) error {
+		if _, err := fmt.Fprintf(w, `%s"records":[`, before); err != nil {
+			return err
+		}
+		if err := l.writeRecords(w, from, size); err != nil {
+			return err
+		}
+		_, err := w.Write(after)
+		return err
+	}, nil
+}
+
+// writeRecords writes the records from an index up to another as base64 strings with commas
+// between them.
+func (l *Log) writeRecords(w io.Writer, from, to uint64) error {
+	comma := ""
+	var text []byte
+	for from < to {
+		records, err := l.Records(from, int(min(SegmentRecords-from%SegmentRecords, to-from)))
+		if err != nil {
+			return err
+		}
+		text = text[:0]
+		for _, r := range records {
+			text = append(text, comma+`"`...)
+			text = base64.StdEncoding.AppendEncode(text, r)
+			text = append(text, '"')
+			comma = ","
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+		from += uint64(len(records))
+	}
+	return nil
 }
 
 func (l *Log) exportProofs(x *Export, older []byte, size uint64) error {

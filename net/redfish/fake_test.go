@@ -32,6 +32,7 @@ const uuid = "8f4f0c1e-9d2b-5e0a-8c55-2f6f2f0a1b2c"
 type machine struct {
 	done  []string
 	fail  error
+	broke error // of an export that has begun
 	tasks []TaskState
 	state HostState
 	log   []string
@@ -104,8 +105,11 @@ func (m *machine) Records(from uint64, n int) ([][]byte, error) {
 }
 func (m *machine) Compact() (int, error) { return m.clear, m.do("clear") }
 
-func (m *machine) Export(from uint64, older []byte) ([]byte, error) {
-	return []byte(`{"format":1}`), m.do("export %d %s", from, older)
+func (m *machine) Export(from uint64, older []byte) (func(io.Writer) error, error) {
+	return func(w io.Writer) error {
+		_, err := io.WriteString(w, `{"format":1}`)
+		return errors.Join(err, m.broke)
+	}, m.do("export %d %s", from, older)
 }
 func (m *machine) Inclusion(n, size uint64) ([]audit.Hash, error) {
 	return []audit.Hash{{1}}, m.do("prove %d %d", n, size)

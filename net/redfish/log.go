@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 
@@ -61,8 +62,17 @@ func (s *Service) proofs() {
 		if o, given := c.body["Older"].(string); given {
 			older = []byte(o)
 		}
-		b, err := s.config.Log.Export(c.number("From"), older)
-		return reply{status: http.StatusOK, body: object{"Export": json.RawMessage(b)}}, err
+		write, err := s.config.Log.Export(c.number("From"), older)
+		return reply{status: http.StatusOK, write: func(w io.Writer) error {
+			if _, err := io.WriteString(w, `{"Export":`); err != nil {
+				return err
+			}
+			if err := write(w); err != nil {
+				return err
+			}
+			_, err := io.WriteString(w, "}\n")
+			return err
+		}}, err
 	})
 	add(policy.ReadLog, "NitroLog.Prove", []parameter{{"Record", count, true, nil}, {"Size", count, true, nil}}, func(c *call) (reply, error) {
 		hashes, err := s.config.Log.Inclusion(c.number("Record"), c.number("Size"))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -135,6 +136,16 @@ func send(w http.ResponseWriter, status int, o object) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	w.Write(append(body, '\n'))
+}
+
+// stream answers with JSON that is made while it is sent. What fails then can only be told by
+// a connection that ends before the answer does.
+func stream(w http.ResponseWriter, status int, write func(io.Writer) error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	if err := write(w); err != nil {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // refusal makes any error an Error. What a backend says goes to people as the next step

@@ -211,8 +211,8 @@ type Log interface {
 	Stats() audit.Stats
 	Records(from uint64, max int) ([][]byte, error)
 	Compact() (int, error)
-	// Export is JSON up to the last checkpoint: docs/audit.md.
-	Export(from uint64, older []byte) ([]byte, error)
+	// Export gives what writes JSON up to the last checkpoint: docs/audit.md.
+	Export(from uint64, older []byte) (write func(io.Writer) error, err error)
 	Inclusion(n, size uint64) ([]audit.Hash, error)
 	Witness(checkpoint []byte) error
 }

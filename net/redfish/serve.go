@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -64,6 +65,7 @@ type reply struct {
 	status   int    // 0 means 204 No Content
 	location string // of a task, or of what was made
 	body     object
+	write    func(io.Writer) error // of JSON that is too long to be made before it is sent
 }
 
 // idPart is what is in a path for any ID.
@@ -245,11 +247,14 @@ func (s *Service) change(w http.ResponseWriter, r *http.Request, n *node, op *op
 		answer.status = http.StatusNoContent
 	}
 	done(answer.status, answer.location)
-	if answer.body == nil {
+	switch {
+	case answer.write != nil:
+		stream(w, answer.status, answer.write)
+	case answer.body != nil:
+		send(w, answer.status, answer.body)
+	default:
 		w.WriteHeader(answer.status)
-		return
 	}
-	send(w, answer.status, answer.body)
 }
 
 // check holds an operation to its parameters and to the resource's state.

@@ -74,15 +74,19 @@ func TestLog(t *testing.T) {
 	if after, _ := b.NV.Freshness(); after != before+1 {
 		t.Errorf("the counter went from %d to %d", before, after)
 	}
-	export, err := l.Export(0, nil)
+	write, err := l.Export(0, nil)
 	if err != nil {
+		t.Fatal(err)
+	}
+	var export bytes.Buffer
+	if err := write(&export); err != nil {
 		t.Fatal(err)
 	}
 	vkey, err := audit.VerifierKey(l.Origin(), key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := verify.Export(export, verify.Keys{Log: vkey}); err != nil || r.Head.Size != 7 {
+	if r, err := verify.Export(export.Bytes(), verify.Keys{Log: vkey}); err != nil || r.Head.Size != 7 {
 		t.Error(err)
 	}
 
