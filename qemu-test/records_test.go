@@ -162,12 +162,34 @@ func TestRecords(t *testing.T) {
 	if err != nil || time.Since(at).Abs() > 5*time.Minute {
 		t.Errorf("the board's time is %v, %v", at, err)
 	}
+	b.jumps(c)
 	c.want(policy.FleetVerifier, "GET", "/metrics", "", 403)
 	b.scrape(c)
 	b.exported()
 	waitFor(t, "the denial at the collector", func() bool { return k.has("<108>1 20", ` denied `, `action="readMetrics"`, `/fleet-verifier/`) })
 	if !k.has("<109>1 ", " boot ") {
 		t.Errorf("no record of the boot")
+	}
+}
+
+// jumps has an operator set the clock: once after the time servers, and then by leaps, which
+// are refused with what can be set, and leave the clock alone.
+func (b *trustedBoard) jumps(c *clientsOf) {
+	t := b.t
+	t.Helper()
+	const manager = "/redfish/v1/Managers/controller"
+	set := func(to time.Time, status int) map[string]any {
+		return c.want(policy.Operator, "PATCH", manager, fmt.Sprintf(`{"DateTime":%q}`, to.UTC().Format(time.RFC3339)), status)
+	}
+	set(time.Now().Add(time.Minute), 204)
+	for name, to := range map[string]time.Time{"an hour on": time.Now().Add(time.Hour), "an hour back": time.Now().Add(-time.Hour), "1970": time.Unix(0, 0), "2099": time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		if o := fmt.Sprint(set(to, 400)); !strings.Contains(o, "PropertyValueFormatError") || !strings.Contains(o, "Set a time from ") {
+			t.Errorf("%s: %s", name, o)
+		}
+	}
+	at, err := time.Parse(time.RFC3339, fmt.Sprint(c.want(policy.Operator, "GET", manager, "", 200)["DateTime"]))
+	if off := time.Until(at); err != nil || off < 0 || off > 5*time.Minute {
+		t.Errorf("after leaps that were refused the clock is %v from where it was set: %v", off-time.Minute, err)
 	}
 }
 

@@ -96,21 +96,68 @@ func (u *updater) get(path string) map[string]any {
 	return o
 }
 
+// upload makes a package the body of an upload.
+func upload(t *testing.T, b []byte) (kind string, body []byte) {
+	t.Helper()
+	var all bytes.Buffer
+	form := multipart.NewWriter(&all)
+	parameters, err := form.CreateFormField("UpdateParameters")
+	must(t, err)
+	io.WriteString(parameters, "{}")
+	file, err := form.CreateFormFile("UpdateFile", "package")
+	must(t, err)
+	file.Write(b)
+	must(t, form.Close())
+	return form.FormDataContentType(), all.Bytes()
+}
+
 // push uploads a package.
 func (u *updater) push(b []byte) (int, map[string]any) {
 	u.t.Helper()
-	var body bytes.Buffer
-	form := multipart.NewWriter(&body)
-	parameters, err := form.CreateFormField("UpdateParameters")
-	must(u.t, err)
-	io.WriteString(parameters, "{}")
-	file, err := form.CreateFormFile("UpdateFile", "package")
-	must(u.t, err)
-	file.Write(b)
-	must(u.t, form.Close())
-	status, o, err := u.ask("POST", updatePath+"/upload", form.FormDataContentType(), &body)
+	kind, body := upload(u.t, b)
+	status, o, err := u.ask("POST", updatePath+"/upload", kind, bytes.NewReader(body))
 	must(u.t, err)
 	return status, o
+}
+
+// lastTask is the newest task.
+func (u *updater) lastTask() map[string]any {
+	u.t.Helper()
+	all := u.get("/redfish/v1/TaskService/Tasks?$expand=.")["Members"].([]any)
+	return all[len(all)-1].(map[string]any)
+}
+
+// cutOff switches the board off in the middle of an upload, and on again: the task must say
+// so and what to do next, and what runs must be what ran.
+func (b *trustedBoard) cutOff(manager tls.Certificate, bundle []byte) {
+	t := b.t
+	t.Helper()
+	u, watcher := b.updater(manager), b.updater(manager)
+	kind, body := upload(t, bundle)
+	silent, end := io.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if status, o, err := u.ask("POST", updatePath+"/upload", kind, io.MultiReader(bytes.NewReader(body[:len(body)/2]), silent)); err == nil {
+			t.Errorf("half a package is answered with %d %v", status, o)
+		}
+	}()
+	waitFor(t, "the slot's first half", func() bool {
+		task := watcher.lastTask()
+		return task["TaskState"] == "Running" && task["PercentComplete"].(float64) >= 40
+	})
+	b.off()
+	end.Close()
+	<-ended
+	b.on(nil)
+	b.says(`controller: slot A is proven; .*`)
+	task := watcher.lastTask()
+	if task["TaskState"] != "Exception" || task["EndTime"] == nil || !strings.Contains(fmt.Sprint(task["Messages"]), "Send it again.") {
+		t.Errorf("the task that was cut off: %v", task)
+	}
+	if got := watcher.inventory(); !strings.Contains(got, "controller-running 1.0") || !strings.Contains(got, "slot-a 1.0 Active Enabled") || strings.Contains(got, "slot-b 1.1") {
+		t.Errorf("after an upload that was cut off:\n%s", got)
+	}
 }
 
 // inventory is all firmware, a line each: ID, version, slot, state.
@@ -215,6 +262,10 @@ func TestUpdate(t *testing.T) {
 	other.get(integrityPath)
 	if got := u.inventory(); !strings.Contains(got, "policy 2") || !strings.Contains(got, "configuration 2") || u.dials != dials {
 		t.Errorf("%d connections more, and\n%s", u.dials-dials, got)
+	}
+	b.cutOff(manager, bundle)
+	if got := u.inventory(); !strings.Contains(got, "policy 2") || !strings.Contains(got, "configuration 2") {
+		t.Errorf("after the power was cut:\n%s", got)
 	}
 	r, err := b.evidence(nil)
 	must(t, err)
