@@ -158,6 +158,7 @@ func (s *Signature) Verify(r *http.Request, body []byte, secret string, now time
 func Sign(r *http.Request, body []byte, a Access, region string, now time.Time) {
 	at := scope{now.UTC(), region, service}
 	r.Header.Set(headerDate, at.time.Format(dateForm))
+	r.Header.Del("Authorization")
 	names := []string{"host"}
 	for name := range r.Header {
 		names = append(names, strings.ToLower(name))
