@@ -40,7 +40,7 @@ func (k *keyHolder) decrypt(w http.ResponseWriter, r *http.Request) {
 	}
 	g, problem := kms.ReadSignature(r)
 	if problem == nil {
-		problem = g.Verify(r, body, k.access.Secret, time.Now())
+		problem = g.Verify(r, body, []byte(k.access.Secret), time.Now())
 	}
 	if problem != nil {
 		refuse(problem)

@@ -171,10 +171,7 @@ func newP256(path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeNew(path, encodePEM("PRIVATE KEY", der)); err != nil {
-		return nil, err
-	}
-	return k, os.Chmod(path, 0o600)
+	return k, writeSecret(path, encodePEM("PRIVATE KEY", der))
 }
 
 // serverCertificate makes the service's CA, and the server's key and certificate by it. Its

@@ -9,11 +9,13 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/big"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -104,32 +106,40 @@ func admit(o *server.Owner, p policy.Principal, ca *x509.Certificate, by *ecdsa.
 	if err != nil {
 		return nil, err
 	}
-	uri, err := url.Parse(p.String())
+	i := planeInfo{Principal: p.String(), Certificate: base + ".pem", Key: base + ".key", Until: since.AddDate(planeYears, 0, 0).Unix()}
+	k, err := newP256(i.Key)
 	if err != nil {
 		return nil, err
 	}
-	i := planeInfo{Principal: p.String(), Certificate: base + ".pem", Key: base + ".key", Until: since.AddDate(planeYears, 0, 0).Unix()}
-	k, err := newP256(i.Key)
+	c, err := certify(p, since, time.Unix(i.Until, 0), k, ca, by)
+	if err == nil {
+		err = o.Admit(p, c)
+	}
+	if err == nil {
+		err = writeNew(i.Certificate, encodePEM("CERTIFICATE", c.Raw))
+	}
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(i.Key)) // it would stand in the way of the next attempt
+	}
+	return i, nil
+}
+
+// certify makes a control plane's certificate.
+func certify(p policy.Principal, since, until time.Time, k *ecdsa.PrivateKey, ca *x509.Certificate, by *ecdsa.PrivateKey) (*x509.Certificate, error) {
+	uri, err := url.Parse(p.String())
 	if err != nil {
 		return nil, err
 	}
 	serial := make([]byte, 16)
 	rand.Read(serial)
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: p.Name}, NotBefore: since, NotAfter: time.Unix(i.Until, 0),
+		SerialNumber: new(big.Int).SetBytes(serial), Subject: pkix.Name{CommonName: p.Name}, NotBefore: since, NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true, URIs: []*url.URL{uri},
 	}, ca, k.Public(), by)
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := x509.ParseCertificate(der)
-	if err == nil {
-		err = o.Admit(p, certificate)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return i, writeNew(i.Certificate, encodePEM("CERTIFICATE", der))
+	return x509.ParseCertificate(der)
 }
 
 func keyserviceAccess(f *flag.FlagSet) func(*call) (result, error) {

@@ -45,7 +45,7 @@ func TestVectors(t *testing.T) {
 		{"GET", []string{"My-Header1", " value1", "My-Header2", ` "a   b   c"`}, "host;my-header1;my-header2;x-amz-date", "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"},
 	} {
 		r := request(t, c.method, "", append(c.header, headerDate, "20150830T123600Z")...)
-		mac := sign(r, strings.Split(c.names, ";"), hexHash(nil), secret, at)
+		mac := sign(r, strings.Split(c.names, ";"), hexHash(nil), []byte(secret), at)
 		if got := hex.EncodeToString(mac[:]); got != c.want {
 			t.Errorf("%s %s: %s", c.method, c.names, got)
 		}
@@ -141,7 +141,7 @@ func TestSignature(t *testing.T) {
 		c.change(r)
 		g, problem := ReadSignature(r)
 		if problem == nil {
-			problem = g.Verify(r, []byte("{}"), testAccess.Secret, epoch)
+			problem = g.Verify(r, []byte("{}"), []byte(testAccess.Secret), epoch)
 		}
 		if problem == nil && c.want != "" || problem != nil && problem.Type != c.want {
 			t.Errorf("%s: %v", c.what, problem)
@@ -157,11 +157,11 @@ func TestTimes(t *testing.T) {
 		t.Fatal(problem)
 	}
 	for by, good := range map[time.Duration]bool{0: true, Skew: true, -Skew: true, Skew + time.Second: false, -Skew - time.Second: false} {
-		if problem := g.Verify(r, []byte("{}"), testAccess.Secret, epoch.Add(by)); (problem == nil) != good {
+		if problem := g.Verify(r, []byte("{}"), []byte(testAccess.Secret), epoch.Add(by)); (problem == nil) != good {
 			t.Errorf("%v: %v", by, problem)
 		}
 	}
-	if g.Verify(r, []byte("{ }"), testAccess.Secret, epoch) == nil || g.Verify(r, []byte("{}"), testAccess.Secret+"s", epoch) == nil {
+	if g.Verify(r, []byte("{ }"), []byte(testAccess.Secret), epoch) == nil || g.Verify(r, []byte("{}"), []byte(testAccess.Secret+"s"), epoch) == nil {
 		t.Error("another body or secret passes")
 	}
 }
@@ -239,7 +239,7 @@ func FuzzReadSignature(f *testing.F) {
 		if strings.ContainsAny(g.ID, "./") || len(g.ID) != AccessIDSize || len(g.headers) > maxSigned {
 			t.Errorf("%+v", g)
 		}
-		if g.Verify(r, []byte("{}"), testAccess.Secret, epoch.Add(2*Skew)) == nil {
+		if g.Verify(r, []byte("{}"), []byte(testAccess.Secret), epoch.Add(2*Skew)) == nil {
 			t.Error("an old signature passes")
 		}
 		for _, name := range []string{"host", "content-type", "x-amz-date", "x-amz-target"} {

@@ -138,7 +138,7 @@ func (s *Signature) covers(r *http.Request) *Error {
 }
 
 // Verify holds a signature to the secret of its access key, the body, and the time.
-func (s *Signature) Verify(r *http.Request, body []byte, secret string, now time.Time) *Error {
+func (s *Signature) Verify(r *http.Request, body, secret []byte, now time.Time) *Error {
 	hash := hexHash(body)
 	if want := r.Header.Get(headerHash); want != "" && want != hash {
 		return Refuse(InvalidSignature, "%s is not that of the body: the body must be signed", headerHash)
@@ -164,7 +164,7 @@ func Sign(r *http.Request, body []byte, a Access, region string, now time.Time) 
 		names = append(names, strings.ToLower(name))
 	}
 	slices.Sort(names)
-	mac := sign(r, names, hexHash(body), a.Secret, at)
+	mac := sign(r, names, hexHash(body), []byte(a.Secret), at)
 	r.Header.Set("Authorization", fmt.Sprintf("%s Credential=%s/%s, SignedHeaders=%s, Signature=%x", algorithm, a.ID, at, strings.Join(names, ";"), mac))
 }
 
@@ -186,8 +186,10 @@ func (s scope) String() string {
 
 // sign makes the signature over the canonical request, with these headers and this hash of
 // the body.
-func sign(r *http.Request, headers []string, hash, secret string, at scope) [sha256.Size]byte {
-	k := mac([]byte("AWS4"+secret), at.time.Format(dayForm))
+func sign(r *http.Request, headers []string, hash string, secret []byte, at scope) [sha256.Size]byte {
+	start := append([]byte("AWS4"), secret...)
+	defer clear(start)
+	k := mac(start, at.time.Format(dayForm))
 	for _, s := range []string{at.region, at.service, terminator} {
 		k = mac(k, s)
 	}

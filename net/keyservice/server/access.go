@@ -38,7 +38,7 @@ type accesses struct {
 
 // An access is an access key of a control plane.
 type access struct {
-	secret string
+	secret []byte
 	who    policy.Principal
 	made   time.Time
 }
@@ -60,7 +60,8 @@ func (a *accesses) create(who policy.Principal, made time.Time) (k kms.Access, e
 	return k, writeNew(filepath.Join(a.folder, k.ID), b)
 }
 
-// open reads the one of an identifier, which has to be a valid one.
+// open reads the one of an identifier, which has to be a valid one. The caller zeroes its
+// secret.
 func (a *accesses) open(id string) (k access, err error) {
 	f, err := os.Open(filepath.Join(a.folder, id))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -86,7 +87,7 @@ func (a *accesses) open(id string) (k access, err error) {
 	if err != nil || len(text) < kms.AccessSecretSize {
 		return k, bad
 	}
-	k.secret, k.made = string(text[:kms.AccessSecretSize]), time.Unix(int64(binary.LittleEndian.Uint64(b[accessHead-8:])), 0)
+	k.secret, k.made = text[:kms.AccessSecretSize], time.Unix(int64(binary.LittleEndian.Uint64(b[accessHead-8:])), 0)
 	k.who, err = policy.ParsePrincipal(string(text[kms.AccessSecretSize:]))
 	return k, err
 }

@@ -137,6 +137,7 @@ func (s *Service) apply(c *call, a *application) (problem *keyservice.Error) {
 	if len(a.body.Challenge) != key.ChallengeSize || !s.challenges.spend(s.now(), challenge(a.body.Challenge)) {
 		return refuse(http.StatusForbidden, keyservice.BadChallenge, "ask for a new one", "the challenge is not this service's, was used, or is older than %v", challengeLife)
 	}
+	c.judges(a.body.Evidence)
 	p := s.conf.Policy
 	nonce := key.EvidenceNonce(challenge(a.body.Challenge), a.body.Request)
 	p.Nonce, p.At = nonce[:], s.now()
@@ -145,7 +146,7 @@ func (s *Service) apply(c *call, a *application) (problem *keyservice.Error) {
 		return refuse(http.StatusForbidden, keyservice.BadEvidence, "give the board no key; nitroctl attest verify shows what is wrong with it", "%v", err)
 	}
 	a.facts = result.Facts
-	c.proved(a.facts, a.body.Evidence)
+	c.proved(a.facts)
 	return a.check()
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -63,6 +64,9 @@ func (s *Service) serveKMS(w http.ResponseWriter, c *call) {
 	if err := s.record(c); err != nil { // then nothing is given out
 		problem = kmsInternal(fmt.Errorf("log: %w", err))
 	}
+	if problem != nil && problem.Type == kms.Internal && c.who == "" {
+		problem = kms.Refuse(kms.Internal, nothingMore)
+	}
 	w.Header().Set("Content-Type", kms.ContentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set(kms.HeaderRequest, c.rec.ID)
@@ -105,6 +109,7 @@ func (s *Service) authenticate(c *call) *kms.Error {
 	if err != nil {
 		return kmsInternal(err)
 	}
+	defer clear(k.secret)
 	if problem := g.Verify(c.r, c.body, k.secret, s.now()); problem != nil {
 		return problem
 	}
@@ -140,11 +145,11 @@ func (s *Service) decrypt(c *call) (*kms.DecryptOutput, *kms.Error) {
 	if in.KeyID != "" && in.KeyID != volume {
 		return nil, kms.Refuse(kms.IncorrectKey, "the ciphertext is of the key of volume %s", volume)
 	}
-	d, problem := s.recipient(c, r, in.Recipient.AttestationDocument)
+	w, to, problem := s.recipient(c, r, in.Recipient.AttestationDocument)
 	if problem != nil {
 		return nil, problem
 	}
-	envelope, problem := s.envelope(c, r, d)
+	envelope, problem := s.envelope(c, r, w, to)
 	if problem == nil && in.DryRun {
 		problem = kms.Refuse(kms.DryRun, "the request would have been done")
 	}
@@ -159,50 +164,45 @@ func noGrant() *kms.Error {
 	return kms.Refuse(kms.AccessDenied, "you have no grant of form CMS that waits for this volume and this recipient key: ask for one with the board's evidence")
 }
 
-// recipient judges a document, for which a grant must wait.
-func (s *Service) recipient(c *call, r kms.Reference, text []byte) (*document.Document, *kms.Error) {
+// recipient judges a document, for whose recipient key a grant must wait, and gives both.
+func (s *Service) recipient(c *call, r kms.Reference, text []byte) (w waiting, to *rsa.PublicKey, problem *kms.Error) {
+	c.judges(text)
 	d, err := document.Decode(text)
 	if err == nil && d.PublicKey == nil {
 		err = errors.New("it has no public key: ask the board for one with its recipient key")
 	}
-	if err != nil {
-		return nil, kms.Refuse(kms.Validation, "AttestationDocument: %v", err)
+	if err == nil {
+		to, err = key.ParseRecipient(d.PublicKey)
 	}
-	w, ok := s.granted(c, r, d)
+	if err != nil {
+		return w, nil, kms.Refuse(kms.Validation, "AttestationDocument: %v", err)
+	}
+	s.mu.Lock()
+	w, ok := s.waiting.envelope(s.now(), c.who, r.Volume, d.Recipient)
+	s.mu.Unlock()
 	if !ok {
-		return nil, noGrant()
+		return w, nil, noGrant()
 	}
 	p := s.conf.Policy
 	p.At = s.now()
 	_, result, err := document.VerifyRecipient(text, w.beside, p)
 	if err != nil {
-		return nil, kms.Refuse(kms.AccessDenied, "the document is refused: %v", err)
+		return w, nil, kms.Refuse(kms.AccessDenied, "the document is refused: %v", err)
 	}
-	c.proved(result.Facts, text)
+	c.proved(result.Facts)
 	if subtle.ConstantTimeCompare(result.Facts.AKName, w.grant.AK[:]) != 1 {
-		return nil, noGrant()
+		return w, nil, noGrant()
 	}
-	return d, nil
+	return w, to, nil
 }
 
-// granted finds the grant of the caller for a volume and a document's recipient key.
-func (s *Service) granted(c *call, r kms.Reference, d *document.Document) (waiting, bool) {
+// envelope encrypts a key to the recipient of a document that was judged for a grant, which
+// must wait still: it may have been confirmed or replaced meanwhile.
+func (s *Service) envelope(c *call, r kms.Reference, judged waiting, to *rsa.PublicKey) ([]byte, *kms.Error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.waiting.envelope(s.now(), c.who, r.Volume, d.Recipient)
-}
-
-// envelope encrypts a key to the recipient of a document that was judged. The grant is
-// looked for once more: it may have been confirmed meanwhile.
-func (s *Service) envelope(c *call, r kms.Reference, d *document.Document) ([]byte, *kms.Error) {
-	to, err := key.ParseRecipient(d.PublicKey)
-	if err != nil {
-		return nil, kms.Refuse(kms.Validation, "AttestationDocument: %v", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	w, ok := s.waiting.envelope(s.now(), c.who, r.Volume, d.Recipient)
-	if !ok {
+	w, ok := s.waiting.envelope(s.now(), c.who, r.Volume, judged.grant.Wrapping)
+	if !ok || w.grant.ID != judged.grant.ID {
 		return nil, noGrant()
 	}
 	if void, err := s.void(c.who, w.at); err != nil {
@@ -229,9 +229,14 @@ func (s *Service) envelope(c *call, r kms.Reference, d *document.Document) ([]by
 	return envelope, nil
 }
 
-// proved notes for the log what evidence or a document proves.
-func (c *call) proved(f *verify.Facts, text []byte) {
+// judges notes for the log what is about to be judged, good or bad.
+func (c *call) judges(text []byte) {
 	hash := sha256.Sum256(text)
+	c.rec.Evidence = hex.EncodeToString(hash[:])
+}
+
+// proved notes for the log what evidence or a document proves.
+func (c *call) proved(f *verify.Facts) {
 	c.rec.AK, c.rec.Board = hex.EncodeToString(f.AKName), f.Board+"-"+f.UniqueID
-	c.rec.Controller, c.rec.Evidence = hex.EncodeToString(f.Controller.Digest[:]), hex.EncodeToString(hash[:])
+	c.rec.Controller = hex.EncodeToString(f.Controller.Digest[:])
 }

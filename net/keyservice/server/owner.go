@@ -125,6 +125,7 @@ func (o *Owner) RevokeAccess(id string) error {
 	if errors.Is(err, errNoAccess) {
 		return fmt.Errorf("key service: access key %s: %w", id, err)
 	}
+	clear(k.secret)
 	if err := o.accesses.remove(id); err != nil {
 		return fmt.Errorf("key service: access key %s: %w", id, err)
 	}

@@ -147,7 +147,7 @@ func TestAccess(t *testing.T) {
 	if bytes.Contains(whole, []byte(a.Secret)) || bytes.Contains(whole, []byte("one")) {
 		t.Error("it is there in the clear")
 	}
-	if k := must(r.accesses.open(a.ID))(t); k.secret != a.Secret || k.who != principal("one") || k.made.Unix() != r.now.Unix() {
+	if k := must(r.accesses.open(a.ID))(t); string(k.secret) != a.Secret || k.who != principal("one") || k.made.Unix() != r.now.Unix() {
 		t.Errorf("%+v", k)
 	}
 	for i := range whole {

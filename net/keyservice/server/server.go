@@ -208,6 +208,9 @@ func refuse(status int, code keyservice.Code, next, format string, args ...any) 
 	return &keyservice.Error{Status: status, Code: code, Message: fmt.Sprintf(format, args...), Next: next}
 }
 
+// nothingMore is all that strangers learn of what fails here: errors name files.
+const nothingMore = "the service cannot do it now: its log says why"
+
 func internal(err error) *keyservice.Error {
 	return refuse(http.StatusInternalServerError, keyservice.Internal, "look at the service's disk and its standard error", "%v", err)
 }
@@ -227,6 +230,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.record(c); err != nil { // then nothing is given out
 		problem = internal(fmt.Errorf("log: %w", err))
+	}
+	if problem != nil && problem.Code == keyservice.Internal && c.who == "" {
+		problem.Message = nothingMore
 	}
 	if problem != nil {
 		status, answer = problem.Status, keyservice.ErrorAnswer{Error: *problem}
