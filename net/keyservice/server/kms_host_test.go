@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -273,9 +274,16 @@ func TestSDKRefused(t *testing.T) {
 	}
 
 	// A grant of form CMS is a control plane's alone.
-	if _, err := r.alone.Obtain(t.Context(), ask, good.prove(v)); code(err) != keyservice.Forbidden {
+	if _, err := r.alone.Obtain(t.Context(), ask, good.prove(v)); code(err) != keyservice.Forbidden || !strings.Contains(err.Error(), "for control planes") {
 		t.Errorf("a board asks for an envelope: %v", err)
 	}
+	// Two boards would have to measure one recipient key for this.
+	w := &r.waiting.all[len(r.waiting.all)-1]
+	w.grant.AK[5] ^= 1
+	if _, err := client.Decrypt(t.Context(), envelopeOf(blob, text)); errorType(err) != kms.AccessDenied {
+		t.Errorf("a grant for another board: %v", err)
+	}
+	w.grant.AK[5] ^= 1
 	// The lease of the grant ends, then a new one is there, of a host cycle that ends too.
 	blob = must(r.control.Obtain(t.Context(), ask, good.prove(v)))(t).Ciphertext
 	if _, err := client.Decrypt(t.Context(), envelopeOf(blob, text)); err != nil {
@@ -301,9 +309,12 @@ func TestSDKRefused(t *testing.T) {
 	if _, err := client.Decrypt(t.Context(), envelopeOf(blob, text)); errorType(err) != kms.NotFound {
 		t.Errorf("a deleted key: %v", err)
 	}
-	must(r.control.CreateKey(t.Context(), v))(t)
+	again := must(r.control.CreateKey(t.Context(), v))(t)
 	if _, err := client.Decrypt(t.Context(), envelopeOf(blob, text)); errorType(err) != kms.InvalidCiphertext {
 		t.Errorf("a key that was made again: %v", err)
+	}
+	if _, err := client.Decrypt(t.Context(), reference(v, again)); errorType(err) != kms.InvalidCiphertext {
+		t.Errorf("the grant of before, for a key that was made again: %v", err)
 	}
 }
 
