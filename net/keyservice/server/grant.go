@@ -21,8 +21,12 @@ import (
 	"nitro/nvme/key"
 )
 
-// maxStanding is that of the file of standing leases, in bytes.
-const maxStanding = 1 << 20
+// Limits of standing leases: of their file in bytes, and of one control plane's, which take
+// a quarter of it.
+const (
+	maxStanding   = 1 << 20
+	standingShare = 1024
+)
 
 // A standing lease may be asked for again by its board.
 type standing struct {
@@ -74,6 +78,16 @@ func (s *Service) stand(volume [key.VolumeSize]byte, l *standing) error {
 	return err
 }
 
+// othersStand counts a control plane's standing leases of other volumes.
+func (s *Service) othersStand(who, volume string) (n int) {
+	for v, l := range s.standing {
+		if l.Who == who && v != volume {
+			n++
+		}
+	}
+	return n
+}
+
 // An application is a request for a grant that has been verified.
 type application struct {
 	body    keyservice.GrantBody
@@ -112,6 +126,7 @@ func (s *Service) grant(c *call) (int, any, *keyservice.Error) {
 			l = &standing{c.rec.AK, a.request.Cycle, ends, c.who, s.now().Unix()}
 		}
 		if err := s.stand(a.volume, l); err != nil {
+			s.waiting.drop(answer.Grant)
 			return 0, nil, internal(err)
 		}
 	}
@@ -194,6 +209,9 @@ func (s *Service) term(c *call, a *application) (uint64, *keyservice.Error) {
 		return 0, refuse(http.StatusForbidden, keyservice.BadRequest, "have the board make a new request", "the TPM's clock says %d ms", a.request.Clock)
 	}
 	if c.who != "" {
+		if a.body.Standing && s.othersStand(c.who, a.body.Volume) >= standingShare {
+			return 0, refuse(http.StatusServiceUnavailable, keyservice.Busy, "have leases stand that must, and delete keys that nobody needs", "%d leases of yours stand", standingShare)
+		}
 		return ends, nil
 	}
 	l, ok := s.standing[a.body.Volume]

@@ -340,3 +340,30 @@ func TestLog(t *testing.T) {
 		}
 	}
 }
+
+// TestStanding: one control plane does not fill the file of standing leases, and what cannot
+// be written there is not granted.
+func TestStanding(t *testing.T) {
+	r := newRig(t)
+	b := r.board(6)
+	v := [16]byte{1}
+	must(r.control.CreateKey(t.Context(), v))(t)
+	must(b.recipient.Public(t.Context()))(t)
+	for i := range standingShare {
+		r.standing[keyservice.Identity([16]byte{2, byte(i), byte(i >> 8)})] = standing{Who: principal("one").String()}
+	}
+	ask := keyservice.Ask{Volume: v, Lease: time.Minute, Standing: true, Form: keyservice.CMS}
+	if _, err := r.control.Obtain(t.Context(), ask, b.prove(v)); code(err) != keyservice.Busy {
+		t.Errorf("more than %d stand: %v", standingShare, err)
+	}
+	c := r.tls.issue(t, principal("two").String())
+	if _, err := r.client(&c).Obtain(t.Context(), ask, b.prove(v)); err != nil {
+		t.Errorf("one keeps another out: %v", err)
+	}
+	clear(r.standing)
+	r.waiting.all = nil
+	r.conf.Folder = filepath.Join(r.folder, "none")
+	if _, err := r.control.Obtain(t.Context(), ask, b.prove(v)); code(err) != keyservice.Internal || len(r.waiting.all) != 0 || len(r.standing) != 0 {
+		t.Errorf("it cannot be written: %v, %d wait", err, len(r.waiting.all))
+	}
+}

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"bytes"
 	"crypto/ecdsa"
+	"slices"
 	"time"
 
 	"nitro/attest/evidence"
@@ -71,6 +73,11 @@ func (l *waitingList) add(w waiting) bool {
 }
 
 func (l *waitingList) remove(i int) { l.all = append(l.all[:i:i], l.all[i+1:]...) }
+
+// drop takes one out that was not given out.
+func (l *waitingList) drop(text []byte) {
+	l.all = slices.DeleteFunc(l.all, func(w waiting) bool { return bytes.Equal(w.text, text) })
+}
 
 // envelope finds the one that somebody may have an envelope for.
 func (l *waitingList) envelope(now time.Time, who string, volume [key.VolumeSize]byte, recipient [32]byte) (waiting, bool) {
