@@ -12,7 +12,7 @@ METAL    = $(GO) run ./internal/metal/cmd
 # has: sockets of an operating system, processes, or (attest/verify, nvme/pool) more time.
 PORTABLE = ./attest/akcert ./attest/document ./attest/eventlog ./attest/evidence ./attest/golden ./attest/ijson ./attest/sanitisation ./attest/sha256 ./attest/tis \
 	./board/... ./boot/... ./resetctl/... \
-	./net/dhcp ./net/metadata ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
+	./net/dhcp ./net/keyservice/kms ./net/metadata ./net/redfish ./net/stack ./nvme/dhchap ./nvme/initiator ./nvme/key ./nvme/target ./nvme/volume ./nvme/wire ./nvme/xts \
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 

@@ -141,10 +141,32 @@ func (s *storage) await(t *testing.T) {
 	}
 }
 
+// attachByCMS attaches a volume by the key service's KMS face, with an access key that its
+// owner makes meanwhile.
+func attachByCMS(t *testing.T, tool *tool, s *keyService, attach func(line string) bool) {
+	t.Helper()
+	tool.run(nil, "keyservice access -owner "+factory.Owner+" -out access.aws tool", "-dir", s.folder)
+	if !attach("attach -form cms -access-key access.aws -lease 10m pool") {
+		t.Error("it is not attached by CMS")
+	}
+	var log struct {
+		Lines []struct{ Event, Result, Form, Access string }
+	}
+	tool.run(&log, "keyservice log", "-dir", s.folder)
+	var got []string
+	for _, l := range log.Lines[max(0, len(log.Lines)-3):] {
+		got = append(got, l.Event+" "+l.Result+" "+l.Form)
+	}
+	if want := "grant done CMS, decrypt done CMS, confirmation done "; strings.Join(got, ", ") != want {
+		t.Errorf("the service's log ends with %q, not %q", strings.Join(got, ", "), want)
+	}
+}
+
 // TestVolumesByTool: nitroctl creates, attaches, lists, detaches, erases and deletes a
 // volume of a board that guards a host, whose key comes from a key service that judges the
 // board's evidence; each is in the audit log, and the wrong role is refused. While the volume
-// is attached its key schedule is in the board's memory, once; afterwards nothing of it is.
+// is attached its key schedule is in the board's memory, once; afterwards nothing of it is. So
+// it is with a key in an envelope, which comes by the service's KMS face.
 func TestVolumesByTool(t *testing.T) {
 	b := newGuarded(t)
 	b.reconfigure(3, func(c *config.Config) {
@@ -228,6 +250,13 @@ func TestVolumesByTool(t *testing.T) {
 	if v.Attached {
 		t.Errorf("detached: %+v", v)
 	}
+	secrets.gone(t, b)
+	attachByCMS(t, tool, service, func(line string) bool {
+		volume(&v, line+keys)
+		return v.Attached
+	})
+	secrets = keyMemory(t, b, service.key(t, v.Volume))
+	volume(&v, "detach pool")
 	secrets.gone(t, b)
 	for name, method := range map[string]string{"pool": "Purge", "ram": "Clear"} {
 		volume(nil, "erase -issuer issuer.pem -out "+name+".json "+name)

@@ -33,6 +33,7 @@ Makes a new folder with the service's master key, the key that signs grants (gra
 grant.pub goes into the configuration of boards), a CA of its own (ca.pem goes there too)
 and with it the certificate of its TLS server, for the names and addresses by -host, for
 ten years. Keep a copy of the folder elsewhere: without master.key all volumes are lost.
+The CA's key, ca.key, serves keyservice admit alone: it need not stay on the machine.
 `,
 		example: "nitroctl keyservice init -dir keyservice -host keys.example -host 192.0.2.20",
 		setup:   keyserviceInit,
@@ -41,21 +42,73 @@ ten years. Keep a copy of the folder elsewhere: without master.key all volumes a
 		name:    "serve",
 		summary: "run a key service",
 		about: `
-Serves docs/keyservice.md over TLS 1.3. Control planes have client certificates of the CA by
--clients with the URI spiffe://OWNER/storage-control-plane/NAME. Boards get keys only if
-their evidence holds to the policy, which is as attest verify has it: -policy, or at least
-one -release and -issuer, -ak-name or -board-part. All that it does is in log.jsonl of the
-folder. It ends with Ctrl-C.
+Serves docs/keyservice.md over TLS 1.3. Control planes have client certificates of its own
+CA (keyservice admit), or of those by -clients, with the URI
+spiffe://OWNER/storage-control-plane/NAME; at its KMS face also access keys. Boards get keys
+only if their evidence holds to the policy, which is as attest verify has it: -policy, or at
+least one -release and -issuer, -ak-name or -board-part. All that it does is in the log of
+the folder (keyservice log). It ends with Ctrl-C.
 `,
 		example: "nitroctl keyservice serve -dir keyservice -listen 192.0.2.20:8443 -clients control.pem -owner owner.example -policy policy.json",
 		setup:   keyserviceServe,
+	},
+	{
+		name:    "admit",
+		summary: "give a control plane a client certificate",
+		args:    "NAME",
+		about: `
+Makes a key and, by the service's own CA, a certificate of the control plane NAME for a year,
+and writes both to new files, NAME.key and NAME.pem, in the folder by -out. A running service
+takes it at once. For the board's API a control plane needs a certificate that the board's
+configuration knows: have ca.pem there too, or use another certificate for it.
+`,
+		example: "nitroctl keyservice admit -dir keyservice -owner owner.example -out . west",
+		setup:   keyserviceAdmit,
+	},
+	{
+		name:    "access",
+		summary: "make an access key of a control plane for the KMS face",
+		args:    "NAME",
+		about: `
+Makes an access key of the control plane NAME, and writes it to a new file in the form of
+AWS's shared credentials, with which AWS's SDKs and nitroctl volume attach -form cms sign. It
+opens nothing but envelopes of keys that the same control plane was granted with its
+certificate just before.
+`,
+		example: "nitroctl keyservice access -dir keyservice -owner owner.example -out west.aws west",
+		setup:   keyserviceAccess,
+	},
+	{
+		name:    "revoke",
+		summary: "make void what a control plane has had until now",
+		args:    "NAME",
+		about: `
+Ends at once what the control plane NAME has: certificates that began until now, whoever
+issued them, access keys, grants that wait, and that boards may ask again for its standing
+leases. What is issued later counts: keyservice admit lets it in again. Leases that boards
+have stay until they end or their volumes are detached. With -access one access key alone
+ends, and NAME is left out.
+`,
+		example: "nitroctl keyservice revoke -dir keyservice -owner owner.example west",
+		setup:   keyserviceRevoke,
+	},
+	{
+		name:    "log",
+		summary: "verify a key service's log, and show its last lines",
+		about: `
+Goes through the chain of all lines, which no line can be changed in or taken out of, and
+shows the last ones. It prints the head of the chain: keep that elsewhere, and give it by
+-head later to see that nothing was cut off the end since.
+`,
+		example: "nitroctl keyservice log -dir keyservice -lines 50",
+		setup:   keyserviceLog,
 	},
 }}
 
 // Files in a key service's folder that are this tool's.
 const (
 	grantKeyFile, grantPublicFile = "grant.key", "grant.pub"
-	serviceCAFile                 = "ca.pem"
+	serviceCAFile, serviceCAKey   = "ca.pem", "ca.key"
 	serviceCertFile, serviceKey   = "tls.pem", "tls.key"
 	serviceYears                  = 10
 )
@@ -118,16 +171,13 @@ func newP256(path string) (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := writeNew(path, encodePEM("PRIVATE KEY", der)); err != nil {
-		return nil, err
-	}
-	return k, os.Chmod(path, 0o600)
+	return k, writeSecret(path, encodePEM("PRIVATE KEY", der))
 }
 
-// serverCertificate makes the server's key and certificate, by a CA whose key nobody keeps:
-// it can issue no other.
+// serverCertificate makes the service's CA, and the server's key and certificate by it. Its
+// key lies where those that it would be worth stealing for lie anyway.
 func serverCertificate(dir string, hosts []string) error {
-	ca, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ca, err := newP256(filepath.Join(dir, serviceCAKey))
 	if err != nil {
 		return err
 	}
@@ -165,11 +215,11 @@ func keyserviceServe(f *flag.FlagSet) func(*call) (result, error) {
 	policy := policyFlags(f)
 	dir := f.String("dir", "", "`folder` that keyservice init made")
 	listen := f.String("listen", "127.0.0.1:8443", "`address` and port; port 0 takes a free one")
-	clients := f.String("clients", "", "`file` of CA certificates of control planes, PEM")
+	clients := f.String("clients", "", "`file` of more CA certificates of control planes, PEM")
 	owner := f.String("owner", "", "trust `domain` of the control planes: the OWNER of their URIs")
 	lease := f.Duration("max-lease", 24*time.Hour, "longest lease")
 	return func(c *call) (result, error) {
-		if err := need(map[string]string{"dir": *dir, "clients": *clients, "owner": *owner}); err != nil {
+		if err := need(map[string]string{"dir": *dir, "owner": *owner}); err != nil {
 			return nil, err
 		}
 		p, err := policy()
@@ -220,19 +270,20 @@ func readP256(path string) (*ecdsa.PrivateKey, error) {
 	return p256, nil
 }
 
-// serviceTLS reads the server's certificate and the control planes' CAs.
+// serviceTLS reads the server's certificate, and the control planes' CAs: its own, and
+// those of a file if one is named.
 func serviceTLS(dir, clients string) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, serviceCertFile), filepath.Join(dir, serviceKey))
 	if err != nil {
 		return nil, fmt.Errorf("the server's certificate: %w", err)
 	}
-	all, err := readCertificates(clients)
+	files := list{filepath.Join(dir, serviceCAFile)}
+	if clients != "" {
+		files = append(files, clients)
+	}
+	pool, err := readPool(files)
 	if err != nil {
 		return nil, err
-	}
-	pool := x509.NewCertPool()
-	for _, c := range all {
-		pool.AddCert(c)
 	}
 	return server.TLS(pair, pool), nil
 }

@@ -21,6 +21,7 @@ import (
 	"nitro/attest/evidence"
 	"nitro/attest/sanitisation"
 	"nitro/net/keyservice"
+	"nitro/net/keyservice/kms"
 	"nitro/nvme/key"
 )
 
@@ -49,6 +50,11 @@ brings both to the board, and the board's signed confirmation to the service. Th
 never sees the key. VOLUME is a name or an identity. An attached volume's lease gets a new
 end. With -standing the board asks for the key again by itself after its own restart, as
 long as the host runs on.
+
+With -form cms the key comes as AWS KMS gives it: by Decrypt for the board's attestation
+document, in a CMS envelope. That needs an access key of the service (keyservice access) for
+the same control plane as the certificate. The board makes its key for envelopes when it is
+asked for first, which takes it a while.
 `,
 		example: "nitroctl volume attach " + volumeExample + serviceExample + " -lease 12h -standing data",
 		setup:   volumeAttach,
@@ -172,11 +178,14 @@ func needService(open func(*tls.Certificate) (keyService, error), r *remote) (ke
 // serviceError gives an error of the key service its next step.
 func serviceError(err error) error {
 	var e *keyservice.Error
+	var k *kms.Error
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &e):
 		return advised{fmt.Errorf("the key service refuses (%s): %s", e.Code, printable(e.Message)), printable(e.Next)}
+	case errors.As(err, &k):
+		return fmt.Errorf("the key service refuses (%s): %s", printable(string(k.Type)), printable(k.Message))
 	}
 	return err
 }
@@ -473,6 +482,7 @@ func volumeAttach(f *flag.FlagSet) func(*call) (result, error) {
 	board, service := apiFlags(f), serviceFlags(f)
 	lease := f.Duration("lease", defaultLease, "`time` that the board may use the key; attach again to have more")
 	standing := f.Bool("standing", false, "the board may ask for the key again after its own restart")
+	envelopes := envelopeFlags(f)
 	return func(c *call) (result, error) {
 		name, err := c.one("volume")
 		if err != nil {
@@ -485,6 +495,10 @@ func volumeAttach(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
+		e, err := envelopes(f.Lookup("keyservice").Value.String(), f.Lookup("keyservice-ca").Value.String())
+		if err != nil {
+			return nil, err
+		}
 		s, err := needService(service, r)
 		if err != nil {
 			return nil, err
@@ -494,13 +508,25 @@ func volumeAttach(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		return attachVolume(c, r, s, v.ID, keyservice.Ask{Standing: *standing, Lease: *lease, Form: keyservice.HPKE})
+		ask := keyservice.Ask{Standing: *standing, Lease: *lease, Form: keyservice.HPKE}
+		if e == nil {
+			return attachVolume(c, r, s, v.ID, ask, bare)
+		}
+		defer e.Close()
+		if ask.Form, err = keyservice.CMS, e.prepare(c, r); err != nil {
+			return nil, err
+		}
+		return attachVolume(c, r, s, v.ID, ask, e.wrapped)
 	}
 }
 
+// bare gives what came with the grant.
+func bare(_ context.Context, g keyservice.Granted) ([]byte, error) { return g.Wrapped, nil }
+
 // attachVolume has a volume's key go from the key service to the board, and the board's
-// word of it back (docs/grant.md, "The way of a key").
-func attachVolume(c *call, r *remote, s keyService, id string, ask keyservice.Ask) (result, error) {
+// word of it back (docs/grant.md, "The way of a key"). wrapped gives the key of a grant in
+// the form that was asked for.
+func attachVolume(c *call, r *remote, s keyService, id string, ask keyservice.Ask, wrapped func(context.Context, keyservice.Granted) ([]byte, error)) (result, error) {
 	var err error
 	if ask.Volume, err = keyservice.ParseIdentity(id); err != nil {
 		return nil, err
@@ -522,9 +548,13 @@ func attachVolume(c *call, r *remote, s keyService, id string, ask keyservice.As
 	if err != nil {
 		return nil, serviceError(err)
 	}
+	k, err := wrapped(ctx, granted)
+	if err != nil {
+		return nil, serviceError(err)
+	}
 	c.say("3/4 the key service has granted the key, wrapped to this boot of this board")
 	var a struct{ Confirmation []byte }
-	err = act(r, id, "Attach", map[string]any{"Grant": granted.Grant, "WrappedKey": granted.Wrapped, "Form": ask.Form}, &a)
+	err = act(r, id, "Attach", map[string]any{"Grant": granted.Grant, "WrappedKey": k, "Form": ask.Form}, &a)
 	if err != nil {
 		return nil, err
 	}

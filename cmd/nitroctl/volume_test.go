@@ -32,6 +32,7 @@ import (
 	"nitro/net/audit"
 	"nitro/net/https"
 	"nitro/net/keyservice"
+	"nitro/net/keyservice/kms"
 	"nitro/net/policy"
 	"nitro/net/redfish"
 	"nitro/nvme/key"
@@ -41,16 +42,17 @@ import (
 // A volumeBoard is a board's API with volumes, with real keys and an attestation key in
 // memory. It holds nothing of their data.
 type volumeBoard struct {
-	ring    *key.Ring
-	ak      *ecdsa.PrivateKey
-	public  []byte // TPMT_PUBLIC
-	name    []byte // TPM name
-	vols    []redfish.VolumeState
-	full    bool
-	forge   func(*sanitisation.Statement)
-	clients *factory.Clients
-	issuer  []byte // of the attestation key's certificate, DER
-	cert    []byte
+	ring      *key.Ring
+	recipient *key.Recipient
+	ak        *ecdsa.PrivateKey
+	public    []byte // TPMT_PUBLIC
+	name      []byte // TPM name
+	vols      []redfish.VolumeState
+	full      bool
+	forge     func(*sanitisation.Statement)
+	clients   *factory.Clients
+	issuer    []byte // of the attestation key's certificate, DER
+	cert      []byte
 }
 
 // Sign signs a text as the attestation key does.
@@ -151,6 +153,8 @@ type keyHolder struct {
 	grants    map[string]bool // waits for its confirmation
 	confirmed int
 	other     bool // wraps another key than it committed to
+	access    kms.Access
+	decrypted int
 }
 
 func (k *keyHolder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -195,7 +199,16 @@ func (k *keyHolder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		board, _ := hpke.MLKEM768X25519().NewPublicKey(q.Wrapping)
 		g := key.Grant{Standing: grant.Standing, Volume: q.Volume, Commitment: key.Commitment(k.keys[grant.Volume]), AK: [key.NameSize]byte(k.board.name),
 			Wrapping: key.WrappingHash(board), Nonce: q.Nonce, Cycle: q.Cycle, Expires: q.Clock + grant.Lease*1000}
+		if grant.Form == keyservice.CMS {
+			g.CMS = true
+			g.Wrapping, _ = k.board.recipient.Made()
+		}
 		signed, _ := g.Sign(k.signer)
+		if g.CMS {
+			k.grants[string(signed)] = true
+			answer(201, keyservice.GrantAnswer{Grant: signed, Ciphertext: kms.Reference{Volume: g.Volume, Commitment: g.Commitment}.Encode()})
+			return
+		}
 		wrapped, _ := key.Wrap(board, signed, secret)
 		k.grants[string(signed)] = true
 		answer(201, keyservice.GrantAnswer{Grant: signed, Wrapped: wrapped})
@@ -212,6 +225,8 @@ func (k *keyHolder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		k.confirmed++
 		answer(200, struct{}{})
+	case path == "POST /":
+		k.decrypt(w, r)
 	case r.Method == "DELETE":
 		id := strings.TrimPrefix(r.URL.Path, keyservice.PathKeys+"/")
 		if k.keys[id] == nil {
@@ -251,12 +266,13 @@ func newVolumeBoard(t *testing.T, service *ecdsa.PublicKey) *volumeBoard {
 	must(t, err)
 	wrapping, err := hpke.MLKEM768X25519().GenerateKey()
 	must(t, err)
+	b.recipient = key.NewRecipient(func([32]byte) error { return nil })
 	var arena *key.Arena
 	memory := make([]byte, key.ArenaSize(2)+key.PageSize)
 	for i := 0; i < key.PageSize && arena == nil; i++ {
 		arena, _ = key.NewArena(memory[i : i+key.ArenaSize(2)])
 	}
-	b.ring, err = key.NewRing(key.Config{Arena: arena, Service: service, AK: b.name, Wrapping: wrapping, Clock: b, Signer: b, MaxLease: 24 * time.Hour})
+	b.ring, err = key.NewRing(key.Config{Arena: arena, Service: service, AK: b.name, Wrapping: wrapping, Recipient: b.recipient, Clock: b, Signer: b, MaxLease: 24 * time.Hour})
 	must(t, err)
 	b.ring.Begin(1)
 	return b
@@ -277,7 +293,9 @@ func (b *volumeBoard) serve(t *testing.T) (address, pin string) {
 	t.Cleanup(func() { l.Close() })
 	own := selfSigned(t)
 	id := &https.Identity{Certificate: own, CAs: []*x509.Certificate{b.clients.CA}}
-	go https.Serve(l, https.Config{Identity: func() *https.Identity { return id }, Routes: []https.Route{{Pattern: "/redfish/", Handler: service, Body: redfish.MaxBody}}})
+	go https.Serve(l, https.Config{Identity: func() *https.Identity { return id }, Routes: []https.Route{
+		{Pattern: "/redfish/", Handler: service, Body: redfish.MaxBody}, {Pattern: documentPath, Handler: http.HandlerFunc(b.document), Body: redfish.MaxBody},
+	}})
 	return l.Addr().String(), hexOf(sha256.Sum256(own.Leaf.RawSubjectPublicKeyInfo))
 }
 

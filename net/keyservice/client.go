@@ -54,6 +54,15 @@ type Setup struct {
 
 // New makes a client. It connects with the first call.
 func New(s Setup) (*Client, error) {
+	c, err := s.HTTP()
+	if err != nil {
+		return nil, err
+	}
+	return &Client{strings.TrimSuffix(s.URL, "/"), c}, nil
+}
+
+// HTTP is a client that ends each call within a minute, and follows nobody elsewhere.
+func (s Setup) HTTP() (*http.Client, error) {
 	if !strings.HasPrefix(s.URL, "https://") || s.Roots == nil {
 		return nil, fmt.Errorf("key service %q: give an https URL and the CA of its certificate", s.URL)
 	}
@@ -61,14 +70,14 @@ func New(s Setup) (*Client, error) {
 	if s.Certificate != nil {
 		t.Certificates = []tls.Certificate{*s.Certificate}
 	}
-	return &Client{strings.TrimSuffix(s.URL, "/"), &http.Client{
+	return &http.Client{
 		Timeout: callTime,
 		Transport: &http.Transport{
 			TLSClientConfig: t, DialContext: s.Dial, MaxConnsPerHost: 4, IdleConnTimeout: callTime, TLSHandshakeTimeout: callTime / 2,
 			ResponseHeaderTimeout: callTime, MaxResponseHeaderBytes: maxAnswer,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("a key service redirects nobody") },
-	}}, nil
+	}, nil
 }
 
 // Close ends connections that wait.
@@ -107,8 +116,9 @@ type Ask struct {
 	Form     Form          // "" is HPKE
 }
 
-// A Granted is a grant, and with HPKE the key that is wrapped under it.
-type Granted struct{ Grant, Wrapped []byte }
+// A Granted is a grant, and with HPKE the key that is wrapped under it, with CMS what the
+// KMS face gives the key for.
+type Granted struct{ Grant, Wrapped, Ciphertext []byte }
 
 // Grant asks for a grant, with the challenge that the board's evidence answers.
 func (c *Client) Grant(ctx context.Context, a Ask, challenge [key.ChallengeSize]byte, request, evidence []byte) (Granted, error) {
@@ -120,7 +130,7 @@ func (c *Client) Grant(ctx context.Context, a Ask, challenge [key.ChallengeSize]
 		Volume: Identity(a.Volume), Challenge: challenge[:], Request: request, Evidence: evidence,
 		Standing: a.Standing, Lease: uint64(a.Lease / time.Second), Form: a.Form,
 	}, &g)
-	return Granted{g.Grant, g.Wrapped}, err
+	return Granted{g.Grant, g.Wrapped, g.Ciphertext}, err
 }
 
 // Obtain asks for a challenge, has the board make request and evidence for it, and asks

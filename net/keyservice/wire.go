@@ -45,8 +45,9 @@ type (
 		Form      Form            `json:"form"`
 	}
 	GrantAnswer struct {
-		Grant   []byte `json:"grant"`
-		Wrapped []byte `json:"wrapped,omitempty"`
+		Grant      []byte `json:"grant"`
+		Wrapped    []byte `json:"wrapped,omitempty"`    // of HPKE
+		Ciphertext []byte `json:"ciphertext,omitempty"` // of CMS: a kms.Reference
 	}
 	ConfirmationBody struct {
 		Grant        []byte `json:"grant"`

@@ -13,27 +13,34 @@ import (
 const (
 	challengeLife = 5 * time.Minute
 	maxChallenges = 1024 // of control planes, and as many of others
-	maxFrom       = 16   // of these from one address
+	maxPlane      = 128  // of one control plane
+	maxFrom       = 16   // of others from one address
 )
 
 type challenge = [key.ChallengeSize]byte
 
+// An asker is a control plane, or an address.
+type asker struct {
+	plane string
+	from  netip.Prefix // if plane is ""
+}
+
 // An asked challenge waits.
 type asked struct {
-	at   time.Time
-	from netip.Prefix // of who has no certificate; not valid for control planes
+	at time.Time
+	by asker
 }
 
 // challenges are those that wait.
 type challenges struct {
 	mu     sync.Mutex
 	wait   map[challenge]asked
-	counts map[netip.Prefix]int // the zero prefix counts control planes
-	others int
+	counts map[asker]int
+	planes int // of all control planes; the rest is others'
 }
 
 func newChallenges() *challenges {
-	return &challenges{wait: map[challenge]asked{}, counts: map[netip.Prefix]int{}}
+	return &challenges{wait: map[challenge]asked{}, counts: map[asker]int{}}
 }
 
 // source is what one client can hardly have many of: an IPv4 address, or an IPv6 /64.
@@ -46,8 +53,8 @@ func source(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// add makes a challenge; ok is false if too many wait.
-func (c *challenges) add(now time.Time, from netip.Prefix) (n challenge, ok bool) {
+// add makes a challenge; ok is false if too many wait, in all or of who asks.
+func (c *challenges) add(now time.Time, by asker) (n challenge, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, a := range c.wait {
@@ -55,25 +62,29 @@ func (c *challenges) add(now time.Time, from netip.Prefix) (n challenge, ok bool
 			c.drop(k, a)
 		}
 	}
-	if from.IsValid() && (c.others >= maxChallenges || c.counts[from] >= maxFrom) || c.counts[from] >= maxChallenges {
+	all, share := len(c.wait)-c.planes, maxFrom
+	if by.plane != "" {
+		all, share = c.planes, maxPlane
+	}
+	if all >= maxChallenges || c.counts[by] >= share {
 		return n, false
 	}
 	rand.Read(n[:])
-	c.wait[n] = asked{now, from}
-	c.counts[from]++
-	if from.IsValid() {
-		c.others++
+	c.wait[n] = asked{now, by}
+	c.counts[by]++
+	if by.plane != "" {
+		c.planes++
 	}
 	return n, true
 }
 
 func (c *challenges) drop(n challenge, a asked) {
 	delete(c.wait, n)
-	if c.counts[a.from]--; c.counts[a.from] == 0 {
-		delete(c.counts, a.from)
+	if c.counts[a.by]--; c.counts[a.by] == 0 {
+		delete(c.counts, a.by)
 	}
-	if a.from.IsValid() {
-		c.others--
+	if a.by.plane != "" {
+		c.planes--
 	}
 }
 

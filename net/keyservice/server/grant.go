@@ -13,17 +13,19 @@ import (
 	"path/filepath"
 	"time"
 
+	"nitro/attest/evidence"
 	"nitro/attest/ijson"
 	"nitro/attest/verify"
 	"nitro/net/keyservice"
+	"nitro/net/keyservice/kms"
 	"nitro/nvme/key"
 )
 
-// Limits of grants that wait for a confirmation.
+// Limits of standing leases: of their file in bytes, and of one control plane's, which take
+// a quarter of it.
 const (
-	confirmationLife = key.RequestLife
-	maxWaiting       = 1024
-	maxStanding      = 1 << 20 // bytes of their file
+	maxStanding   = 1 << 20
+	standingShare = 1024
 )
 
 // A standing lease may be asked for again by its board.
@@ -32,13 +34,7 @@ type standing struct {
 	Cycle uint64 `json:"cycle"`
 	Ends  uint64 `json:"ends"` // TPM's clock, ms
 	Who   string `json:"who"`  // control plane that asked for it
-}
-
-// A waiting grant has not been confirmed.
-type waiting struct {
-	grant []byte
-	ak    *ecdsa.PublicKey
-	at    time.Time
+	At    int64  `json:"at"`   // when, seconds since 1970
 }
 
 func readStanding(path string) (map[string]standing, error) {
@@ -82,6 +78,16 @@ func (s *Service) stand(volume [key.VolumeSize]byte, l *standing) error {
 	return err
 }
 
+// othersStand counts a control plane's standing leases of other volumes.
+func (s *Service) othersStand(who, volume string) (n int) {
+	for v, l := range s.standing {
+		if l.Who == who && v != volume {
+			n++
+		}
+	}
+	return n
+}
+
 // An application is a request for a grant that has been verified.
 type application struct {
 	body    keyservice.GrantBody
@@ -117,9 +123,10 @@ func (s *Service) grant(c *call) (int, any, *keyservice.Error) {
 	if c.who != "" {
 		var l *standing
 		if a.body.Standing {
-			l = &standing{c.rec.AK, a.request.Cycle, ends, c.who}
+			l = &standing{c.rec.AK, a.request.Cycle, ends, c.who, s.now().Unix()}
 		}
 		if err := s.stand(a.volume, l); err != nil {
+			s.waiting.drop(answer.Grant)
 			return 0, nil, internal(err)
 		}
 	}
@@ -139,9 +146,13 @@ func (s *Service) apply(c *call, a *application) (problem *keyservice.Error) {
 		c.rec.Form = ""
 		return refuse(http.StatusBadRequest, keyservice.Malformed, "give HPKE or CMS", "form %.10q", a.body.Form)
 	}
+	if a.body.Form == keyservice.CMS && c.who == "" {
+		return refuse(http.StatusForbidden, keyservice.Forbidden, "ask for HPKE", "form CMS is for control planes: the KMS face answers nobody else")
+	}
 	if len(a.body.Challenge) != key.ChallengeSize || !s.challenges.spend(s.now(), challenge(a.body.Challenge)) {
 		return refuse(http.StatusForbidden, keyservice.BadChallenge, "ask for a new one", "the challenge is not this service's, was used, or is older than %v", challengeLife)
 	}
+	c.judges(a.body.Evidence)
 	p := s.conf.Policy
 	nonce := key.EvidenceNonce(challenge(a.body.Challenge), a.body.Request)
 	p.Nonce, p.At = nonce[:], s.now()
@@ -150,7 +161,7 @@ func (s *Service) apply(c *call, a *application) (problem *keyservice.Error) {
 		return refuse(http.StatusForbidden, keyservice.BadEvidence, "give the board no key; nitroctl attest verify shows what is wrong with it", "%v", err)
 	}
 	a.facts = result.Facts
-	c.rec.AK = hex.EncodeToString(a.facts.AKName)
+	c.proved(a.facts)
 	return a.check()
 }
 
@@ -198,11 +209,19 @@ func (s *Service) term(c *call, a *application) (uint64, *keyservice.Error) {
 		return 0, refuse(http.StatusForbidden, keyservice.BadRequest, "have the board make a new request", "the TPM's clock says %d ms", a.request.Clock)
 	}
 	if c.who != "" {
+		if a.body.Standing && s.othersStand(c.who, a.body.Volume) >= standingShare {
+			return 0, refuse(http.StatusServiceUnavailable, keyservice.Busy, "have leases stand that must, and delete keys that nobody needs", "%d leases of yours stand", standingShare)
+		}
 		return ends, nil
 	}
 	l, ok := s.standing[a.body.Volume]
 	if !ok || l.AK != c.rec.AK || l.Cycle != a.request.Cycle || l.Ends <= a.request.Clock {
 		return 0, refuse(http.StatusForbidden, keyservice.Forbidden, "have a control plane ask for the grant", "this board has no standing lease of volume %s in host cycle %d", a.body.Volume, a.request.Cycle)
+	}
+	if void, err := s.void(l.Who, time.Unix(l.At, 0)); err != nil {
+		return 0, internal(err)
+	} else if void {
+		return 0, refuse(http.StatusForbidden, keyservice.Forbidden, "have another control plane ask for the grant", "the control plane that had the lease of volume %s stand was revoked", a.body.Volume)
 	}
 	a.body.Standing = true
 	return l.Ends, nil
@@ -219,9 +238,6 @@ func (s *Service) sign(c *call, a *application, ends uint64, commitment [32]byte
 	}
 	rand.Read(g.ID[:])
 	c.rec.Grant, c.rec.Cycle, c.rec.Ends = hex.EncodeToString(g.ID[:]), g.Cycle, ends
-	if len(s.fresh()) >= maxWaiting {
-		return answer, refuse(http.StatusServiceUnavailable, keyservice.Busy, "have boards confirm, or try again in some minutes", "%d grants wait for a confirmation", maxWaiting)
-	}
 	grant, err := g.Sign(s.conf.Signer)
 	if err != nil {
 		return answer, internal(err)
@@ -236,16 +252,21 @@ func (s *Service) sign(c *call, a *application, ends uint64, commitment [32]byte
 			return answer, internal(err)
 		}
 	}
-	s.waiting = append(s.waiting, waiting{grant, a.facts.AK, s.now()})
-	return answer, nil
-}
-
-// fresh forgets grants that nobody has confirmed in time. The caller has the lock.
-func (s *Service) fresh() []waiting {
-	for len(s.waiting) > 0 && s.now().Sub(s.waiting[0].at) > confirmationLife {
-		s.waiting = s.waiting[1:]
+	w := waiting{text: grant, grant: g, who: c.who, ak: a.facts.AK, at: s.now()}
+	if g.CMS {
+		answer.Ciphertext = kms.Reference{Volume: g.Volume, Commitment: commitment}.Encode()
+		if w.beside, err = evidence.Decode(a.body.Evidence); err != nil {
+			return answer, internal(err)
+		}
+		w.beside = &evidence.Evidence{EventLog: w.beside.EventLog, EKCertificates: w.beside.EKCertificates}
+		if ends > a.facts.Clock { // or it has ended before it began
+			w.until = w.at.Add(time.Duration(ends-a.facts.Clock) * time.Millisecond)
+		}
 	}
-	return s.waiting
+	if !s.waiting.add(w) {
+		return keyservice.GrantAnswer{}, refuse(http.StatusServiceUnavailable, keyservice.Busy, "have boards confirm, or try again in some minutes", "too many grants wait for a confirmation")
+	}
+	return answer, nil
 }
 
 func (s *Service) confirm(c *call) (int, any, *keyservice.Error) {
@@ -255,8 +276,9 @@ func (s *Service) confirm(c *call) (int, any, *keyservice.Error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i, w := range s.fresh() {
-		if string(w.grant) != string(b.Grant) {
+	s.waiting.fresh(s.now())
+	for i, w := range s.waiting.all {
+		if string(w.text) != string(b.Grant) {
 			continue
 		}
 		confirmation, err := key.OpenConfirmation(b.Confirmation, b.Grant, func(digest [32]byte, signature []byte) error {
@@ -270,7 +292,8 @@ func (s *Service) confirm(c *call) (int, any, *keyservice.Error) {
 		}
 		c.rec.Volume, c.rec.AK = keyservice.Identity(confirmation.Volume), hex.EncodeToString(confirmation.AK[:])
 		c.rec.Cycle, c.rec.Ends = confirmation.Cycle, confirmation.Expires
-		s.waiting = append(s.waiting[:i:i], s.waiting[i+1:]...)
+		c.rec.Grant = hex.EncodeToString(w.grant.ID[:])
+		s.waiting.remove(i)
 		return http.StatusOK, struct{}{}, nil
 	}
 	return 0, nil, refuse(http.StatusForbidden, keyservice.BadConfirmation, fmt.Sprintf("confirm within %v", confirmationLife), "no such grant waits for a confirmation")

@@ -3,20 +3,24 @@
 // verified, under a signed grant. Everything it does or refuses is in its log first.
 //
 // It serves over TLS that its caller sets up, with client certificates taken where they
-// are given: [TLS]. Left out is a face as AWS KMS has it, which would hand out envelopes:
-// see docs/keyservice.md, "Grants", for grants that go with one.
+// are given: [TLS]. Its second face is AWS KMS's Decrypt, for SDKs of AWS. [Owner] admits
+// and revokes control planes beside it.
 package server
 
 import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/netip"
 	"os"
@@ -34,10 +38,13 @@ import (
 
 // Files of the folder.
 const (
-	masterFile   = "master.key"
-	keysFolder   = "keys"
-	standingFile = "standing.json"
-	logFile      = "log.jsonl"
+	masterFile    = "master.key"
+	keysFolder    = "keys"
+	accessFolder  = "access"
+	revokedFolder = "revoked"
+	standingFile  = "standing.json"
+	logFile       = "log.jsonl"
+	lockFile      = "lock"
 )
 
 // A Config is what a service rests on.
@@ -55,13 +62,17 @@ type Service struct {
 	conf       Config
 	keys       *store
 	log        *journal
+	accesses   *accesses
+	revoked    revoked
 	challenges *challenges
+	signatures signatures
 	strangers  strangers
 	now        func() time.Time
+	lock       *os.File // the folder is this service's as long as it is open
 
 	mu       sync.Mutex // of what follows, and of changes to the store
 	standing map[string]standing
-	waiting  []waiting
+	waiting  waitingList
 }
 
 // Init makes a folder for a service, which must not be there, with a new master key.
@@ -69,7 +80,7 @@ func Init(folder string) error {
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		return fmt.Errorf("key service: %w", err)
 	}
-	if err := os.Mkdir(filepath.Join(folder, keysFolder), 0o700); err != nil {
+	if err := makeFolders(folder); err != nil {
 		return fmt.Errorf("key service: %w", err)
 	}
 	if err := writeNew(filepath.Join(folder, masterFile), newKey()[:masterSize]); err != nil {
@@ -78,7 +89,17 @@ func Init(folder string) error {
 	return nil
 }
 
-// Open opens a folder for a service. One process has it at a time: the caller sees to it.
+// makeFolders makes those that are not there: a service of before had fewer.
+func makeFolders(folder string) error {
+	for _, name := range []string{keysFolder, accessFolder, revokedFolder} {
+		if err := os.Mkdir(filepath.Join(folder, name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Open opens a folder for a service, which has it alone until Close.
 func Open(c Config) (*Service, error) {
 	public, ok := c.Signer.Public().(*ecdsa.PublicKey)
 	if !ok || public.Curve != elliptic.P256() || c.MaxLease < time.Second || c.Owner == "" {
@@ -89,30 +110,57 @@ func Open(c Config) (*Service, error) {
 	if err := trial.Check(); err != nil {
 		return nil, fmt.Errorf("key service: %w", err)
 	}
-	master, err := os.ReadFile(filepath.Join(c.Folder, masterFile))
-	if err == nil && len(master) != masterSize {
-		err = fmt.Errorf("%s has %d bytes, not %d: restore it", masterFile, len(master), masterSize)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("key service: %w", err)
-	}
-	s := &Service{conf: c, keys: &store{filepath.Join(c.Folder, keysFolder), master}, challenges: newChallenges(), now: c.Now}
+	s := &Service{conf: c, challenges: newChallenges(), signatures: signatures{used: map[string]map[[sha256.Size]byte]time.Time{}}, now: c.Now}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if s.standing, err = readStanding(filepath.Join(c.Folder, standingFile)); err != nil {
+	if err := s.open(); err != nil {
+		s.release()
 		return nil, fmt.Errorf("key service: %w", err)
-	}
-	if s.log, err = openJournal(filepath.Join(c.Folder, logFile)); err != nil {
-		return nil, fmt.Errorf("key service: log: %w", err)
 	}
 	return s, nil
 }
 
-// Close closes the log.
+// open takes the folder, and reads what it has.
+func (s *Service) open() (err error) {
+	folder := s.conf.Folder
+	m, err := readMaster(folder)
+	if err != nil {
+		return err
+	}
+	if s.lock, err = own(folder); err != nil {
+		return err
+	}
+	if err := makeFolders(folder); err != nil {
+		return err
+	}
+	s.keys, s.accesses = &store{filepath.Join(folder, keysFolder), m}, &accesses{filepath.Join(folder, accessFolder), m}
+	s.revoked = revoked{filepath.Join(folder, revokedFolder)}
+	if s.standing, err = readStanding(filepath.Join(folder, standingFile)); err != nil {
+		return err
+	}
+	if s.log, err = openJournal(filepath.Join(folder, logFile)); err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	return s.log.add(record{Time: s.now().UTC(), Event: "start", From: "folder", Result: done})
+}
+
+// Close records that the service ends, and lets go of the folder. No call may be under way.
 func (s *Service) Close() error {
+	err := s.log.add(record{Time: s.now().UTC(), Event: "stop", From: "folder", Result: done})
 	clear(s.keys.master)
-	return s.log.file.Close()
+	return errors.Join(err, s.release())
+}
+
+// release closes the files.
+func (s *Service) release() (err error) {
+	if s.log != nil {
+		err = s.log.file.Close()
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
 }
 
 // TLS is how a service speaks: with its certificate, to control planes of these CAs and to
@@ -125,7 +173,6 @@ func TLS(certificate tls.Certificate, controlPlanes *x509.CertPool) *tls.Config 
 type call struct {
 	r    *http.Request
 	who  string // principal of a control plane
-	from netip.Addr
 	body []byte
 	rec  record
 }
@@ -161,20 +208,31 @@ func refuse(status int, code keyservice.Code, next, format string, args ...any) 
 	return &keyservice.Error{Status: status, Code: code, Message: fmt.Sprintf(format, args...), Next: next}
 }
 
+// nothingMore is all that strangers learn of what fails here: errors name files.
+const nothingMore = "the service cannot do it now: its log says why"
+
 func internal(err error) *keyservice.Error {
 	return refuse(http.StatusInternalServerError, keyservice.Internal, "look at the service's disk and its standard error", "%v", err)
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{r: r, rec: record{Time: s.now().UTC(), Event: "request", From: r.RemoteAddr}}
-	status, answer, problem := s.serve(c)
-	c.rec.Result = "done"
-	if problem != nil {
-		c.rec.Result, c.rec.Why = "refused", string(problem.Code)+": "+problem.Message
+	id := make([]byte, 16)
+	rand.Read(id)
+	c := &call{r: r, rec: record{Time: s.now().UTC(), Event: "request", ID: hex.EncodeToString(id), From: r.RemoteAddr, Result: done}}
+	if r.Method == http.MethodPost && r.URL.Path == "/" {
+		s.serveKMS(w, c)
+		return
 	}
-	if err := s.record(c, problem != nil); err != nil { // then nothing is given out
+	status, answer, problem := s.serve(c)
+	if problem != nil {
+		c.rec.Result, c.rec.Why = refused, string(problem.Code)+": "+problem.Message
+	}
+	if err := s.record(c); err != nil { // then nothing is given out
 		problem = internal(fmt.Errorf("log: %w", err))
+	}
+	if problem != nil && problem.Code == keyservice.Internal && c.who == "" {
+		problem.Message = nothingMore
 	}
 	if problem != nil {
 		status, answer = problem.Status, keyservice.ErrorAnswer{Error: *problem}
@@ -193,8 +251,8 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // record writes a call's line, if it has a place: what gives out a key always has.
-func (s *Service) record(c *call, refused bool) error {
-	if c.who == "" && (refused || c.rec.Event == "challenge") {
+func (s *Service) record(c *call) error {
+	if c.who == "" && (c.rec.Result == refused || c.rec.Event == "challenge") {
 		var ok bool
 		if c.rec.Missed, ok = s.strangers.take(c.rec.Time); !ok {
 			return nil
@@ -204,11 +262,6 @@ func (s *Service) record(c *call, refused bool) error {
 }
 
 func (s *Service) serve(c *call) (int, any, *keyservice.Error) {
-	port, err := netip.ParseAddrPort(c.r.RemoteAddr)
-	if err != nil {
-		return 0, nil, internal(fmt.Errorf("client's address: %w", err))
-	}
-	c.from = port.Addr()
 	route, ok := find(c.r.Method, c.r.URL.Path)
 	if !ok {
 		return 0, nil, refuse(http.StatusNotFound, keyservice.Malformed, "see docs/keyservice.md", "there is no %.10q of %.100q", c.r.Method, c.r.URL.Path)
@@ -220,6 +273,7 @@ func (s *Service) serve(c *call) (int, any, *keyservice.Error) {
 	if c.who == "" && !route.open {
 		return 0, nil, refuse(http.StatusUnauthorized, keyservice.Unauthenticated, "present a control plane's client certificate", "no client certificate")
 	}
+	var err error
 	c.body, err = io.ReadAll(io.LimitReader(c.r.Body, keyservice.MaxBody+1))
 	if err != nil || len(c.body) > keyservice.MaxBody {
 		return 0, nil, refuse(http.StatusBadRequest, keyservice.Malformed, "send less", "the body cannot be read, or has more than %d bytes", keyservice.MaxBody)
@@ -227,22 +281,45 @@ func (s *Service) serve(c *call) (int, any, *keyservice.Error) {
 	return route.do(s, c)
 }
 
-// identify takes a certificate that TLS has verified for a control plane's.
+// identify takes a certificate that TLS has verified for a control plane's, if there is one.
 func (s *Service) identify(c *call) *keyservice.Error {
 	if c.r.TLS == nil || len(c.r.TLS.VerifiedChains) == 0 {
 		return nil
 	}
 	leaf := c.r.TLS.VerifiedChains[0][0]
-	if len(leaf.URIs) == 1 && !leaf.IsCA {
-		p, err := policy.ParsePrincipal(leaf.URIs[0].String())
-		if err == nil && p.Role == policy.StorageControlPlane && p.Owner == s.conf.Owner {
-			c.who = p.String()
-			c.rec.Who = c.who
-			return nil
-		}
+	hash := sha256.Sum256(leaf.Raw)
+	c.rec.Certificate = hex.EncodeToString(hash[:])
+	if len(leaf.URIs) != 1 || leaf.IsCA {
+		return s.noPlane(leaf)
 	}
+	p, err := policy.ParsePrincipal(leaf.URIs[0].String())
+	if err != nil || p.Role != policy.StorageControlPlane || p.Owner != s.conf.Owner {
+		return s.noPlane(leaf)
+	}
+	void, err := s.revoked.void(p.Name, leaf.NotBefore)
+	if err != nil {
+		return internal(err)
+	}
+	if void {
+		return refuse(http.StatusForbidden, keyservice.Forbidden, "have the service's owner admit it again", "the client certificate of %s was revoked", p)
+	}
+	c.who = p.String()
+	c.rec.Who = c.who
+	return nil
+}
+
+func (s *Service) noPlane(leaf *x509.Certificate) *keyservice.Error {
 	return refuse(http.StatusForbidden, keyservice.Forbidden, "use a certificate with the one URI spiffe://"+s.conf.Owner+"/storage-control-plane/NAME",
 		"the client certificate of %.100q is no control plane's", leaf.Subject)
+}
+
+// void tells whether what a control plane had from a time was revoked. who is its URI.
+func (s *Service) void(who string, since time.Time) (bool, error) {
+	p, err := policy.ParsePrincipal(who)
+	if err != nil {
+		return false, err
+	}
+	return s.revoked.void(p.Name, since)
 }
 
 // decode reads a body; depth is that of objects in it.
@@ -269,9 +346,13 @@ func (s *Service) challenge(c *call) (int, any, *keyservice.Error) {
 	}
 	var from netip.Prefix
 	if c.who == "" {
-		from = source(c.from)
+		port, err := netip.ParseAddrPort(c.r.RemoteAddr)
+		if err != nil {
+			return 0, nil, internal(fmt.Errorf("client's address: %w", err))
+		}
+		from = source(port.Addr())
 	}
-	n, ok := s.challenges.add(s.now(), from)
+	n, ok := s.challenges.add(s.now(), asker{c.who, from})
 	if !ok {
 		return 0, nil, refuse(http.StatusServiceUnavailable, keyservice.Busy, "try again in a minute", "too many challenges wait")
 	}

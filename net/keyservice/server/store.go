@@ -36,12 +36,23 @@ const (
 // A store is the keys of volumes, in a folder, a file each, encrypted under a master key.
 type store struct {
 	folder string
-	master []byte
+	master master
 }
 
-// aead is a volume's own, so that no nonce meets another file's under one key.
-func (s *store) aead(volume [key.VolumeSize]byte) (cipher.AEAD, error) {
-	k, err := hkdf.Key(sha256.New, s.master, nil, masterInfo+string(volume[:]), 32)
+// A master is the key that all others are under, 32 bytes.
+type master []byte
+
+func readMaster(folder string) (master, error) {
+	b, err := os.ReadFile(filepath.Join(folder, masterFile))
+	if err == nil && len(b) != masterSize {
+		err = fmt.Errorf("%s has %d bytes, not %d: restore it", masterFile, len(b), masterSize)
+	}
+	return b, err
+}
+
+// aead is one file's own, so that no nonce meets another file's under one key.
+func (m master) aead(info string) (cipher.AEAD, error) {
+	k, err := hkdf.Key(sha256.New, m, nil, info, 32)
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +62,11 @@ func (s *store) aead(volume [key.VolumeSize]byte) (cipher.AEAD, error) {
 		return nil, err
 	}
 	return cipher.NewGCM(block)
+}
+
+// aead is a volume's.
+func (s *store) aead(volume [key.VolumeSize]byte) (cipher.AEAD, error) {
+	return s.master.aead(masterInfo + string(volume[:]))
 }
 
 func (s *store) path(volume [key.VolumeSize]byte) string {
