@@ -23,6 +23,7 @@ type script struct {
 }
 
 func newScript(b *board, seed uint64) *script {
+	b.window = 9 // so that there are checkpoints ahead
 	return &script{Rand: rand.New(rand.NewPCG(seed, 1)), b: b, is: model{}}
 }
 
