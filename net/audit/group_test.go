@@ -259,6 +259,31 @@ func TestGroupFillsLog(t *testing.T) {
 	}
 }
 
+// TestGapMeanwhile: what cannot be recorded while a gap is written is the next gap's.
+func TestGapMeanwhile(t *testing.T) {
+	b := newBoard(t)
+	l, s := b.openHeld(t)
+	event := audit.Event{Action: "hostHeld"}
+	for l.Stats().Lost == 0 { // only what is safe has room
+		_ = l.Note(event)
+	}
+	let := s.hold()
+	entered := s.entered
+	done := make(chan error)
+	go func() {
+		_, err := l.Begin(entry, true)
+		done <- err
+	}()
+	<-entered
+	if err := l.Note(event); !errors.Is(err, audit.ErrUnrecorded) {
+		t.Errorf("an event: %v", err)
+	}
+	let()
+	if err := <-done; err != nil || l.Stats().Lost != 1 {
+		t.Errorf("%v, %+v", err, l.Stats())
+	}
+}
+
 // TestGroupCut cuts the power at each sector of a group's batch: it is there as a whole or
 // not at all, and who was answered finds what was.
 func TestGroupCut(t *testing.T) {

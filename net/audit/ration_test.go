@@ -139,6 +139,15 @@ func TestRationsLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lisas := uint64(0)
+	for _, rec := range r.Records {
+		if rec.Kind == audit.KindDenials && rec.Who == who("lisa").Who {
+			lisas += rec.Count
+		}
+	}
+	if lisas != 200-16 {
+		t.Errorf("%d denials were counted while the log was full", lisas)
+	}
 	if len(r.Uncounted) != 1 || !r.Records[r.Uncounted[0]-first].Rationed {
 		t.Errorf("cut off in %v", r.Uncounted)
 	}
