@@ -188,7 +188,22 @@ func TestStepBeside(t *testing.T) {
 	if st := s.Stats(); st.Exposed != 1 || st.Steps != 3 {
 		t.Errorf("%+v", st)
 	}
+	for i := range 9 { // with the one from before, the last one comes behind the root
+		must(t, s.Put(fmt.Sprint(i), nil))
+	}
+	<-slow.asked
+	go func() { done <- s.Checkpoint() }()
 	slow.let <- struct{}{}
+	select {
+	case <-slow.asked: // for the root that has the last one
+	case err := <-done:
+		t.Fatalf("%v: a checkpoint without the last record", err)
+	}
+	slow.let <- struct{}{}
+	must(t, <-done)
+	if st := s.Stats(); st.Exposed != 0 || st.Steps != 5 {
+		t.Errorf("%+v", st)
+	}
 	must(t, s.Close())
 }
 
@@ -212,6 +227,28 @@ func (c *slowCounter) Increment() (uint64, error) {
 	defer c.mu.Unlock()
 	c.value++
 	return c.value, nil
+}
+
+// TestTailStays: segments of the tail in which nothing is alive are not used again before a
+// checkpoint has made them dispensable: a mount replays them.
+func TestTailStays(t *testing.T) {
+	b := smallBoard()
+	b.window = 1000
+	format(t, b)
+	s := mount(t, b)
+	is := model{"small": nil, "large": nil}
+	for i := range 20 { // eight to a segment
+		is["small"] = bytes.Repeat([]byte{byte(i)}, 4000)
+		must(t, s.Put("small", is["small"]))
+	}
+	for i := range 2 * minSegments { // each in a segment of its own, so all that are free have their turn
+		is["large"] = bytes.Repeat([]byte{byte(i)}, 5000)
+		must(t, s.Put("large", is["large"]))
+	}
+	if n := len(s.root.tail); n < 3 || s.Stats().Checkpoints > 1 {
+		t.Fatalf("a tail of %d segments, %+v", n, s.Stats())
+	}
+	must(t, is.differs(mount(t, b)))
 }
 
 // TestFull fills a store: reserved batches go further, deletes always work, and what was
