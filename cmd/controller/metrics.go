@@ -117,6 +117,7 @@ func (f *firmware) storeMetrics() []text.Family {
 		gauge("store_segments", "Segments of the store by state.", labelled("state",
 			"free", float64(s.Free), "data", float64(s.Data), "log", float64(s.Log), "bad", float64(s.Bad))),
 		gauge("store_replayable", "Records put that could be replayed away.", text.One(float64(s.Exposed))),
+		total("store_batches", "Batches committed since the store was formatted.", text.One(float64(s.Commits))),
 		total("store_checkpoints", "Checkpoints of the store since it was opened.", text.One(float64(s.Checkpoints))),
 		total("store_counter_steps", "Steps of the TPM's freshness counter since the store was opened.", text.One(float64(s.Steps))),
 		total("store_sectors_read", "Sectors read.", text.One(float64(s.SectorsRead))),
