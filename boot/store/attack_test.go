@@ -318,6 +318,75 @@ func TestForks(t *testing.T) {
 	}
 }
 
+// TestTakenBack puts, at each moment of a store's life, back each state that its card was
+// ever in: what a mount then takes lacks no more records than the window says, and nothing
+// that was there when somebody's checkpoint was made. Steps of the counter come late, and
+// some not at all before the power goes.
+func TestTakenBack(t *testing.T) {
+	type state struct {
+		*board
+		records int // that were put until then
+	}
+	const window = 9
+	seeds := 6 // as many as there are delays of a step
+	if testing.Short() {
+		seeds = 2
+	}
+	r := rand.New(rand.NewPCG(6, 6))
+	for seed := range seeds {
+		b := smallBoard()
+		b.value += uint64(seed)
+		b.window = window
+		format(t, b)
+		s := mount(t, b)
+		var states []state
+		records, kept, accepted, most := 0, 0, 0, 0
+		keep := func() {
+			watch := b.watch
+			b.watch = nil
+			defer func() { b.watch = watch }()
+			states = append(states, state{b.copy(), records})
+			for _, old := range states {
+				if old.value+1 < b.value {
+					continue // its root is behind the counter in any case
+				}
+				x := old.copy()
+				x.value = b.value
+				got, err := Open(x.config())
+				if err != nil {
+					continue
+				}
+				accepted++
+				n := got.Stats().Records
+				most = max(most, records-n)
+				if n < old.records || n < records-window || n < kept {
+					t.Fatalf("seed %d: of %d records, %d of them checkpointed, an old card has %d and a mount %d", seed, records, kept, old.records, n)
+				}
+			}
+		}
+		b.watch = keep
+		for range 60 {
+			if r.IntN(15) == 0 {
+				must(t, s.Checkpoint())
+				kept = records
+			} else {
+				var batch Batch
+				for i := range 1 + r.IntN(4) {
+					batch.Put(fmt.Sprint(records+i), nil)
+				}
+				must(t, s.Commit(&batch))
+				records += len(batch.changes)
+			}
+			keep()
+		}
+		b.watch = nil
+		if most < window-3 {
+			t.Errorf("seed %d: at most %d records were lost", seed, most)
+		}
+		t.Logf("seed %d: %d states, %d mounts of older ones, up to %d records lost", seed, len(states), accepted, most)
+	}
+}
+
 // TestCounters has the counter in every relation to the newest root.
 func TestCounters(t *testing.T) {
 	b := smallBoard()

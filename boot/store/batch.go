@@ -33,6 +33,16 @@ func (b *Batch) add(c change) {
 	b.changes = append(b.changes, c)
 }
 
+// puts is what a batch counts in the window.
+func (b *Batch) puts() (n int) {
+	for _, c := range b.changes {
+		if !c.gone {
+			n++
+		}
+	}
+	return max(n, 1)
+}
+
 // check refuses what can never be committed.
 func (b *Batch) check() error {
 	if len(b.changes) > MaxBatch {
@@ -91,7 +101,7 @@ func (s *Store) commit(b *Batch) error {
 	if err := b.check(); err != nil {
 		return err
 	}
-	if err := s.ready(); err != nil {
+	if err := s.ready(b.puts()); err != nil {
 		return err
 	}
 	var ops []op
@@ -105,7 +115,7 @@ func (s *Store) commit(b *Batch) error {
 			ops = append(ops, o)
 		}
 	}
-	if err := s.commitOps(ops, b.Reserved); err != nil {
+	if err := s.commitOps(ops, b.puts(), b.Reserved); err != nil {
 		s.abandon(ops)
 		return err
 	}
@@ -150,23 +160,33 @@ func (s *Store) abandon(ops []op) {
 	}
 }
 
-// ready makes up for what must have happened before anything is written: the counter's
-// step, and the checkpoint that closes the window.
-func (s *Store) ready() error {
+// ready sees to what must have happened before so many records are put: the step of the
+// counter that keeps the window, and the checkpoint ahead of the next one.
+func (s *Store) ready(puts int) error {
 	if err := s.mayWrite(); err != nil {
 		return err
 	}
-	if err := s.settle(); err != nil {
-		return err
+	if s.step != nil && s.step.over.Load() {
+		_ = s.settle() // one that has failed in the background is done again
 	}
-	if s.since >= s.window {
+	if s.step != nil && (!s.step.begun.Load() || s.exposed()+puts > s.window) {
+		if err := s.settle(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case s.step != nil || s.since == 0:
+		return nil
+	case s.since+puts > s.window:
 		return s.checkpoint()
+	case s.since >= s.window-s.window/3:
+		return s.checkpointAhead()
 	}
 	return nil
 }
 
 // commitOps writes a frame with operations and has the index follow.
-func (s *Store) commitOps(ops []op, reserved bool) error {
+func (s *Store) commitOps(ops []op, puts int, reserved bool) error {
 	if len(ops) == 0 {
 		return nil
 	}
@@ -187,7 +207,7 @@ func (s *Store) commitOps(ops []op, reserved bool) error {
 	if err := s.logOps(ops, hashes); err != nil {
 		return err
 	}
-	s.since++
+	s.since += puts
 	return nil
 }
 

@@ -1,30 +1,62 @@
 package store
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
 
 // Checkpoint writes the index down and steps the counter: what was committed before it
-// cannot be taken back by an older copy of the card. Call it after what must not be
-// replayed, and not more often than the TPM endures.
+// cannot be taken back by an older copy of the card. Others go on while the counter is
+// stepped. Call it after what must not be replayed, and not more often than the TPM
+// endures.
 func (s *Store) Checkpoint() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.mayWrite(); err != nil {
 		return err
 	}
-	if s.since == 0 && !s.pending {
-		return nil
+	for want := s.commits; s.safe < want; { // a step that is under way may be to a root without the last of them
+		if s.step == nil {
+			if err := s.writeCheckpoint(); err != nil {
+				return err
+			}
+		}
+		if err := s.await(); err != nil {
+			return err
+		}
 	}
-	return s.checkpoint()
+	return nil
 }
 
-// checkpoint writes a body and a root that is one ahead of the counter, and then steps
-// the counter (docs/store.md, "Order of writes"). Only then anything of the old root is
-// released.
+// checkpoint makes one, and holds up everybody until it is done.
 func (s *Store) checkpoint() error {
-	if err := s.mayWrite(); err != nil {
+	if err := s.settle(); err != nil {
 		return err
 	}
-	if err := s.settle(); err != nil {
+	if err := s.writeCheckpoint(); err != nil {
+		return err
+	}
+	return s.settle()
+}
+
+// checkpointAhead makes one whose step is done beside the next batches: the TPM takes
+// tens of milliseconds.
+func (s *Store) checkpointAhead() error {
+	if err := s.writeCheckpoint(); err != nil {
+		return err
+	}
+	step := s.step
+	step.begun.Store(true)
+	s.start(func() { step.do() })
+	return nil
+}
+
+// writeCheckpoint writes a body and a root that is one ahead of the counter (docs/store.md,
+// "Order of writes"), and leaves the step to be done. Only with the root anything of the old
+// one is released.
+func (s *Store) writeCheckpoint() error {
+	if err := s.mayWrite(); err != nil {
 		return err
 	}
 	head, fresh := s.head, s.head == nil || s.head.closed || s.head.next == segmentSectors
@@ -39,10 +71,11 @@ func (s *Store) checkpoint() error {
 		r.tail = []tailSegment{s.openTail(head)}
 		old := s.root
 		if err = s.writeRoot(r); err == nil {
-			s.head, s.since, s.pending = head, 0, true
+			s.head, s.before, s.since = head, s.since, 0
+			s.step = s.newStep()
 			s.stats.Checkpoints++
 			s.retire(old)
-			return s.settle()
+			return nil
 		}
 	}
 	if s.failed == nil { // else it is not known whether a root names them
@@ -89,24 +122,78 @@ func (s *Store) retire(old root) {
 	}
 }
 
-// settle makes up for a step that the counter may not have done. Nothing is written
-// before it has: a frame behind a root that the counter has not reached could be taken
-// back together with that root.
-func (s *Store) settle() error {
-	if !s.pending {
-		return nil
-	}
-	v, err := s.counter.Read()
-	if err == nil && v+1 == s.root.counter {
-		s.stats.Steps++
-		v, err = s.counter.Increment()
+// exposed is how many records that were put can be taken back: those behind the last root
+// whose counter has been reached.
+func (s *Store) exposed() int { return s.before + s.since }
+
+// A step is one of the counter, to the value of a root. Who needs it first does it, and the
+// others wait for that: what the checkpoint has started, or a writer that can go no further.
+// It takes no lock of the store, which a writer holds while it waits.
+type step struct {
+	do          func() error // steps once, and gives all the same answer
+	begun, over atomic.Bool
+	stepped     bool // known once it is over
+}
+
+// newStep is the step to the newest root.
+func (s *Store) newStep() *step {
+	t, counter, want := new(step), s.counter, s.root.counter
+	t.do = sync.OnceValue(func() (err error) {
+		t.begun.Store(true)
+		t.stepped, err = reach(counter, want)
+		t.over.Store(true)
+		return err
+	})
+	return t
+}
+
+// reach steps a counter to a value, unless it is there.
+func reach(c Counter, want uint64) (stepped bool, err error) {
+	v, err := c.Read()
+	if err == nil && v+1 == want {
+		stepped = true
+		v, err = c.Increment()
 	}
 	if err != nil {
-		return fmt.Errorf("store: counter: %w: %w", ErrCounter, err)
+		return stepped, fmt.Errorf("store: counter: %w: %w", ErrCounter, err)
 	}
-	if v != s.root.counter {
-		return fmt.Errorf("store: the counter is %d and the root's %d: %w", v, s.root.counter, ErrCounter)
+	if v != want {
+		return stepped, fmt.Errorf("store: the counter is %d and the root's %d: %w", v, want, ErrCounter)
 	}
-	s.pending = false
+	return stepped, nil
+}
+
+// settle has the counter reach the root, if it has not. After an error the step is to be
+// done again: nothing is written before it has been.
+func (s *Store) settle() error {
+	if s.step == nil {
+		return nil
+	}
+	return s.ended(s.step, s.step.do())
+}
+
+// await is settle for who can let others use the store meanwhile.
+func (s *Store) await() error {
+	step := s.step
+	step.begun.Store(true)
+	s.mu.Unlock()
+	err := step.do()
+	s.mu.Lock()
+	return s.ended(step, err)
+}
+
+// ended takes down what came of a step, unless somebody else has.
+func (s *Store) ended(t *step, err error) error {
+	if s.step != t {
+		return err
+	}
+	if t.stepped {
+		s.stats.Steps++
+	}
+	if err != nil {
+		s.step = s.newStep()
+		return err
+	}
+	s.step, s.before, s.safe = nil, 0, s.root.commits
 	return nil
 }

@@ -34,6 +34,10 @@ type board struct {
 	random *rand.ChaCha8
 	broken map[uint64]bool // blocks that refuse to be written
 	dumb   error           // what the counter answers
+	window int             // of the stores
+	watch  func()          // told before each write of the card, and around each step; or nil
+	late   []func()        // steps of the counter that are to be done in the background
+	delay  int             // writes of the card until they are done
 	reads  int             // sectors
 	writes int
 }
@@ -58,7 +62,34 @@ func (b *board) copy() *board {
 	copies++
 	c.random = rand.NewChaCha8([32]byte{8, byte(copies), byte(copies >> 8), byte(copies >> 16)})
 	c.broken = maps.Clone(b.broken)
+	c.late, c.watch = nil, nil
 	return &c
+}
+
+// background has a step come at once, after some writes of the card, or when a writer needs
+// it: that follows from the counter's value, so that a script comes out the same each time.
+func (b *board) background(step func()) {
+	b.late, b.delay = append(b.late, step), int(b.value%6)
+	if b.delay == 5 {
+		b.delay = 1 << 30
+	}
+	b.work()
+}
+
+// work does what is due in the background.
+func (b *board) work() {
+	if len(b.late) == 0 {
+		return
+	}
+	if b.delay > 0 {
+		b.delay--
+		return
+	}
+	due := b.late
+	b.late = nil
+	for _, step := range due {
+		step()
+	}
 }
 
 func (b *board) BlockSize() int { return b.card.BlockSize() }
@@ -72,6 +103,8 @@ func (b *board) ReadBlocks(first uint64, p []byte) error {
 var errBroken = errors.New("the block is broken")
 
 func (b *board) WriteBlocks(first uint64, p []byte) error {
+	b.work()
+	b.look()
 	n := len(p) / sectorSize
 	if b.left >= 0 && b.left < n {
 		b.card.CutAfter(b.left, b.tear)
@@ -110,6 +143,7 @@ func (b *board) Increment() (uint64, error) {
 		if b.left > 0 {
 			b.left--
 		}
+		b.look()
 		if i == 0 {
 			b.value++
 		}
@@ -117,13 +151,21 @@ func (b *board) Increment() (uint64, error) {
 	return b.value, nil
 }
 
+func (b *board) look() {
+	if b.watch != nil {
+		b.watch()
+	}
+}
+
 func (b *board) powerOn() {
 	b.card.PowerOn()
 	b.off, b.left = false, -1
 }
 
+// config is that of a store to be opened; of one that was there nothing goes on.
 func (b *board) config() Config {
-	return Config{Device: b, Place: small, Key: bytes.Repeat([]byte{0x5a}, KeySize), Counter: b, Rand: b.random}
+	b.late = nil
+	return Config{Device: b, Place: small, Key: bytes.Repeat([]byte{0x5a}, KeySize), Counter: b, Rand: b.random, Window: b.window, background: b.background}
 }
 
 // sector reads and changes a sector of the small extent.

@@ -146,6 +146,9 @@ func (r *script) remount() error {
 	return r.is.differs(s)
 }
 
+// windows of the stores: long tails, and many checkpoints while others go on.
+var windows = [2]int{DefaultWindow, 9}
+
 // TestModel compares the store with a map, through mounts and full stores.
 func TestModel(t *testing.T) {
 	n := watch(t)
@@ -156,6 +159,7 @@ func TestModel(t *testing.T) {
 	ops, refused, cleaned, steppings := 0, 0, uint64(0), uint64(0)
 	for seed := range seeds {
 		b := smallBoard()
+		b.window = windows[seed%2]
 		format(t, b)
 		r := newScript(b, uint64(seed))
 		r.s = mount(t, b)
@@ -196,9 +200,13 @@ const cutSteps = 30
 // and what was under way is there as a whole or not at all.
 func TestPowerCut(t *testing.T) {
 	n := watch(t)
-	seeds, stride := []uint64{99, 100, 101}, 1
+	type variant struct {
+		seed   uint64
+		window int
+	}
+	variants, stride := []variant{{99, windows[0]}, {99, windows[1]}, {100, windows[0]}, {101, windows[1]}}, 1
 	if testing.Short() {
-		seeds, stride = seeds[:1], 23
+		variants, stride = variants[:2], 23
 	}
 	old := newScript(smallBoard(), 5)
 	format(t, old.b)
@@ -206,9 +214,10 @@ func TestPowerCut(t *testing.T) {
 	for range 600 {
 		must(t, old.step())
 	}
-	for _, seed := range seeds {
+	for _, v := range variants {
 		start := func(left int, tear mediumtest.Tear) *script {
-			r := newScript(old.b.copy(), seed)
+			r := newScript(old.b.copy(), v.seed)
+			r.b.window = v.window
 			r.is = maps.Clone(old.is)
 			r.b.left, r.b.tear, r.b.events = left, tear, 0
 			return r
@@ -222,7 +231,7 @@ func TestPowerCut(t *testing.T) {
 				r := start(left, tear)
 				came, err := r.cut()
 				if err != nil {
-					t.Fatalf("seed %d, cut after %d, %v: %v", seed, left, tear, err)
+					t.Fatalf("%+v, cut after %d, %v: %v", v, left, tear, err)
 				}
 				cuts++
 				if came {

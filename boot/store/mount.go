@@ -116,7 +116,7 @@ func (s *Store) fresh(acceptLoss bool) error {
 	switch c := s.root.counter; {
 	case c == v:
 	case c == v+1:
-		s.pending = true
+		s.step = s.newStep()
 		return s.settle()
 	case c < v && acceptLoss:
 		s.root.counter = v

@@ -24,7 +24,7 @@ var mutants = []struct {
 	{"the log's frame before the value that it names", []edit{
 		{"log.go", "err = s.write(n, 0, b)", "late := append([]byte(nil), b...)\nif k == valued { s.late = append(s.late, func() { s.write(n, 0, late) }) } else { err = s.write(n, 0, b) }"},
 		{"store.go", "\tfailed    error", "\tlate []func()\n\tfailed    error"},
-		{"batch.go", "\ts.since++\n", "\ts.since++\n\tfor _, f := range s.late { f() }\n\ts.late = nil\n"},
+		{"batch.go", "\ts.since += puts\n", "\ts.since += puts\n\tfor _, f := range s.late { f() }\n\ts.late = nil\n"},
 	}},
 	{"a generation used for everything", []edit{{"index.go", "\ts.lastGen++\n", "\ts.lastGen = 1\n"}}},
 	{"no place in the nonce", []edit{
@@ -32,11 +32,15 @@ var mutants = []struct {
 	}},
 	{"no random bytes in an epoch", []edit{{"mount.go", "io.ReadFull(s.rand, id.random[:])", "io.ReadFull(s.rand, make([]byte, 16))"}}},
 	{"no counter in an epoch", []edit{{"mount.go", "epochID{counter: s.root.counter + 1}", "epochID{}"}}},
-	{"the counter stepped at the next write only", []edit{{"checkpoint.go", "s.retire(old)\n\t\t\treturn s.settle()", "s.retire(old)\n\t\t\treturn nil"}}},
+	{"a checkpoint that does not wait for its step", []edit{{"checkpoint.go", "if err := s.await(); err != nil {\n\t\t\treturn err\n\t\t}", "return nil"}}},
 	{"the counter stepped before the root is written", []edit{
-		{"checkpoint.go", "\tr, err := s.writeBody()\n", "\ts.root.counter++\n\ts.pending = true\n\tif err := s.settle(); err != nil { return err }\n\ts.root.counter--\n\tr, err := s.writeBody()\n"},
+		{"checkpoint.go", "\tr, err := s.writeBody()\n", "\ts.root.counter++\n\ts.step = s.newStep()\n\tif err := s.settle(); err != nil { return err }\n\ts.root.counter--\n\tr, err := s.writeBody()\n"},
 	}},
-	{"writes before the counter has been stepped", []edit{{"batch.go", "s.settle()", "error(nil)"}}},
+	{"writes behind a step that has failed", []edit{{"batch.go", "!s.step.begun.Load() || ", ""}}},
+	{"writes beyond the window while the counter is stepped", []edit{{"batch.go", "s.step != nil && (!s.step.begun.Load() || s.exposed()+puts > s.window)", "s.step != nil && !s.step.begun.Load()"}}},
+	{"what a step under way would make safe not counted", []edit{{"checkpoint.go", "return s.before + s.since", "return s.since"}}},
+	{"a batch counted as one", []edit{{"batch.go", "return max(n, 1)", "return 1"}}},
+	{"what came since a root taken for safe with it", []edit{{"checkpoint.go", "s.safe = nil, 0, s.root.commits", "s.safe = nil, 0, s.commits"}}},
 	{"an older store taken", []edit{{"mount.go", "case c < v && acceptLoss:", "case c < v:"}, {"mount.go", "\tcase c < v:\n\t\treturn", "\tcase c == 0:\n\t\treturn"}}},
 	{"replaced before the batch is written", []edit{
 		{"batch.go", "\tsegment, sector, sectors, err := s.logTo()\n", "\tfor i := range ops { if old, was := s.index[hashes[i]]; was && old.large != nil { for _, n := range old.large.segments { s.release(n) }; old.large = nil; s.index[hashes[i]] = old } }\n\tsegment, sector, sectors, err := s.logTo()\n"},

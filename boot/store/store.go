@@ -26,16 +26,17 @@ import (
 const (
 	MaxName  = 255      // bytes of a name
 	MaxValue = 16 << 20 // bytes of a value
-	MaxBatch = 32       // operations of a batch
+	MaxBatch = 96       // operations of a batch
 
 	// MaxBatchBytes is what a batch may take in the log: for each operation at most 4
 	// bytes and the name, and the value if it has at most 4,096 bytes, or else 40 bytes
 	// and 2 for each 32 KiB.
 	MaxBatchBytes = maxPlain - frameHeader
 
-	// DefaultWindow is after how many batches a checkpoint is made: docs/store.md,
-	// "Freshness", weighs it against the endurance of the TPM.
-	DefaultWindow = 64
+	// DefaultWindow is how many records can be taken back by an older copy of the card.
+	// A checkpoint begins when two thirds of them are there: docs/store.md, "Freshness",
+	// weighs that against the endurance of the TPM.
+	DefaultWindow = 96
 )
 
 // Errors, to be found with errors.Is. What they are wrapped in says where and why.
@@ -79,20 +80,25 @@ type Config struct {
 	Counter Counter
 	Rand    io.Reader // nil means crypto/rand's
 
-	// Window is after how many batches a checkpoint is made, at least 1; 0 means
-	// DefaultWindow.
+	// Window is how many records, put by batches, can be taken back at most; a batch
+	// that puts none counts as one, and one that puts more than that stands alone. It is
+	// at least 1; 0 means DefaultWindow.
 	Window int
 
 	// AcceptLoss opens a store that is older than the counter says. The owner's ticket
 	// must say so: what was written since is lost, and what was revoked since is back.
 	AcceptLoss bool
+
+	// background does a step of the counter while the store is used; nil means that a
+	// goroutine does. Tests choose the moment.
+	background func(func())
 }
 
 // Stats tell what a store holds and what it did since it was mounted.
 type Stats struct {
-	Records   int    // there are
-	Commits   uint64 // since the store was formatted, the cleaner's included
-	SinceLast int    // batches since the last checkpoint: what could be replayed away
+	Records int    // there are
+	Commits uint64 // since the store was formatted, the cleaner's included
+	Exposed int    // records put that could be replayed away: see Config.Window
 
 	Segments int // in all
 	Free     int // to be written at once
@@ -124,6 +130,7 @@ type Store struct {
 	rand    io.Reader
 	counter Counter
 	window  int
+	start   func(func()) // of a step in the background
 
 	table   []segment          // by number
 	index   map[hash]entry     // what there is
@@ -133,9 +140,11 @@ type Store struct {
 	cursor  int                // where to look for the next free segment
 
 	root      root   // the newest one on the medium
-	pending   bool   // the counter may not have reached root.counter
+	step      *step  // to root.counter; nil once the counter has reached it
 	commits   uint64 // number of the last one
-	since     int    // batches since the last checkpoint
+	since     int    // records put since the last checkpoint
+	before    int    // records put before it that are safe only when the step is done
+	safe      uint64 // last commit that no older copy of the card can take back
 	head      *headSegment
 	free      int // segments of kind free
 	data, log int // segments of these kinds
@@ -167,14 +176,14 @@ func newStore(c Config) (*Store, error) {
 		return nil, fmt.Errorf("store: a key of %d bytes: it must have %d", len(c.Key), KeySize)
 	}
 	if c.Window < 0 {
-		return nil, fmt.Errorf("store: a window of %d batches: it must be at least 1", c.Window)
+		return nil, fmt.Errorf("store: a window of %d records: it must be at least 1", c.Window)
 	}
 	x, err := newExtent(c.Device, c.Place)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{
-		extent: x, limits: limitsOf(x.segments), rand: c.Rand, counter: c.Counter, window: c.Window,
+		extent: x, limits: limitsOf(x.segments), rand: c.Rand, counter: c.Counter, window: c.Window, start: c.background,
 		table: make([]segment, x.segments), index: map[hash]entry{}, epochs: map[epochID]*epoch{},
 		views: map[*view]struct{}{},
 		plain: make([]byte, maxPlain), sealed: make([]byte, frameSectors*sectorSize), chunk: make([]byte, segmentSize), moving: make([]byte, frameSectors*sectorSize),
@@ -189,6 +198,9 @@ func newStore(c Config) (*Store, error) {
 	if s.window == 0 {
 		s.window = DefaultWindow
 	}
+	if s.start == nil {
+		s.start = func(f func()) { go f() }
+	}
 	return s, nil
 }
 
@@ -201,8 +213,8 @@ func (s *Store) Close() error {
 	if s.failed == ErrClosed {
 		return nil
 	}
-	var err error
-	if s.since > 0 || s.pending {
+	err := s.settle()
+	if err == nil && s.since > 0 {
 		err = s.checkpoint()
 	}
 	s.shut(ErrClosed)
@@ -228,7 +240,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.stats
-	t.Records, t.Commits, t.SinceLast = len(s.index), s.commits, s.since
+	t.Records, t.Commits, t.Exposed = len(s.index), s.commits, s.exposed()
 	t.Segments, t.Free, t.Data, t.Log, t.Bad, t.LogBytes = s.segments, s.free, s.data, s.log, s.bad, s.live
 	t.SectorsRead, t.SectorsWritten, t.WriteErrors = s.reads, s.writes, s.writeErrors
 	return t

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"nitro/boot/medium"
 )
@@ -95,14 +96,15 @@ func TestBatch(t *testing.T) {
 	must(t, is.differs(mount(t, b)))
 }
 
-// TestWindow counts steps: one a mount, one each so many batches, one a checkpoint that
+// TestWindow counts steps: one a mount, one each so many records, one a checkpoint that
 // has something to keep.
 func TestWindow(t *testing.T) {
 	b := smallBoard()
 	format(t, b)
 	before := b.value
 	c := b.config()
-	c.Window = 8
+	c.Window = 12
+	c.background = func(step func()) { step() }
 	s, err := Open(c)
 	must(t, err)
 	steps := func(n uint64, when string) {
@@ -115,14 +117,138 @@ func TestWindow(t *testing.T) {
 	for range 8 {
 		must(t, s.Put("a", nil))
 	}
-	steps(1, "8 batches")
+	steps(1, "8 records")
 	must(t, s.Put("a", nil))
-	steps(2, "9 batches")
+	steps(2, "9 records")
+	var three Batch
+	for i := range 3 {
+		three.Put(fmt.Sprint(i), nil)
+	}
+	for range 3 {
+		must(t, s.Commit(&three))
+	}
+	steps(2, "batches of three")
+	must(t, s.Commit(&three))
+	steps(3, "one more of them")
 	must(t, s.Checkpoint())
 	must(t, s.Checkpoint())
-	steps(3, "a checkpoint")
+	steps(4, "a checkpoint")
+	var many Batch
+	for i := range 20 {
+		many.Put(fmt.Sprint(i), nil)
+	}
+	must(t, s.Commit(&many))
+	steps(4, "more than the window at once")
+	must(t, s.Put("a", nil))
+	steps(5, "one more")
+	if n := s.Stats().Exposed; n != 1 {
+		t.Errorf("%d records can be taken back", n)
+	}
+	must(t, s.Checkpoint())
 	must(t, s.Close())
-	steps(3, "closing with nothing to keep")
+	steps(6, "closing with nothing to keep")
+}
+
+// TestStepBeside: while the counter is stepped others write, up to the window, and read; and
+// a checkpoint that somebody asks for waits for its step alone.
+func TestStepBeside(t *testing.T) {
+	b := smallBoard()
+	format(t, b)
+	c := b.config()
+	slow := &slowCounter{value: b.value, asked: make(chan struct{}, 9), let: make(chan struct{}, 9)}
+	slow.let <- struct{}{} // the mount's
+	c.Counter, c.Window, c.background = slow, 12, nil
+	s, err := Open(c)
+	must(t, err)
+	<-slow.asked
+	for i := range 12 { // the ninth begins a checkpoint
+		must(t, s.Put(fmt.Sprint(i), nil))
+	}
+	<-slow.asked
+	if st := s.Stats(); st.Exposed != 12 || st.Checkpoints != 2 {
+		t.Errorf("%+v", st)
+	}
+	done := make(chan error)
+	go func() { done <- s.Put("more", nil) }()
+	select {
+	case <-done:
+		t.Error("a record beyond the window, before the step")
+	case <-time.After(20 * time.Millisecond):
+	}
+	slow.let <- struct{}{}
+	must(t, <-done)
+	go func() { done <- s.Checkpoint() }()
+	<-slow.asked
+	must(t, s.Put("beside", nil))
+	if _, err := s.Get("beside"); err != nil {
+		t.Error(err)
+	}
+	slow.let <- struct{}{}
+	must(t, <-done)
+	if st := s.Stats(); st.Exposed != 1 || st.Steps != 3 {
+		t.Errorf("%+v", st)
+	}
+	for i := range 9 { // with the one from before, the last one comes behind the root
+		must(t, s.Put(fmt.Sprint(i), nil))
+	}
+	<-slow.asked
+	go func() { done <- s.Checkpoint() }()
+	slow.let <- struct{}{}
+	select {
+	case <-slow.asked: // for the root that has the last one
+	case err := <-done:
+		t.Fatalf("%v: a checkpoint without the last record", err)
+	}
+	slow.let <- struct{}{}
+	must(t, <-done)
+	if st := s.Stats(); st.Exposed != 0 || st.Steps != 5 {
+		t.Errorf("%+v", st)
+	}
+	must(t, s.Close())
+}
+
+// A slowCounter steps when it is let.
+type slowCounter struct {
+	mu         sync.Mutex
+	value      uint64
+	asked, let chan struct{}
+}
+
+func (c *slowCounter) Read() (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.value, nil
+}
+
+func (c *slowCounter) Increment() (uint64, error) {
+	c.asked <- struct{}{}
+	<-c.let
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.value++
+	return c.value, nil
+}
+
+// TestTailStays: segments of the tail in which nothing is alive are not used again before a
+// checkpoint has made them dispensable: a mount replays them.
+func TestTailStays(t *testing.T) {
+	b := smallBoard()
+	b.window = 1000
+	format(t, b)
+	s := mount(t, b)
+	is := model{"small": nil, "large": nil}
+	for i := range 20 { // eight to a segment
+		is["small"] = bytes.Repeat([]byte{byte(i)}, 4000)
+		must(t, s.Put("small", is["small"]))
+	}
+	for i := range 2 * minSegments { // each in a segment of its own, so all that are free have their turn
+		is["large"] = bytes.Repeat([]byte{byte(i)}, 5000)
+		must(t, s.Put("large", is["large"]))
+	}
+	if n := len(s.root.tail); n < 3 || s.Stats().Checkpoints > 1 {
+		t.Fatalf("a tail of %d segments, %+v", n, s.Stats())
+	}
+	must(t, is.differs(mount(t, b)))
 }
 
 // TestFull fills a store: reserved batches go further, deletes always work, and what was
@@ -343,11 +469,24 @@ func changeOnly(r *script) error {
 	return err
 }
 
+// A quickCounter steps at once.
+type quickCounter struct{ slowCounter }
+
+func (c *quickCounter) Increment() (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.value++
+	return c.value, nil
+}
+
 // TestTogether has goroutines write, read and look at the same time.
 func TestTogether(t *testing.T) {
 	b := smallBoard()
 	format(t, b)
-	s := mount(t, b)
+	c := b.config()
+	c.Counter, c.background = &quickCounter{slowCounter{value: b.value}}, nil
+	s, err := Open(c)
+	must(t, err)
 	var all sync.WaitGroup
 	for g := range 4 {
 		all.Go(func() {
@@ -361,6 +500,11 @@ func TestTogether(t *testing.T) {
 					}
 					t.Error(err)
 					return
+				}
+				if i%9 == g {
+					if err := s.Checkpoint(); err != nil {
+						t.Error(err)
+					}
 				}
 				got, err := s.Reader(name)
 				if err != nil {

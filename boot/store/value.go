@@ -79,7 +79,7 @@ func (w *Writer) flush() error {
 		err = ErrTooLarge
 	}
 	if err == nil {
-		err = s.ready()
+		err = s.ready(1)
 	}
 	if err == nil {
 		err = s.addChunk(w.large, w.rest, w.Reserved)
@@ -107,8 +107,8 @@ func (w *Writer) Commit() error {
 	s := w.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if w.err = s.ready(); w.err == nil {
-		w.err = s.commitOps([]op{o}, w.Reserved)
+	if w.err = s.ready(1); w.err == nil {
+		w.err = s.commitOps([]op{o}, 1, w.Reserved)
 	}
 	if w.err != nil {
 		return w.err

@@ -102,6 +102,7 @@ func (s logSigner) Sign(text []byte) ([]byte, error) {
 // waited for long.
 func (f *firmware) signLog() {
 	for last := (time.Time{}); f.reason() == nil; time.Sleep(signLook) {
+		f.sumDenials(false)
 		s := f.log.Stats()
 		if s.Size == s.Signed || s.Size-s.Signed < audit.SegmentRecords && time.Since(last) < signAfter {
 			continue
@@ -111,6 +112,17 @@ func (f *firmware) signLog() {
 			continue
 		}
 		last = time.Now()
+	}
+}
+
+// sumDenials records what was counted of denials: of the hour that is over, or all of it
+// before the log comes to its end.
+func (f *firmware) sumDenials(all bool) {
+	if f.log == nil {
+		return
+	}
+	if err := f.log.Summarise(all); err != nil {
+		log.Printf("%v", err)
 	}
 }
 

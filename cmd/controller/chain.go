@@ -109,6 +109,7 @@ func (f *firmware) enterQuarantine(why error) {
 	if s := f.volumes.Load(); s != nil {
 		s.Close() // the keys of volumes go first: whatever else takes its time
 	}
+	f.sumDenials(true)
 	f.announceQuarantine(f.chain.Rest(why))
 }
 
@@ -259,6 +260,9 @@ func (f *firmware) restartAfter(d time.Duration, why string) {
 	log.Printf("restart in %v: %s", d, why)
 	time.AfterFunc(d, func() {
 		c := &f.chain
+		if f.reason() == nil {
+			f.sumDenials(true)
+		}
 		c.Bus.Lock() // for good
 		if c.T != nil && c.T.Lost() == nil {
 			if err := c.T.Shutdown(); err != nil {

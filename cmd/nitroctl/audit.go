@@ -234,7 +234,8 @@ type verifyInfo struct {
 	Open      []uint64 `json:"open"`      // without an outcome so far
 	Missing   uint64   `json:"missing"`   // records that the log says are missing
 	Boots     int      `json:"boots"`
-	Denied    int      `json:"denied"`
+	Denied    uint64   `json:"denied"`          // records of their own, and counted ones
+	Uncounted []uint64 `json:"uncounted"`       // denials behind which a reset may have cut off a count
 	Index     string   `json:"index,omitempty"` // of a ring: what the TPM must have
 }
 
@@ -242,7 +243,7 @@ func (v verifyInfo) print(w io.Writer) {
 	last := v.First + uint64(v.Records)
 	table(w, [2]string{"log", printable(v.Origin)}, [2]string{"records", fmt.Sprintf("%d to %d: all are as signed", v.First, max(last, 1)-1)}, [2]string{"root", v.Root},
 		[2]string{"continues the older one", yes(v.Continues)}, [2]string{"witnesses", fmt.Sprint(v.Cosigned)}, [2]string{"boots", fmt.Sprint(v.Boots)}, [2]string{"denied", fmt.Sprint(v.Denied)},
-		[2]string{"cut off by a reset", fmt.Sprint(v.Cut)}, [2]string{"under way", fmt.Sprint(v.Open)}, [2]string{"missing", fmt.Sprint(v.Missing)}, [2]string{"TPM's index", v.Index})
+		[2]string{"cut off by a reset", fmt.Sprint(v.Cut)}, [2]string{"under way", fmt.Sprint(v.Open)}, [2]string{"missing", fmt.Sprint(v.Missing)}, [2]string{"denials perhaps not counted behind", fmt.Sprint(v.Uncounted)}, [2]string{"TPM's index", v.Index})
 }
 
 func auditVerify(f *flag.FlagSet) func(*call) (result, error) {
@@ -293,7 +294,7 @@ func auditVerify(f *flag.FlagSet) func(*call) (result, error) {
 
 func describeReport(r *verify.Report) verifyInfo {
 	v := verifyInfo{Origin: r.Head.Origin, First: r.First, Records: len(r.Records), Root: hexOf(r.Head.Root), Cosigned: r.Cosigned,
-		Continues: r.Continues, Cut: r.Cut, Open: r.Open, Missing: r.Missing}
+		Continues: r.Continues, Cut: r.Cut, Open: r.Open, Missing: r.Missing, Denied: r.Counted, Uncounted: r.Uncounted}
 	for _, rec := range r.Records {
 		switch rec.Kind {
 		case audit.KindBoot:
@@ -316,8 +317,13 @@ func verifyRing(b []byte) (result, error) {
 	}
 	v := verifyInfo{First: x.First, Records: len(x.Records), Index: hexOf(x.End.Index)}
 	for _, text := range x.Records {
-		if r, err := audit.DecodeRecord(text); err == nil && r.Kind == audit.KindDenied {
+		switch r, err := audit.DecodeRecord(text); {
+		case err != nil:
+			return nil, err
+		case r.Kind == audit.KindDenied:
 			v.Denied++
+		case r.Kind == audit.KindDenials:
+			v.Denied += r.Count
 		}
 	}
 	return v, nil

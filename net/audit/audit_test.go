@@ -83,11 +83,39 @@ func (w witness) cosign(t testing.TB, log string, checkpoint []byte) []byte {
 	return b
 }
 
-// counter is the TPM's.
-type counter uint64
+// A counter is the TPM's.
+type counter struct {
+	mu    sync.Mutex
+	value uint64
+	boots int
+}
 
-func (c *counter) Read() (uint64, error)      { return uint64(*c), nil }
-func (c *counter) Increment() (uint64, error) { *c++; return uint64(*c), nil }
+// boot is the counter as a boot sees it: what goes on in an earlier one reaches it no more.
+func (c *counter) boot() store.Counter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boots++
+	return &booted{c, c.boots}
+}
+
+type booted struct {
+	*counter
+	boot int
+}
+
+func (b *booted) Read() (uint64, error) { return b.add(0) }
+
+func (b *booted) Increment() (uint64, error) { return b.add(1) }
+
+func (b *booted) add(n uint64) (uint64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.boot != b.boots {
+		return 0, mediumtest.ErrPowerCut
+	}
+	b.value += n
+	return b.value, nil
+}
 
 // A board is a card, a counter, a key and clocks.
 type board struct {
@@ -124,7 +152,7 @@ func (b *board) clocks() {
 }
 
 func (b *board) store() store.Config {
-	return store.Config{Device: b.card, Place: place, Key: bytes.Repeat([]byte{1}, store.KeySize), Counter: &b.counter}
+	return store.Config{Device: b.card, Place: place, Key: bytes.Repeat([]byte{1}, store.KeySize), Counter: b.counter.boot()}
 }
 
 // boot mounts the store and opens the log.

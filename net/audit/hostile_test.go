@@ -383,19 +383,22 @@ func future(s *store.Store) []byte {
 // TestStory: records that were signed, and do not fit together.
 func TestStory(t *testing.T) {
 	for name, texts := range map[string][]string{
-		"no boot first":           {`{"v":1,"n":0,"up":1,"boot":0,"kind":"intent"}`},
-		"a boot of another":       {`{"v":1,"n":0,"up":1,"boot":1,"kind":"boot"}`},
-		"an index too far":        {`{"v":1,"n":1,"up":1,"boot":0,"kind":"boot"}`},
-		"an outcome of none":      {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"outcome","of":0}`},
-		"two outcomes of one":     {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"intent"}`, `{"v":1,"n":2,"up":1,"boot":0,"kind":"outcome","of":1}`, `{"v":1,"n":3,"up":1,"boot":0,"kind":"outcome","of":1}`},
-		"an outcome after a boot": {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"intent"}`, `{"v":1,"n":2,"up":1,"boot":2,"kind":"boot"}`, `{"v":1,"n":3,"up":1,"boot":2,"kind":"outcome","of":1}`},
-		"another boot":            {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":1,"kind":"intent"}`},
-		"back in time":            {`{"v":1,"n":0,"up":2,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"intent"}`},
-		"a clock set far back":    {`{"v":1,"n":0,"t":"2027-01-15T08:00:00.000Z","up":2,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"t":"2027-01-15T07:00:00.000Z","up":3,"boot":0,"kind":"intent"}`},
-		"an unknown kind":         {`{"v":1,"n":0,"up":1,"boot":0,"kind":"key"}`},
-		"an unknown version":      {`{"v":2,"n":0,"up":1,"boot":0,"kind":"boot"}`},
-		"an unknown member":       {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot","x":1}`},
-		"no time":                 {`{"v":1,"n":0,"t":"yesterday","up":1,"boot":0,"kind":"boot"}`},
+		"no boot first":            {`{"v":1,"n":0,"up":1,"boot":0,"kind":"intent"}`},
+		"a boot of another":        {`{"v":1,"n":0,"up":1,"boot":1,"kind":"boot"}`},
+		"an index too far":         {`{"v":1,"n":1,"up":1,"boot":0,"kind":"boot"}`},
+		"an outcome of none":       {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"outcome","of":0}`},
+		"two outcomes of one":      {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"intent"}`, `{"v":1,"n":2,"up":1,"boot":0,"kind":"outcome","of":1}`, `{"v":1,"n":3,"up":1,"boot":0,"kind":"outcome","of":1}`},
+		"an outcome after a boot":  {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"intent"}`, `{"v":1,"n":2,"up":1,"boot":2,"kind":"boot"}`, `{"v":1,"n":3,"up":1,"boot":2,"kind":"outcome","of":1}`},
+		"another boot":             {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":1,"kind":"intent"}`},
+		"a sum of nothing":         {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":9,"boot":0,"kind":"denials","from":1,"to":2}`},
+		"a sum from back to front": {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":9,"boot":0,"kind":"denials","count":2,"from":3,"to":2}`},
+		"a sum of the future":      {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":9,"boot":0,"kind":"denials","count":2,"from":3,"to":10}`},
+		"back in time":             {`{"v":1,"n":0,"up":2,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"up":1,"boot":0,"kind":"intent"}`},
+		"a clock set far back":     {`{"v":1,"n":0,"t":"2027-01-15T08:00:00.000Z","up":2,"boot":0,"kind":"boot"}`, `{"v":1,"n":1,"t":"2027-01-15T07:00:00.000Z","up":3,"boot":0,"kind":"intent"}`},
+		"an unknown kind":          {`{"v":1,"n":0,"up":1,"boot":0,"kind":"key"}`},
+		"an unknown version":       {`{"v":2,"n":0,"up":1,"boot":0,"kind":"boot"}`},
+		"an unknown member":        {`{"v":1,"n":0,"up":1,"boot":0,"kind":"boot","x":1}`},
+		"no time":                  {`{"v":1,"n":0,"t":"yesterday","up":1,"boot":0,"kind":"boot"}`},
 	} {
 		x, keys := signedRecords(t, texts)
 		if _, err := verify.Export(marshal(t, x), keys); err == nil {

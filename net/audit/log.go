@@ -18,15 +18,19 @@ type Log struct {
 	origin string
 
 	mu      sync.Mutex
+	queue   []*waiting // to be written, and not yet in the batch that is
+	queued  int        // these, and those in the batch
+	writing bool       // somebody writes a group; the turn is told of its end
+	turn    sync.Cond
 	tree    tree
 	first   uint64   // first segment that is kept
 	tail    [][]byte // records behind the last segment
 	stuck   error    // why the last attempt to seal failed
-	stale   []string // records of the tail that are in a segment and have to go
 	begun   bool     // the boot is recorded
 	boot    uint64   // where
-	pending uint64   // intents without outcome
+	pending uint64   // intents without outcome, those that are being written among them
 	lost    uint64   // records that could not be written
+	denials denials
 	counts  Counters
 	counted Counters // as recorded last
 	note    []byte   // the last signed checkpoint
@@ -53,11 +57,13 @@ func (l *Log) Begin(e Entry, safe bool) (*Token, error) {
 	r := e.record(KindIntent)
 	err := errFull
 	if l.room() >= need {
-		err = l.append(&r, safe || e.Relief)
+		l.pending++ // who comes while it is written must leave room for its outcome
+		if err = l.append(&r, safe || e.Relief); err != nil {
+			l.pending--
+		}
 	}
 	switch {
 	case err == nil:
-		l.pending++
 		t := &Token{Recorded: true, N: r.N, entry: e}
 		t.end = func(o Outcome) error { return l.end(t, o) }
 		return t, nil
@@ -81,18 +87,41 @@ func (l *Log) end(t *Token, o Outcome) error {
 	return nil
 }
 
-// Deny records a refusal. See Recorder.
+// Deny records a refusal, or counts it where its principal has used up the ration. See
+// Recorder.
 func (l *Log) Deny(e Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := errFull
-	if r := e.record(KindDenied); l.room() >= 1+l.pending+Reserve {
-		if err = l.append(&r, false); err == nil {
-			return nil
+	_ = l.summarise(false) // what cannot be recorded yet stays counted
+	alone, last := l.denials.take(e, l.config.Up())
+	if !alone {
+		return nil
+	}
+	r := e.record(KindDenied)
+	r.Rationed = last
+	return l.happened(&r)
+}
+
+// Summarise records what was counted of denials: that of a period that is over, or all of
+// it, before the board restarts. What cannot be recorded stays counted.
+func (l *Log) Summarise(all bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.summarise(all)
+}
+
+func (l *Log) summarise(all bool) (err error) {
+	for _, c := range l.denials.due(l.config.Up(), all) {
+		failed := errFull
+		if l.room() >= 1+l.pending+Reserve {
+			failed = l.append(c.record(), false)
+		}
+		if failed != nil {
+			l.denials.back(c)
+			err = unrecorded(failed)
 		}
 	}
-	l.lost++
-	return unrecorded(err)
+	return err
 }
 
 // Note records an event. It has happened, so what cannot be recorded is counted; like a
@@ -100,9 +129,14 @@ func (l *Log) Deny(e Entry) error {
 func (l *Log) Note(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.happened(e.record())
+}
+
+// happened records what is not to be refused, and counts it where it cannot be recorded.
+func (l *Log) happened(r *Record) error {
 	err := errFull
 	if l.room() >= 1+l.pending+Reserve {
-		if err = l.append(e.record(), false); err == nil {
+		if err = l.append(r, false); err == nil {
 			return nil
 		}
 	}
@@ -124,73 +158,18 @@ func (l *Log) Counters() Counters {
 	return l.counts
 }
 
-// room is how many records can still be written.
+// room is how many records can still be taken.
 func (l *Log) room() uint64 {
-	room := uint64(MaxTail - len(l.tail))
+	room := MaxTail - len(l.tail)
 	if l.stuck == nil {
-		room += uint64(l.config.Segments-l.kept()) * SegmentRecords
+		room += (l.config.Segments - l.kept()) * SegmentRecords
 	}
-	return min(room, MaxRecords-l.tree.size())
+	room = min(room, int(MaxRecords-l.tree.size()))
+	return uint64(max(room-l.queued, 0))
 }
 
 // kept is the number of segments.
 func (l *Log) kept() int { return len(l.tree.segments) - int(l.first) }
-
-// append writes a record, and before it the boot's, if it is not there yet, and the gap of
-// those that could not be written. What it may take of the store's own reserve is the
-// caller's to say.
-func (l *Log) append(r *Record, reserved bool) error {
-	if err := l.begin(); err != nil {
-		return err
-	}
-	if l.lost > 0 && l.room() >= 3+l.pending { // the gap, this one, its outcome, and those of others
-		gap := Record{Kind: KindGap, Count: l.lost}
-		if err := l.write(&gap, reserved); err != nil {
-			return err
-		}
-		l.lost = 0
-	}
-	return l.write(r, reserved)
-}
-
-// begin records the boot, unless it has been. A log that was full when the board started
-// has no room for that at first; no other record comes before it.
-func (l *Log) begin() error {
-	if l.begun {
-		return nil
-	}
-	if l.room() < 3+l.pending {
-		return errFull
-	}
-	err := l.write(&Record{Kind: KindBoot, Detail: l.config.Running}, true)
-	l.begun = err == nil
-	return err
-}
-
-// write makes a record durable, then the log's.
-func (l *Log) write(r *Record, reserved bool) error {
-	if len(l.tail) >= MaxTail || l.tree.size() >= MaxRecords {
-		return errFull
-	}
-	n := l.tree.size()
-	if r.Kind == KindBoot {
-		l.boot = n
-	}
-	stamp(r, n, l.boot, &l.config)
-	b, err := r.encode()
-	if err != nil {
-		return err
-	}
-	batch := store.Batch{Reserved: reserved}
-	batch.Put(tailName(n), b)
-	if err := l.config.Store.Commit(&batch); err != nil {
-		return fmt.Errorf("audit: record %d: %w", n, err)
-	}
-	l.tail = append(l.tail, b)
-	l.tree.tail = append(l.tree.tail, leafHash(b))
-	l.sealAll()
-	return nil
-}
 
 // sealAll makes segments of the tail while it has enough for one. That it fails is no
 // news to who has just written a record: the tail has room for more.
@@ -215,32 +194,15 @@ func (l *Log) seal() error {
 	var batch store.Batch
 	batch.Put(segmentName(k), segment)
 	batch.Put(pageName(k/pageHashes), page)
+	for n := k * SegmentRecords; n < (k+1)*SegmentRecords; n++ {
+		batch.Delete(tailName(n))
+	}
 	if err := l.config.Store.Commit(&batch); err != nil {
 		return fmt.Errorf("audit: segment %d: %w", k, err)
 	}
 	l.tree.segments = append(l.tree.segments, h)
 	l.tree.tail = append([]Hash(nil), l.tree.tail[SegmentRecords:]...)
 	l.tail = append([][]byte(nil), l.tail[SegmentRecords:]...)
-	for n := k * SegmentRecords; n < (k+1)*SegmentRecords; n++ {
-		l.stale = append(l.stale, tailName(n))
-	}
-	return l.sweep()
-}
-
-// sweep deletes what is stale, always the oldest first, so that what is left of it after
-// a cut or an error is one stretch.
-func (l *Log) sweep() error {
-	for len(l.stale) > 0 {
-		n := min(len(l.stale), store.MaxBatch)
-		var batch store.Batch
-		for _, name := range l.stale[:n] {
-			batch.Delete(name)
-		}
-		if err := l.config.Store.Commit(&batch); err != nil {
-			return fmt.Errorf("audit: %w", err)
-		}
-		l.stale = l.stale[n:]
-	}
 	return nil
 }
 
@@ -253,6 +215,7 @@ type Stats struct {
 	Room      uint64 // for records, the reserve included
 	Pending   uint64 // requests that have begun and not ended
 	Lost      uint64 // records that could not be written, and are not yet recorded as a gap
+	Denials   uint64 // that are counted, and not yet recorded as a sum
 	Stuck     error  // why no segment can be made, or nil
 }
 
@@ -260,7 +223,7 @@ type Stats struct {
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{l.tree.size(), l.first * SegmentRecords, l.noteTo, l.seenTo, l.room(), l.pending, l.lost, l.stuck}
+	return Stats{l.tree.size(), l.first * SegmentRecords, l.noteTo, l.seenTo, l.room(), l.pending, l.lost, l.denials.waiting(), l.stuck}
 }
 
 // Records gives records from an index on, at most max of them.

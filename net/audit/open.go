@@ -44,14 +44,17 @@ func Open(c Config) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{config: c}
+	l.turn.L = &l.mu
 	l.tree.leaves = l.leaves
 	for _, step := range []func() error{l.openOrigin, l.openPages, l.openSegments, l.openTail, l.openNotes} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("audit: open: %w", err)
 		}
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.sealAll()
-	if err := l.begin(); err != nil && !errors.Is(err, errFull) {
+	if err := l.write(nil, true); err != nil && !errors.Is(err, errFull) {
 		return nil, fmt.Errorf("audit: open: %w", err)
 	}
 	return l, nil
@@ -136,18 +139,13 @@ func (l *Log) openSegments() error {
 	return nil
 }
 
-// openTail reads the tail, and deletes what a cut has left of a tail that was sealed.
+// openTail reads the tail.
 func (l *Log) openTail() error {
 	from, count, err := l.list(tails)
 	if err != nil {
 		return err
 	}
-	sealed := uint64(len(l.tree.segments)) * SegmentRecords
 	for n := from; n < from+count; n++ {
-		if n < sealed {
-			l.stale = append(l.stale, tailName(n))
-			continue
-		}
 		b, err := l.config.Store.Get(tailName(n))
 		if err != nil {
 			return err
@@ -158,7 +156,7 @@ func (l *Log) openTail() error {
 		l.tail = append(l.tail, b)
 		l.tree.tail = append(l.tree.tail, leafHash(b))
 	}
-	return l.sweep()
+	return nil
 }
 
 // openNotes reads the checkpoints, and holds the log to them.

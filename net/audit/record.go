@@ -29,6 +29,7 @@ const (
 	KindIntent   Kind = "intent"   // of a request that is allowed, before it is carried out
 	KindOutcome  Kind = "outcome"  // of one that was
 	KindDenied   Kind = "denied"   // of a request that is not allowed
+	KindDenials  Kind = "denials"  // of a principal's that were counted: docs/audit.md, "Rations"
 	KindGap      Kind = "gap"      // of records that are missing
 	KindCounters Kind = "counters" // of failures before authentication
 	KindEvent    Kind = "event"    // of what the board does by itself
@@ -52,6 +53,9 @@ type Record struct {
 	Of       uint64    `json:"of,omitempty"`
 	Status   int       `json:"status,omitempty"`
 	Count    uint64    `json:"count,omitempty"`
+	From     int64     `json:"from,omitempty"`
+	To       int64     `json:"to,omitempty"`
+	Rationed bool      `json:"rationed,omitempty"`
 	Counters *Counters `json:"counters,omitempty"`
 	Detail   string    `json:"detail,omitempty"`
 }
@@ -114,7 +118,7 @@ func DecodeRecord(b []byte) (*Record, error) {
 		return nil, fmt.Errorf("audit: record %d: version %d: use a tool that knows it", r.N, r.V)
 	}
 	switch r.Kind {
-	case KindBoot, KindIntent, KindOutcome, KindDenied, KindGap, KindCounters, KindEvent:
+	case KindBoot, KindIntent, KindOutcome, KindDenied, KindDenials, KindGap, KindCounters, KindEvent:
 	default:
 		return nil, fmt.Errorf("audit: record %d: kind %.32q: use a tool that knows it", r.N, string(r.Kind))
 	}

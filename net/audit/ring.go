@@ -40,6 +40,7 @@ type Ring struct {
 	extended map[uint64]bool // behind which of the records
 	since    int             // records since the last extend
 	lost     uint64
+	denials  denials
 	counts   Counters
 	counted  Counters
 }
@@ -123,6 +124,7 @@ func (r *Ring) Flush() error {
 		}
 		r.counted = c
 	}
+	r.summarise(true)
 	return r.extend()
 }
 
@@ -163,16 +165,32 @@ func (r *Ring) gapThen(rec *Record) error {
 	return r.append(rec)
 }
 
-// Deny records a refusal. See Recorder.
+// Deny records a refusal, or counts it. See Log: else who may do nothing would push
+// everything else out of the ring.
 func (r *Ring) Deny(e Entry) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.summarise(false)
+	alone, last := r.denials.take(e, r.up())
+	if !alone {
+		return nil
+	}
 	rec := e.record(KindDenied)
+	rec.Rationed = last
 	if err := r.gapThen(&rec); err != nil {
 		r.lost++
 		return unrecorded(err)
 	}
 	return nil
+}
+
+// summarise records what was counted of denials. See Log.
+func (r *Ring) summarise(all bool) {
+	for _, c := range r.denials.due(r.up(), all) {
+		if r.gapThen(c.record()) != nil {
+			r.denials.back(c)
+		}
+	}
 }
 
 // Note records an event. See Log.

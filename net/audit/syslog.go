@@ -24,7 +24,7 @@ func Syslog(record []byte, host string) ([]byte, error) {
 		return nil, err
 	}
 	severity := notice
-	if r.Kind == KindDenied || r.Kind == KindGap || r.Status >= 400 {
+	if r.Kind == KindDenied || r.Kind == KindDenials || r.Kind == KindGap || r.Status >= 400 {
 		severity = warning
 	}
 	when := r.T
@@ -54,6 +54,13 @@ func hostName(s string) string {
 	return s
 }
 
+func yes(is bool) string {
+	if is {
+		return "true"
+	}
+	return ""
+}
+
 // parameters are a record's members.
 func (r *Record) parameters() [][2]string {
 	number := func(n uint64, is bool) string {
@@ -66,7 +73,8 @@ func (r *Record) parameters() [][2]string {
 		{"n", number(r.N, true)}, {"boot", number(r.Boot, true)}, {"up", strconv.FormatInt(r.Up, 10)},
 		{"who", r.Who}, {"action", r.Action}, {"type", r.Type}, {"resource", r.Resource}, {"method", r.Method}, {"reset", r.Reset},
 		{"why", r.Why}, {"of", number(r.Of, r.Kind == KindOutcome)}, {"status", number(uint64(max(r.Status, 0)), r.Status > 0)},
-		{"count", number(r.Count, r.Count > 0)}, {"detail", r.Detail},
+		{"count", number(r.Count, r.Count > 0)}, {"from", number(uint64(r.From), r.Kind == KindDenials)}, {"to", number(uint64(r.To), r.Kind == KindDenials)},
+		{"rationed", yes(r.Rationed)}, {"detail", r.Detail},
 	}
 	if c := r.Counters; c != nil {
 		p = append(p, [][2]string{{"tls", number(c.TLS, true)}, {"certificate", number(c.Certificate, true)},

@@ -138,7 +138,7 @@ func logEntry(n uint64, record []byte) object {
 	}
 	_ = json.Unmarshal(record, &r) // the log's own
 	severity := "OK"
-	if r.Kind == "denied" || r.Kind == "gap" || r.Status >= 400 {
+	if k := audit.Kind(r.Kind); k == audit.KindDenied || k == audit.KindDenials || k == audit.KindGap || r.Status >= 400 {
 		severity = "Warning"
 	}
 	id := fmt.Sprint(n)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"nitro/internal/peer"
 	"nitro/net/https"
 	"nitro/net/policy"
+	"nitro/net/redfish"
 )
 
 // What is asked of the API, and how long an answer may take.
@@ -43,6 +45,9 @@ var apiPaths = []string{
 // and what a TLS 1.3 handshake takes the board, in which both sides show a P-256 certificate.
 //
 //	api.p50, api.p99      ms until the last byte of the answer, at 8 clients
+//	api.batches, .sectors, .steps
+//	                      of the encrypted store a request: batches committed, sectors written,
+//	                      steps of the TPM's freshness counter
 //	tls.handshake         instructions of a handshake with X25519, OpenSSL's s_server on Linux
 //	                      beside it
 //	tls.handshake_hybrid  the same with X25519MLKEM768, which Debian 12's OpenSSL 3.0 has not
@@ -79,7 +84,15 @@ func (b *bench) apiLatency(ctx context.Context, c *chain) error {
 	if _, err := askAll(ctx, clients[:], base, apiWarm); err != nil {
 		return err
 	}
+	before, err := storeCounts(ctx, clients[0], base)
+	if err != nil {
+		return err
+	}
 	took, err := askAll(ctx, clients[:], base, apiRequests)
+	if err != nil {
+		return err
+	}
+	after, err := storeCounts(ctx, clients[0], base)
 	if err != nil {
 		return err
 	}
@@ -87,7 +100,39 @@ func (b *bench) apiLatency(ctx context.Context, c *chain) error {
 	for _, p := range []int{50, 99} {
 		b.report(figure{Name: fmt.Sprintf("api.p%d", p), Value: ms(percentile(took, p)), Unit: "ms"})
 	}
+	for i, c := range storeCounters {
+		b.report(figure{Name: "api." + c.figure, Value: (after[i] - before[i]) / apiRequests, Unit: c.figure})
+	}
 	return nil
+}
+
+// storeCounters are what the board's metrics have of the store's work.
+var storeCounters = [...]struct{ figure, metric string }{
+	{"batches", "nitro_store_batches_total"}, {"sectors", "nitro_store_sectors_written_total"}, {"steps", "nitro_store_counter_steps_total"},
+}
+
+// storeCounts reads them.
+func storeCounts(ctx context.Context, c *http.Client, base string) (counts [len(storeCounters)]float64, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+redfish.MetricsPath, nil)
+	if err != nil {
+		return counts, err
+	}
+	answer, err := c.Do(r)
+	if err != nil {
+		return counts, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return counts, err
+	}
+	for i, c := range storeCounters {
+		_, rest, found := strings.Cut(string(text), "\n"+c.metric+" ")
+		if _, err := fmt.Sscan(rest, &counts[i]); !found || err != nil {
+			return counts, fmt.Errorf("metrics: no %s, status %s", c.metric, answer.Status)
+		}
+	}
+	return counts, nil
 }
 
 // percentile is the smallest of sorted values that so many of a hundred do not exceed.

@@ -13,6 +13,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -54,6 +55,11 @@ type Report struct {
 	Open []uint64
 	// Missing is how many records the log itself says are missing.
 	Missing uint64
+	// Counted is how many denials are recorded in sums only.
+	Counted uint64
+	// Uncounted are denials behind which others of the same principal may have been counted,
+	// when a reset came before the sum was recorded: how many is not known, or whether any.
+	Uncounted []uint64
 }
 
 // Export checks an export. What it reports has been checked; after an error nothing may
@@ -177,7 +183,7 @@ func Continues(older, newer audit.Head, hashes [][]byte) error {
 
 // story checks that the records fit together, and notes what stands out.
 func (r *Report) story(records [][]byte) error {
-	open := map[uint64]bool{}
+	open, rationed := map[uint64]bool{}, map[string]uint64{}
 	var boot *audit.Record
 	for i, b := range records {
 		rec, err := audit.DecodeRecord(b)
@@ -198,6 +204,8 @@ func (r *Report) story(records [][]byte) error {
 				r.Cut = append(r.Cut, of)
 			}
 			clear(open)
+			r.Uncounted = slices.AppendSeq(r.Uncounted, maps.Values(rationed))
+			clear(rationed)
 			boot = rec
 		case audit.KindIntent:
 			open[n] = true
@@ -206,6 +214,17 @@ func (r *Report) story(records [][]byte) error {
 				return refuse(fmt.Sprintf("the outcome of %d, which is no intent without one", rec.Of))
 			}
 			delete(open, rec.Of)
+		case audit.KindDenied:
+			delete(rationed, rec.Who) // another period has begun
+			if rec.Rationed {
+				rationed[rec.Who] = n
+			}
+		case audit.KindDenials:
+			if rec.Count == 0 || rec.From > rec.To || rec.To > rec.Up {
+				return refuse(fmt.Sprintf("%d denials from %d to %d", rec.Count, rec.From, rec.To))
+			}
+			r.Counted += rec.Count
+			delete(rationed, rec.Who)
 		case audit.KindGap:
 			r.Missing += rec.Count
 		}
@@ -222,6 +241,7 @@ func (r *Report) story(records [][]byte) error {
 	}
 	slices.Sort(r.Cut)
 	slices.Sort(r.Open)
+	slices.Sort(r.Uncounted)
 	return nil
 }
 

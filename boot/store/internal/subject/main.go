@@ -17,6 +17,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"nitro/boot/medium"
 	"nitro/boot/store"
@@ -31,10 +32,13 @@ const (
 // A card is a file's content, and what has been written since in sectors of their own. It
 // has the counter too.
 type card struct {
-	base                 []byte
-	written              map[uint64]*[sector]byte
-	value                uint64
-	reads, writes, steps int
+	base          []byte
+	written       map[uint64]*[sector]byte
+	reads, writes int
+
+	mu    sync.Mutex // the store steps the counter beside its writes
+	value uint64
+	steps int
 }
 
 func (c *card) BlockSize() int { return sector }
@@ -66,9 +70,15 @@ func (c *card) WriteBlocks(first uint64, p []byte) error {
 	return nil
 }
 
-func (c *card) Read() (uint64, error) { return c.value, nil }
+func (c *card) Read() (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.value, nil
+}
 
 func (c *card) Increment() (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.steps++
 	c.value++
 	return c.value, nil
@@ -193,5 +203,7 @@ func main() {
 	check(err)
 	c := &card{base: b[:size], value: value}
 	works[os.Args[1]](c, times)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	fmt.Println(c.reads, c.writes, c.steps)
 }
