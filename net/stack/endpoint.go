@@ -72,7 +72,7 @@ func newEndpoint(l Link) *endpoint {
 func (e *endpoint) receive() {
 	defer close(e.done)
 	for {
-		err := e.link.Receive(e.deliver)
+		err := e.link.Receive(-1, e.deliver)
 		e.join.rest()
 		if errors.Is(err, os.ErrClosed) {
 			e.join.end()
