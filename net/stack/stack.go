@@ -210,6 +210,9 @@ func (s *Stack) options() stack.Options {
 		SecureRNG:          rand.Reader,
 		Clock:              s.config.clock,
 	}
+	if o.Clock == nil {
+		o.Clock = s.link.clock
+	}
 	if s.config.NoIPv6 {
 		return o
 	}
