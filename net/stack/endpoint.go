@@ -49,11 +49,13 @@ type endpoint struct {
 	pieces  [][]byte
 	headers [header.EthernetMinimumSize + header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 
-	clock    *clock
-	flows    flows
-	turns    turns
-	join     join        // the receiver's
-	verified atomic.Bool // the packet that goes up needs no verification
+	clock     *clock
+	flows     flows
+	tcp       queuer        // gVisor's
+	unsettled []*connection // the receiver's, see settle
+	turns     turns
+	join      join        // the receiver's
+	verified  atomic.Bool // the packet that goes up needs no verification
 }
 
 type dispatcher struct{ stack.NetworkDispatcher }
@@ -96,6 +98,7 @@ func (e *endpoint) receive() {
 		if e.turns.run() {
 			limit = 0
 		}
+		e.settle()
 		if errors.Is(err, os.ErrClosed) {
 			e.join.end()
 			return

@@ -153,6 +153,7 @@ func New(c Config) (*Stack, error) {
 		s.startDHCP()
 	}
 	s.ip = stack.New(s.options())
+	s.link.tcp = s.ip.TransportProtocolInstance(tcp.ProtocolNumber).(queuer)
 	if err := s.configure(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("stack: %s: %w", c.Name, err)
