@@ -118,7 +118,8 @@ func (s *socket) disarm() {
 
 // Await waits until there is something to read that the handler has not dealt with, or the
 // connection has ended, or the deadline for reading has passed. The handler is called on
-// another goroutine, and not after Await has returned.
+// another goroutine, and not after Await has returned. It is not called for everything: what
+// comes over IPv6, or while something else is done with the connection, is Await's caller's.
 func (c tcpConn) Await(h Handler) error {
 	s := c.socket
 	s.handling.Lock()
@@ -134,6 +135,9 @@ func (c tcpConn) Await(h Handler) error {
 		defer s.handling.Unlock()
 		s.disarm()
 	}()
+	if err := s.ready(&s.readDeadline); err != nil {
+		return c.opError("read", err)
+	}
 	if s.ep.Readiness(waiter.ReadableEvents)&waiter.ReadableEvents != 0 {
 		return nil
 	}

@@ -339,3 +339,25 @@ func TestTurnsFatal(t *testing.T) {
 	}
 	<-ended
 }
+
+// TestTurnsMore: commands that come together are all done, though a turn ends before.
+func TestTurnsMore(t *testing.T) {
+	p := target.NewProven(t, subsystem, alice, ramVolume(t, 512, 1<<20))
+	here, there := net.Pipe()
+	turns := new(atomic.Int64)
+	p.Serve(newPrompt(there, turns), false)
+	c := &raw{t: t, nc: here}
+	here.SetDeadline(time.Now().Add(patience))
+	for turns.Load() < 20 {
+		var all []byte
+		for id := range uint16(5) {
+			all = append(all, capsule(&wire.Command{Opcode: wire.IORead, Flags: wire.FlagSGL, CID: id, NSID: 1, SGL: wire.SGLTransport, Length: 8192, CDW12: 15}, nil)...)
+		}
+		c.send(all)
+		for id := range uint16(5) {
+			if e, data := c.completion(); e.CID != id || e.Status != wire.Success || len(data) != 8192 {
+				t.Fatalf("command %d: %+v, %d bytes", id, e, len(data))
+			}
+		}
+	}
+}
