@@ -196,3 +196,53 @@ func TestTry(t *testing.T) {
 		t.Errorf("write after Close: %v", err)
 	}
 }
+
+// TestSettled: what a handler takes and does not answer is acknowledged all the same, and not
+// only when its sender repeats it.
+func TestSettled(t *testing.T) {
+	var first, acked, sent atomic.Uint32 // of the client: its first number, what was acknowledged, segments
+	c, s := promptPair(t, stacktest.Options{Filter: func(frame []byte) []byte {
+		ip := header.IPv4(frame[14:])
+		if frame[12] != 8 || frame[13] != 0 || ip.TransportProtocol() != header.TCPProtocolNumber {
+			return frame
+		}
+		if tcp := header.TCP(ip.Payload()); tcp.SourcePort() == 80 {
+			acked.Store(tcp.AckNumber())
+		} else if len(tcp.Payload()) > 0 {
+			first.CompareAndSwap(0, tcp.SequenceNumber())
+			sent.Add(1)
+		}
+		return frame
+	}}, "tcp4")
+	buf := make([]byte, 64)
+	swallow := func() (more, done bool) {
+		n, err := s.TryRead(buf)
+		return n > 0, err == nil
+	}
+	go func() {
+		for s.Await(swallow) == nil {
+			s.TryRead(buf)
+		}
+	}()
+	// On a machine that is busy the client may repeat something before its time.
+	const rounds, attempts = 20, 10
+	written := uint32(0)
+	for range attempts {
+		before := sent.Load()
+		for range rounds {
+			if _, err := c.Write([]byte("ping")); err != nil {
+				t.Fatal(err)
+			}
+			written += 4
+			for begin := time.Now(); first.Load() == 0 || acked.Load() != first.Load()+written; time.Sleep(time.Millisecond) {
+				if time.Since(begin) > limit {
+					t.Fatal("no acknowledgement came")
+				}
+			}
+		}
+		if sent.Load()-before < rounds*3/2 {
+			return
+		}
+	}
+	t.Errorf("each of %d times, half of %d messages or more were repeated", attempts, rounds)
+}
