@@ -103,10 +103,10 @@ type Port interface {
 	// Flush sends what was queued.
 	Flush() error
 
-	// Receive waits until frames have come and calls deliver for each one of a
-	// bounded batch. A frame is valid during the call only. After Close the error is
+	// Receive waits until frames have come, for a limit if it is not negative, and
+	// calls deliver for each one of a bounded batch. A frame is valid during the call only. After Close the error is
 	// os.ErrClosed.
-	Receive(deliver func(frame []byte)) error
+	Receive(limit time.Duration, deliver func(frame []byte)) error
 
 	// LinkUp tells whether there is a link partner.
 	LinkUp() bool

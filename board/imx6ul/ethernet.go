@@ -110,7 +110,7 @@ func (e *Ethernet) Open(n int, address uint8) (*enet.Port, error) {
 			return nil, err
 		}
 	}
-	line, err := irq.Open(rmiis[n-1].line)
+	line, err := irq.OpenThread(rmiis[n-1].line)
 	if err != nil {
 		return nil, fmt.Errorf("ENET%d: %w", n, err)
 	}

@@ -514,8 +514,12 @@ func callEpollCtl(k *kernel, t *thread) uint32 {
 	return 0
 }
 
-func callEpollPwait(k *kernel, t *thread) uint32 {
-	epoll, events, room, ms, mask, maskSize := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3], t.regs.r[4], t.regs.r[5]
+func callEpollWait(k *kernel, t *thread) uint32 { return k.sysEpollWait(t, 0, 0) }
+
+func callEpollPwait(k *kernel, t *thread) uint32 { return k.sysEpollWait(t, t.regs.r[4], t.regs.r[5]) }
+
+func (k *kernel) sysEpollWait(t *thread, mask, maskSize uint32) uint32 {
+	epoll, events, room, ms := t.regs.r[0], t.regs.r[1], t.regs.r[2], t.regs.r[3]
 	const (
 		eventSize = 16
 		maxEvents = 0x7fffffff / eventSize

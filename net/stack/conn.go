@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,12 @@ type socket struct {
 	ep      tcpip.Endpoint
 	queue   *waiter.Queue
 	network string // "tcp" or "udp"
+	link    *endpoint
+
+	queued   bool        // among the link's turns, whose lock guards it
+	armed    atomic.Bool // there is a handler
+	handling sync.Mutex  // held while it runs
+	handler  Handler     // guarded by handling
 
 	readable, writable         chan struct{}
 	readEntry, writeEntry      waiter.Entry
@@ -27,6 +34,7 @@ type socket struct {
 
 	reading sync.Mutex        // one Read at a time
 	into    tcpip.SliceWriter // guarded by reading
+	copied  int               // bytes read of which gVisor has not been told; guarded by reading
 	writing sync.Mutex        // one Write at a time
 	from    bytes.Reader      // guarded by writing
 
@@ -35,9 +43,9 @@ type socket struct {
 	free   func() // called once when closed; may be nil
 }
 
-func newSocket(ep tcpip.Endpoint, queue *waiter.Queue, network string) *socket {
-	s := &socket{ep: ep, queue: queue, network: network, closed: make(chan struct{})}
-	s.readEntry, s.readable = waiter.NewChannelEntry(waiter.ReadableEvents)
+func (e *endpoint) newSocket(ep tcpip.Endpoint, queue *waiter.Queue, network string) *socket {
+	s := &socket{ep: ep, queue: queue, network: network, link: e, closed: make(chan struct{}), readable: make(chan struct{}, 1)}
+	s.readEntry.Init((*listening)(s), waiter.ReadableEvents)
 	s.writeEntry, s.writable = waiter.NewChannelEntry(waiter.WritableEvents)
 	queue.EventRegister(&s.readEntry)
 	queue.EventRegister(&s.writeEntry)
@@ -52,6 +60,7 @@ func (s *socket) Close() error {
 	err := s.opError("close", net.ErrClosed)
 	s.once.Do(func() {
 		close(s.closed)
+		s.link.flows.detach(s.ep)
 		s.ep.Close()
 		s.queue.EventUnregister(&s.readEntry)
 		s.queue.EventUnregister(&s.writeEntry)
@@ -79,9 +88,12 @@ func (s *socket) wait(event <-chan struct{}, d *deadline) error {
 
 // ready gives the reason not to begin a call, if there is one.
 func (s *socket) ready(d *deadline) error {
-	select {
+	select { // of one case each, which are cheap
 	case <-s.closed:
 		return net.ErrClosed
+	default:
+	}
+	select {
 	case <-d.expired():
 		return os.ErrDeadlineExceeded
 	default:
@@ -97,9 +109,7 @@ func (s *socket) read(b []byte, needSource bool) (tcpip.ReadResult, error) {
 		return tcpip.ReadResult{}, err
 	}
 	for {
-		s.into = b
-		r, err := s.ep.Read(&s.into, tcpip.ReadOptions{NeedRemoteAddr: needSource})
-		s.into = nil
+		r, err := s.take(b, needSource)
 		switch err.(type) {
 		case nil:
 			return r, nil
@@ -113,6 +123,31 @@ func (s *socket) read(b []byte, needSource bool) (tcpip.ReadResult, error) {
 	}
 }
 
+// take reads what is there; reading is held.
+func (s *socket) take(b []byte, needSource bool) (tcpip.ReadResult, tcpip.Error) {
+	s.into = b
+	r, err := s.ep.Read(&s.into, tcpip.ReadOptions{NeedRemoteAddr: needSource})
+	s.into = nil
+	if s.copied += r.Count; s.copied >= moderate {
+		s.ep.ModerateRecvBuf(s.copied)
+		s.copied = 0
+	}
+	return r, err
+}
+
+// moderate is how many bytes are read before gVisor considers whether a receive buffer is
+// long enough: a small part of what it has to begin with.
+const moderate = receiveBuffer / 8
+
+// put writes what there is room for; writing is held.
+func (s *socket) put(b []byte, to *tcpip.FullAddress) (int, tcpip.Error) {
+	s.from.Reset(b)
+	// Atomic only has TCP keep its lock while it copies.
+	n, err := s.ep.Write(&s.from, tcpip.WriteOptions{To: to, Atomic: true})
+	s.from.Reset(nil)
+	return int(n), err
+}
+
 // write writes all of b to the peer, or to an address.
 func (s *socket) write(b []byte, to *tcpip.FullAddress) (int, error) {
 	s.writing.Lock()
@@ -120,12 +155,9 @@ func (s *socket) write(b []byte, to *tcpip.FullAddress) (int, error) {
 	if err := s.ready(&s.writeTimeout); err != nil {
 		return 0, err
 	}
-	defer s.from.Reset(nil)
 	for n := 0; ; {
-		s.from.Reset(b[n:])
-		// Atomic only has TCP keep its lock while it copies.
-		m, err := s.ep.Write(&s.from, tcpip.WriteOptions{To: to, Atomic: true})
-		n += int(m)
+		m, err := s.put(b[n:], to)
+		n += m
 		switch err.(type) {
 		case nil:
 			if n >= len(b) {
@@ -257,7 +289,6 @@ func (c conn) Read(b []byte) (int, error) {
 	if err != nil {
 		return 0, c.opError("read", err)
 	}
-	c.ep.ModerateRecvBuf(r.Count)
 	return r.Count, nil
 }
 

@@ -3,6 +3,7 @@ package stack
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,12 @@ const burst = 48 << 10
 // than by being closed.
 const retry = 100 * time.Millisecond
 
+// spell is how long the receiver goes on without giving the processor to others. Go's
+// scheduler, which counts the time that a link waits on its thread, thinks after 10 ms that
+// the receiver has had the processor for that long, and takes it away each time that it
+// waits.
+const spell = 8 * time.Millisecond
+
 // An endpoint joins a Link to the network layer: it is gVisor's link endpoint. It
 // adds and takes off Ethernet headers, splits what TCP sends (split.go), and joins
 // what TCP receives (join.go).
@@ -42,9 +49,13 @@ type endpoint struct {
 	pieces  [][]byte
 	headers [header.EthernetMinimumSize + header.IPv6MinimumSize + header.TCPHeaderMaximumSize]byte
 
-	flows    flows
-	join     join        // the receiver's
-	verified atomic.Bool // the packet that goes up needs no verification
+	clock     *clock
+	flows     flows
+	tcp       queuer        // gVisor's
+	unsettled []*connection // the receiver's, see settle
+	turns     turns
+	join      join        // the receiver's
+	verified  atomic.Bool // the packet that goes up needs no verification
 }
 
 type dispatcher struct{ stack.NetworkDispatcher }
@@ -62,24 +73,39 @@ var (
 )
 
 func newEndpoint(l Link) *endpoint {
-	e := &endpoint{link: l, address: tcpip.LinkAddress(l.HardwareAddr()), done: make(chan struct{})}
+	e := &endpoint{link: l, clock: newClock(), address: tcpip.LinkAddress(l.HardwareAddr()), done: make(chan struct{})}
 	e.txOffload, e.rxOffload = l.ChecksumOffload()
-	e.join.e, e.join.limit = e, holdLimit
+	e.join.e = e
 	return e
 }
 
-// receive takes frames from the link until that is closed.
+// receive takes frames from the link until that is closed. When it has delivered some, it
+// sees to the connections that can be seen to at once, and looks for more frames between
+// them.
 func (e *endpoint) receive() {
 	defer close(e.done)
-	for {
-		err := e.link.Receive(e.deliver)
-		e.join.rest()
+	yielded := e.clock.freeze()
+	for limit := time.Duration(-1); ; {
+		if now := e.clock.thaw(); now.Sub(yielded) >= spell {
+			runtime.Gosched()
+			yielded = now
+		}
+		err := e.link.Receive(limit, e.deliver)
+		limit = -1
+		if e.join.rest() {
+			limit = holdLimit
+		}
+		if e.turns.run() {
+			limit = 0
+		}
+		e.settle()
 		if errors.Is(err, os.ErrClosed) {
 			e.join.end()
 			return
 		}
 		if err != nil {
 			e.counts.receiveErrors.Add(1)
+			e.join.end()
 			time.Sleep(retry)
 		}
 	}
@@ -108,6 +134,9 @@ func (e *endpoint) deliver(frame []byte) {
 	if protocol == header.IPv4ProtocolNumber && sourceRouted(packet) {
 		e.counts.dropped.Add(1)
 		return
+	}
+	if e.clock.frozen.Load() == nil {
+		e.clock.freeze()
 	}
 	e.join.mu.Lock()
 	defer e.join.mu.Unlock()

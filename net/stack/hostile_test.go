@@ -330,8 +330,9 @@ func TestLeak(t *testing.T) {
 	if n := left(); n > 0 {
 		t.Errorf("%d connections are left", n)
 	}
-	// What a connection leaves would be a thousand times there.
-	if held := heap(); held > 16<<20 {
+	// What a connection leaves would be ten thousand times there. Other tests run meanwhile,
+	// and hold 14 to 20 MiB.
+	if held := heap(); held > 24<<20 {
 		t.Errorf("%d KiB are held after %d connections", held>>10, connections)
 	}
 }

@@ -45,17 +45,14 @@ const (
 // gVisor's own (package gro) makes a packet of each segment first, and its Flush
 // leaves packets behind when several are in one bucket.
 type join struct {
-	e       *endpoint
-	limit   time.Duration // holdLimit, but in tests
-	late    *time.Timer
-	waiting bool // late is set
+	e *endpoint
 
 	mu       sync.Mutex // held from here on by whoever adds or flushes
 	protocol tcpip.NetworkProtocolNumber
 	held     int             // length of the packet that is held, in bytes; 0 for none
 	data     [maxJoined]byte // the packet; copied to memory of its size when it goes up
 	head     segment         // its first segment, in data
-	spare    bool            // it is an acknowledgement that may be left out if data repeat it
+	spare    bool            // it is an acknowledgement that has waited, and may be left out if data repeat it
 	next     uint32          // sequence number of what continues it
 }
 
@@ -247,41 +244,28 @@ func (j *join) flush() {
 	j.e.segment(j.protocol, packet, len(j.head.ip), len(j.head.tcp))
 }
 
-// holdLimit is how long an acknowledgement waits for data that repeat it: less than the time
-// that it takes through the layers, on the slowest board.
+// holdLimit is how long an acknowledgement waits for data that repeat it, in whole
+// milliseconds: less than the time that it takes through the layers, on the slowest board.
 const holdLimit = 2 * time.Millisecond
 
-// rest is called between batches of frames. An acknowledgement that nobody waits for may
-// wait, for holdLimit: mostly the peer's next data bring it again. Whatever else is held goes
-// up, data in the middle of a burst too: a sender whose window is full sends no more until
-// they are acknowledged.
-func (j *join) rest() {
+// rest is called when a batch of frames has been delivered, or none has come within
+// holdLimit. An acknowledgement that nobody waits for may wait, until it is called the next
+// time: mostly the peer's next data bring it again. Whatever else is held goes up, data in
+// the middle of a burst too: a sender whose window is full sends no more until they are
+// acknowledged. It reports whether something waits.
+func (j *join) rest() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.held > 0 {
-		c := j.e.flows.find(j.head.ip, j.head.tcp)
-		if j.spare = len(j.head.payload) == 0 && c != nil && c.patient(j.head.ack()); !j.spare {
-			j.flush()
-		}
+	if j.held == 0 {
+		return false
 	}
-	switch wait := j.held > 0; {
-	case wait == j.waiting:
-	case !wait:
-		j.late.Stop() // if it is too late for that, it finds nothing, or what it may as well flush
-	case j.late == nil:
-		j.late = time.AfterFunc(j.limit, j.expire)
-	default:
-		j.late.Reset(j.limit)
+	c := j.e.flows.find(j.head.ip, j.head.tcp)
+	if j.spare || len(j.head.payload) > 0 || c == nil || !c.patient(j.head.ack()) {
+		j.flush()
+		return false
 	}
-	j.waiting = j.held > 0
-}
-
-// expire flushes what has waited for too long.
-func (j *join) expire() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.waiting = false
-	j.flush()
+	j.spare = true
+	return true
 }
 
 // end flushes what is held when no more frames will come.

@@ -1,5 +1,7 @@
 package stack
 
+import "time"
+
 // A Link is an Ethernet port (IEEE 802.3). The board's driver is one.
 type Link interface {
 	// HardwareAddr gives the port's address, 6 bytes.
@@ -18,10 +20,11 @@ type Link interface {
 	// Flush sends what was queued (rings the doorbell).
 	Flush() error
 
-	// Receive waits until frames have come, calls deliver for each one of a
-	// bounded batch (slices valid during the call only), and returns. After
-	// Close it returns os.ErrClosed. Bad frames are counted, never an error.
-	Receive(deliver func(frame []byte)) error
+	// Receive waits until frames have come, for a limit in whole milliseconds
+	// if it is not negative, calls deliver for each one of a bounded batch
+	// (slices valid during the call only), and returns. After Close it returns
+	// os.ErrClosed. Bad frames are counted, never an error.
+	Receive(limit time.Duration, deliver func(frame []byte)) error
 
 	// LinkUp tells whether there is a link partner; LinkChanged gets a value
 	// (buffered 1) whenever that changes.

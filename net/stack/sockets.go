@@ -136,7 +136,7 @@ func (s *Stack) Listen(network, where string) (net.Listener, error) {
 		ep.Close()
 		return fail(toError(err))
 	}
-	l := &listener{socket: newSocket(ep, q, "tcp"), places: make(chan struct{}, MaxConnections)}
+	l := &listener{socket: s.link.newSocket(ep, q, "tcp"), places: make(chan struct{}, MaxConnections)}
 	return l, nil
 }
 
@@ -161,7 +161,8 @@ func (l *listener) Accept() (net.Conn, error) {
 		ep, q, err := l.ep.Accept(nil)
 		if err == nil {
 			keepAlive(ep)
-			c := newSocket(ep, q, "tcp")
+			c := l.link.newSocket(ep, q, "tcp")
+			l.link.flows.attach(ep)
 			c.free = func() { <-l.places }
 			return tcpConn{conn{c}}, nil
 		}
@@ -197,7 +198,7 @@ func (s *Stack) Dial(ctx context.Context, network, where string) (net.Conn, erro
 	if err != nil {
 		return fail(err)
 	}
-	c := newSocket(ep, q, kind)
+	c := s.link.newSocket(ep, q, kind)
 	if kind == "tcp" {
 		keepAlive(ep)
 	}
@@ -208,6 +209,7 @@ func (s *Stack) Dial(ctx context.Context, network, where string) (net.Conn, erro
 	if kind == "udp" {
 		return packetConn{conn{c}}, nil
 	}
+	s.link.flows.attach(ep)
 	return tcpConn{conn{c}}, nil
 }
 
@@ -257,7 +259,7 @@ func (s *Stack) ListenPacket(network, where string) (net.PacketConn, error) {
 		ep.Close()
 		return fail(toError(err))
 	}
-	return packetConn{conn{newSocket(ep, q, "udp")}}, nil
+	return packetConn{conn{s.link.newSocket(ep, q, "udp")}}, nil
 }
 
 // A packetConn is a UDP socket.

@@ -153,6 +153,7 @@ func New(c Config) (*Stack, error) {
 		s.startDHCP()
 	}
 	s.ip = stack.New(s.options())
+	s.link.tcp = s.ip.TransportProtocolInstance(tcp.ProtocolNumber).(queuer)
 	if err := s.configure(); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("stack: %s: %w", c.Name, err)
@@ -209,6 +210,9 @@ func (s *Stack) options() stack.Options {
 		HandleLocal:        true, // so packets from outside with our address as source are dropped
 		SecureRNG:          rand.Reader,
 		Clock:              s.config.clock,
+	}
+	if o.Clock == nil {
+		o.Clock = s.link.clock
 	}
 	if s.config.NoIPv6 {
 		return o

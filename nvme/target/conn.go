@@ -1,6 +1,7 @@
 package target
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -67,13 +68,23 @@ type conn struct {
 	auth      auth
 	transfers transfers
 
+	// What its lane does on the goroutine that receives for all connections (turn.go).
+	prompt   prompt      // nil if the connection cannot
+	hasty    bool        // on that goroutine just now: nothing may wait
+	dry      bool        // all that there was has been read
+	unsent   []byte      // found no room there
+	fatal    *wire.Fatal // ends the connection, found there in what is quoted
+	quote    []byte
+	turnFail error // ends the connection, found there
+
 	lanes sync.WaitGroup
 	once  sync.Once
 	why   error
 }
 
 func newConn(t *Target, nc net.Conn) *conn {
-	return &conn{t: t, nc: nc, remote: nc.RemoteAddr().String(), born: t.tick.Load(), in: make([]byte, inSize), out: make([]byte, 0, outSize)}
+	p, _ := nc.(prompt)
+	return &conn{t: t, nc: nc, prompt: p, remote: nc.RemoteAddr().String(), born: t.tick.Load(), in: make([]byte, inSize), out: make([]byte, 0, outSize)}
 }
 
 // late says whether a connection has to end, and why. The target's mutex is held.
@@ -196,7 +207,11 @@ func (c *conn) prove(l *lane) {
 
 // run does commands until the connection ends.
 func (l *lane) run() error {
+	turn := l.turn
 	for {
+		if err := l.await(turn); err != nil {
+			return err
+		}
 		if err := l.next(); err != nil {
 			return err
 		}
@@ -233,6 +248,9 @@ func (c *conn) read(p []byte) (int, error) {
 	}
 	if c.inside && c.since.Load() == 0 {
 		c.since.Store(c.t.tick.Load())
+	}
+	if c.hasty {
+		return c.attempt(p)
 	}
 	return c.nc.Read(p)
 }
@@ -415,6 +433,9 @@ func (c *conn) flushLocked() error {
 
 // send writes to the socket. The sending mutex is held.
 func (c *conn) send(p []byte) error {
+	if c.hasty {
+		return c.sendHastily(p)
+	}
 	c.sending.Store(c.t.tick.Load())
 	_, err := c.nc.Write(p)
 	c.sending.Store(0)
@@ -553,6 +574,10 @@ const drainLimit = time.Second
 // terminate says why the connection ends (TCP 1.0, section 3.5) and gives the error that
 // ends it.
 func (c *conn) terminate(f *wire.Fatal, quote []byte) error {
+	if c.hasty { // await does it
+		c.fatal, c.quote = f, bytes.Clone(quote)
+		return f
+	}
 	var b [wire.MaxTermReq]byte
 	n := wire.EncodeTermReq(&b, wire.TypeC2HTermReq, wire.TermReq{Status: f.Status, Field: f.Field}, quote)
 	if c.flush() == nil && c.write(b[:n]) == nil {

@@ -144,6 +144,7 @@ type namespace struct {
 	Namespace
 	gate
 	shift  uint8 // of the block size
+	prompt bool  // the volume waits for nothing but the processor
 	blocks uint64
 	ctx    context.Context // ends when a detachment cannot wait any longer
 	cancel context.CancelFunc
@@ -168,7 +169,7 @@ func (t *Target) Attach(nqn string, n Namespace) error {
 	if next[n.ID] != nil {
 		return fmt.Errorf("target: host %q has a namespace %d already: detach it first", nqn, n.ID)
 	}
-	a := &namespace{Namespace: n, shift: uint8(bits.TrailingZeros(uint(n.Volume.BlockSize()))), blocks: n.Volume.Blocks()}
+	a := &namespace{Namespace: n, shift: uint8(bits.TrailingZeros(uint(n.Volume.BlockSize()))), blocks: n.Volume.Blocks(), prompt: volume.Prompt(n.Volume)}
 	a.ctx, a.cancel = context.WithCancel(background)
 	next[n.ID] = a
 	h.table.Store(&next)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ type rig struct {
 	pipes   *pipes.Listener
 	secrets map[string][2]*dhchap.Secret
 	volumes map[string]volume.Volume
+	turns   atomic.Int64 // see promptConn
 
 	mu     sync.Mutex
 	events []target.Event
@@ -64,7 +66,7 @@ func newRigPaced(t *testing.T, cfg target.Config, pace time.Duration) *rig {
 		r.attach(nqn, 1, r.volumes[nqn])
 	}
 	served := make(chan error, 1)
-	go func() { served <- r.Serve(r.pipes) }()
+	go func() { served <- r.Serve(promptListener{r.pipes, &r.turns}) }()
 	t.Cleanup(func() {
 		r.Close()
 		if err := <-served; err != target.ErrTargetClosed {

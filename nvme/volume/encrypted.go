@@ -49,6 +49,10 @@ func (e *Encrypted) BlockSize() int { return e.under.BlockSize() }
 // Blocks implements Volume.
 func (e *Encrypted) Blocks() uint64 { return e.under.Blocks() }
 
+// Prompt implements Prompter: as the volume beneath. Who waits for a buffer waits for another
+// call that has one.
+func (e *Encrypted) Prompt() bool { return Prompt(e.under) }
+
 // ReadsZero implements Volume: no, since zeros on the medium decrypt to something else.
 func (e *Encrypted) ReadsZero() bool { return false }
 

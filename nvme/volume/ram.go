@@ -34,6 +34,9 @@ func (r *RAM) BlockSize() int { return r.size }
 // Blocks implements Volume.
 func (r *RAM) Blocks() uint64 { return r.n }
 
+// Prompt implements Prompter.
+func (r *RAM) Prompt() bool { return true }
+
 // ReadsZero implements Volume.
 func (r *RAM) ReadsZero() bool { return true }
 

@@ -50,6 +50,16 @@ type Volume interface {
 	Close() error
 }
 
+// A Prompter is a Volume that says whether its ReadAt, WriteAt and Flush wait for nothing
+// but the processor: no medium, no peer.
+type Prompter interface{ Prompt() bool }
+
+// Prompt reports whether a volume says so.
+func Prompt(v Volume) bool {
+	p, ok := v.(Prompter)
+	return ok && p.Prompt()
+}
+
 // Check holds a range of blocks to a volume's size.
 func Check(v Volume, lba, blocks uint64) error {
 	if total := v.Blocks(); lba > total || blocks > total-lba {

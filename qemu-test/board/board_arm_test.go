@@ -287,7 +287,7 @@ func TestAbsentPHY(t *testing.T) {
 	if v, err := mdio.Read(2, 1); v != 0xffff || err != nil {
 		t.Errorf("nobody reads as %#x, %v", v, err)
 	}
-	line, err := irq.Open(enet.Line1)
+	line, err := irq.OpenThread(enet.Line1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestAbsentPHY(t *testing.T) {
 		t.Errorf("without a link: %v", err)
 	}
 	back := make(chan error)
-	go func() { back <- p.Receive(func([]byte) { t.Error("a frame came") }) }()
+	go func() { back <- p.Receive(-1, func([]byte) { t.Error("a frame came") }) }()
 	time.Sleep(10 * time.Millisecond)
 	buffers, _, _ := open(t).DMA.Usage()
 	if err := p.Close(); err != nil {

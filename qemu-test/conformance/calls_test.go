@@ -50,6 +50,7 @@ const (
 	sysClockGettime     = 263
 	sysTgkill           = 268
 	sysOpenat           = 322
+	sysEpollWait        = 252
 	sysEpollPwait       = 346
 	sysEventfd2         = 356
 	sysEpollCreate1     = 357

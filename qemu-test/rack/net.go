@@ -211,14 +211,28 @@ func (f *Frames) Send(frame []byte) error {
 
 // Receive gives the next frame that the board has sent.
 func (f *Frames) Receive(limit time.Duration) ([]byte, error) {
-	select {
-	case frame, ok := <-f.in:
-		if !ok {
-			return nil, errors.New("rack: receiving a frame: the cable is out: the emulator has ended")
-		}
-		return frame, nil
-	case <-time.After(limit):
+	frame, ok, late := f.next(limit)
+	switch {
+	case late:
 		return nil, fmt.Errorf("rack: no frame came within %v", limit)
+	case !ok:
+		return nil, errors.New("rack: receiving a frame: the cable is out: the emulator has ended")
+	}
+	return frame, nil
+}
+
+// next waits for the next frame, for a limit if it is not negative; ok is false when the
+// cable is out.
+func (f *Frames) next(limit time.Duration) (frame []byte, ok, late bool) {
+	var end <-chan time.Time
+	if limit >= 0 {
+		end = time.After(limit)
+	}
+	select {
+	case frame, ok = <-f.in:
+		return frame, ok, false
+	case <-end:
+		return nil, false, true
 	}
 }
 

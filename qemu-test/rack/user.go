@@ -171,10 +171,14 @@ func (c *cable) Queue(pieces [][]byte) error {
 // Flush does nothing: Queue has sent.
 func (*cable) Flush() error { return nil }
 
-// Receive waits for frames, and delivers those that are there.
-func (c *cable) Receive(deliver func(frame []byte)) error {
+// Receive waits for frames, for a limit if it is not negative, and delivers those that are
+// there.
+func (c *cable) Receive(limit time.Duration, deliver func(frame []byte)) error {
 	const batch = 64
-	frame, ok := <-c.frames.in
+	frame, ok, late := c.frames.next(limit)
+	if late {
+		return nil
+	}
 	for n := 0; ok; n++ {
 		if answer := lease(frame); answer != nil {
 			c.frames.Send(answer) // who gets none asks again

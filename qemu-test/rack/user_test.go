@@ -41,8 +41,11 @@ func (b *boardEnd) Queue(pieces [][]byte) error {
 	return nil
 }
 
-func (b *boardEnd) Receive(deliver func(frame []byte)) error {
-	frame, ok := <-b.frames.in
+func (b *boardEnd) Receive(limit time.Duration, deliver func(frame []byte)) error {
+	frame, ok, late := b.frames.next(limit)
+	if late {
+		return nil
+	}
 	if !ok {
 		return os.ErrClosed
 	}

@@ -87,9 +87,9 @@ var (
 	ErrReset   = errors.New("the block does not come out of its reset: check its clocks")
 )
 
-// A Line is the port's interrupt line; irq.Line is one.
+// A Line is the port's interrupt line; irq.ThreadLine is one.
 type Line interface {
-	Wait(deadline time.Time) (uint32, error)
+	Wait(limit time.Duration) (uint32, error)
 	Enable() error
 	Close() error
 }

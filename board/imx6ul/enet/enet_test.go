@@ -25,7 +25,7 @@ type link interface {
 	ChecksumOffload() (transmit, receive bool)
 	Queue(pieces [][]byte) error
 	Flush() error
-	Receive(deliver func(frame []byte)) error
+	Receive(limit time.Duration, deliver func(frame []byte)) error
 	LinkUp() bool
 	LinkChanged() <-chan struct{}
 	Close() error
@@ -232,7 +232,7 @@ func TestReceive(t *testing.T) {
 					next++
 				}
 				for len(want) > 0 {
-					err := r.Receive(func(f []byte) {
+					err := r.Receive(-1, func(f []byte) {
 						if len(want) == 0 || !bytes.Equal(f, want[0]) || cap(f) != len(f) {
 							t.Fatalf("ring of %d: a frame of %d bytes, capacity %d", n, len(f), cap(f))
 						}
@@ -280,7 +280,7 @@ func TestDropped(t *testing.T) {
 					t.Fatalf("%s: no room", c.name)
 				}
 				n := 0
-				if err := r.Receive(func(f []byte) {
+				if err := r.Receive(-1, func(f []byte) {
 					if n++; !bytes.Equal(f, good) {
 						t.Errorf("%s: %d bytes came", c.name, len(f))
 					}
@@ -304,9 +304,37 @@ func TestBatch(t *testing.T) {
 		}
 		n := 0
 		for _, want := range []int{64, 128, 192, 200} {
-			if err := r.Receive(func([]byte) { n++ }); err != nil || n != want {
+			if err := r.Receive(-1, func([]byte) { n++ }); err != nil || n != want {
 				t.Errorf("%d frames, %v; want %d", n, err, want)
 			}
+		}
+	})
+}
+
+// TestReceiveLimit: a call returns when nothing has come within its limit, and what comes
+// afterwards is not lost. However often that happens, it counts as no fruitless wake-up.
+func TestReceiveLimit(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		n := 0
+		deliver := func([]byte) { n++ }
+		for range 2 * fruitlessLimit {
+			for _, limit := range []time.Duration{0, 2 * time.Millisecond} {
+				begin := time.Now()
+				if err := r.Receive(limit, deliver); err != nil || n != 0 || time.Since(begin) != limit {
+					t.Fatalf("limit %v: %d frames, %v, after %v", limit, n, err, time.Since(begin))
+				}
+			}
+		}
+		r.block.arrive(frame(60, ours), last)
+		if err := r.Receive(0, deliver); err != nil || n != 1 {
+			t.Errorf("%d frames, %v", n, err)
+		}
+		time.AfterFunc(time.Millisecond, func() { r.block.arrive(frame(60, ours), last) })
+		if err := r.Receive(2*time.Millisecond, deliver); err != nil || n != 2 {
+			t.Errorf("%d frames, %v", n, err)
+		}
+		if s := r.Stats(); s.Fruitless != 0 {
+			t.Errorf("%d fruitless wake-ups", s.Fruitless)
 		}
 	})
 }
@@ -321,7 +349,7 @@ func TestNoLostWakeUp(t *testing.T) {
 			// One frame first: the line is masked by its interrupt afterwards.
 			got := make(chan int, 10)
 			go func() {
-				for r.Receive(func(f []byte) { got <- len(f) }) == nil {
+				for r.Receive(-1, func(f []byte) { got <- len(f) }) == nil {
 				}
 				close(got)
 			}()
@@ -363,7 +391,7 @@ func TestInterrupts(t *testing.T) {
 		left := 1000
 		r.block.arrive(frame(60, ours), last)
 		for left > 0 {
-			if err := r.Receive(func([]byte) {
+			if err := r.Receive(-1, func([]byte) {
 				if left--; left > 0 {
 					r.block.arrive(frame(60, ours), last)
 				}
@@ -388,7 +416,7 @@ func TestStorm(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for r.Receive(func([]byte) { got++ }) == nil {
+			for r.Receive(-1, func([]byte) { got++ }) == nil {
 			}
 		}()
 		r.block.arrive(frame(60, ours), last)
@@ -414,7 +442,7 @@ func TestBusError(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		got := make(chan struct{}, 10)
 		go func() {
-			for r.Receive(func([]byte) { got <- struct{}{} }) == nil {
+			for r.Receive(-1, func([]byte) { got <- struct{}{} }) == nil {
 			}
 		}()
 		for round := range uint64(3) {
@@ -687,7 +715,7 @@ func TestAbsentPHY(t *testing.T) {
 func TestClosed(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		back := make(chan error)
-		go func() { back <- r.Receive(func([]byte) {}) }()
+		go func() { back <- r.Receive(-1, func([]byte) {}) }()
 		synctest.Wait()
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -695,7 +723,7 @@ func TestClosed(t *testing.T) {
 		if err := <-back; err != os.ErrClosed {
 			t.Errorf("a receiver that waited: %v", err)
 		}
-		if err := r.Receive(nil); err != os.ErrClosed {
+		if err := r.Receive(-1, nil); err != os.ErrClosed {
 			t.Errorf("Receive: %v", err)
 		}
 		if err := r.Queue([][]byte{make([]byte, 60)}); err != os.ErrClosed {
@@ -737,7 +765,7 @@ func TestFull(t *testing.T) {
 			if n != 4 {
 				t.Errorf("a ring of 4 took %d frames", n)
 			}
-			if err := r.Receive(func([]byte) { n-- }); err != nil || n != 0 {
+			if err := r.Receive(-1, func([]byte) { n-- }); err != nil || n != 0 {
 				t.Errorf("%d frames are missing, %v", n, err)
 			}
 		}
@@ -748,7 +776,7 @@ func TestFull(t *testing.T) {
 func TestLineBroken(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.line.broken = errors.New("broken")
-		if err := r.Receive(nil); !errors.Is(err, r.line.broken) {
+		if err := r.Receive(-1, nil); !errors.Is(err, r.line.broken) {
 			t.Error(err)
 		}
 	})

@@ -318,9 +318,13 @@ func (l *line) Enable() error {
 	return nil
 }
 
-func (l *line) Wait(time.Time) (uint32, error) {
+func (l *line) Wait(limit time.Duration) (uint32, error) {
 	if l.broken != nil {
 		return 0, l.broken
+	}
+	var late <-chan time.Time
+	if limit >= 0 {
+		late = time.After(limit)
 	}
 	select {
 	case <-l.enabled:
@@ -330,6 +334,8 @@ func (l *line) Wait(time.Time) (uint32, error) {
 	for !l.b.level() {
 		select {
 		case <-l.b.raised:
+		case <-late:
+			return 0, nil
 		case <-l.closed:
 			return 0, os.ErrClosed
 		}

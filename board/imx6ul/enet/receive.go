@@ -43,11 +43,11 @@ func (r *receiver) fill() {
 	r.next, r.within = 0, false
 }
 
-// Receive waits until frames have come, calls deliver for each one, of 64 at most, and
-// returns. A frame's bytes are valid during the call only; they lie in memory that is
+// Receive waits until frames have come, for a limit in whole milliseconds if that is not
+// negative, calls deliver for each one, of 64 at most, and returns. A frame's bytes are valid during the call only; they lie in memory that is
 // not cached, so look at each once, or copy them. Bad frames, and those for others,
 // are counted and dropped (Stats). After Close it returns os.ErrClosed.
-func (p *Port) Receive(deliver func(frame []byte)) error {
+func (p *Port) Receive(limit time.Duration, deliver func(frame []byte)) error {
 	for !p.closed.Load() {
 		taken, delivered := p.drain(deliver)
 		if taken > 0 {
@@ -59,8 +59,15 @@ func (p *Port) Receive(deliver func(frame []byte)) error {
 		if taken > 0 {
 			continue
 		}
-		if err := p.await(); err != nil {
+		if limit == 0 {
+			return nil
+		}
+		came, err := p.await(limit)
+		if err != nil {
 			return err
+		}
+		if !came {
+			return nil
 		}
 	}
 	return os.ErrClosed
@@ -158,33 +165,37 @@ func (r *receiver) forUs() bool {
 // frame that came before is found there. One that came after has raised the event
 // again, which holds the line until it is enabled. Why there is no storm: the line is
 // masked from the interrupt until Enable, which comes after the event was cleared. EIR
-// is never read and written back: what others wait for (MII) stays.
-func (p *Port) await() error {
+// is never read and written back: what others wait for (MII) stays. When the limit has
+// passed it says that nothing came; the line stays enabled.
+func (p *Port) await(limit time.Duration) (came bool, err error) {
 	p.regs.Write32(regEIR, eirRXF)
 	if p.regs.Read32(regEIR)&eirEBERR != 0 {
 		p.recoverBus()
-		return nil
+		return true, nil
 	}
 	if p.pending() {
-		return nil
+		return true, nil
 	}
 	if p.rx.fruitless++; p.rx.fruitless > fruitlessLimit {
 		p.events.fruitless.Add(1)
 		p.regs.Write32(regEIMR, wanted) // whatever else was let through
 		time.Sleep(fruitlessPause)
 	}
-	err := p.c.Line.Enable()
-	if err == nil {
-		_, err = p.c.Line.Wait(time.Time{})
+	n := uint32(0)
+	if err = p.c.Line.Enable(); err == nil {
+		n, err = p.c.Line.Wait(limit)
 	}
 	switch {
 	case err != nil && p.closed.Load():
-		return os.ErrClosed
+		return false, os.ErrClosed
 	case err != nil:
-		return fmt.Errorf("enet: waiting for a frame: %w", err)
+		return false, fmt.Errorf("enet: waiting for a frame: %w", err)
+	case n == 0:
+		p.rx.fruitless-- // it was no wake-up
+		return false, nil
 	}
 	p.events.interrupts.Add(1)
-	return nil
+	return true, nil
 }
 
 // pending tells whether there is a frame in the ring.

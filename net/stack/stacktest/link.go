@@ -147,15 +147,28 @@ func (l *Link) full() bool {
 // Flush does nothing: Queue has sent.
 func (l *Link) Flush() error { return nil }
 
-// Receive delivers what has arrived.
-func (l *Link) Receive(deliver func(frame []byte)) error {
+// Receive delivers what has arrived, or arrives within the limit, if that is not negative.
+func (l *Link) Receive(limit time.Duration, deliver func(frame []byte)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.count == 0 && !l.closed {
+	late := limit == 0
+	if limit > 0 {
+		wake := time.AfterFunc(limit, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			late = true
+			l.arrived.Broadcast()
+		})
+		defer wake.Stop()
+	}
+	for l.count == 0 && !l.closed && !late {
 		l.arrived.Wait()
 	}
 	if l.closed {
 		return os.ErrClosed
+	}
+	if l.count == 0 {
+		return nil
 	}
 	n := min(l.count, batch)
 	l.mu.Unlock()

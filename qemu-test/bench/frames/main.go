@@ -168,7 +168,7 @@ func (w *wire) send(pieces [][]byte) error {
 // take receives n frames that wait.
 func (w *wire) take(n int, deliver func([]byte)) error {
 	for n > 0 {
-		if err := w.to.Receive(func(f []byte) { n--; deliver(f) }); err != nil {
+		if err := w.to.Receive(-1, func(f []byte) { n--; deliver(f) }); err != nil {
 			return err
 		}
 	}
@@ -180,7 +180,7 @@ func (w *wire) interrupt(pieces [][]byte) (time.Duration, error) {
 	failed := make(chan error, 1)
 	go func() {
 		var at time.Time
-		err := w.to.Receive(func([]byte) { at = time.Now() })
+		err := w.to.Receive(-1, func([]byte) { at = time.Now() })
 		failed <- err
 		came <- at
 	}()

@@ -80,7 +80,7 @@ func receive(b *evk.Board) error {
 		return err
 	}
 	fmt.Println("first: receiving")
-	return port.Receive(func([]byte) {})
+	return port.Receive(-1, func([]byte) {})
 }
 
 // variable is among the image's initialised data.

@@ -80,7 +80,7 @@ type station struct {
 
 func (s *station) serve() error {
 	for {
-		if err := s.port.Receive(s.answer); err != nil {
+		if err := s.port.Receive(-1, s.answer); err != nil {
 			return err
 		}
 		for _, head := range s.asks {
