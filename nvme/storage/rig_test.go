@@ -48,6 +48,10 @@ type board struct {
 	mu       sync.Mutex
 	era      uint64
 	erase    [32]byte
+	erasures int                  // of the TPM's secret
+	erasing  func([32]byte) error // nil, or what EraseAll does instead
+	noTPM    error
+	mayErase func() bool
 	standing []byte
 	places   map[[16]byte][]byte
 	noStore  error
@@ -87,10 +91,29 @@ func (m medium) WriteBlocks(first uint64, p []byte) error {
 	return m.Card.WriteBlocks(first, p)
 }
 
-func (b *board) Era() (uint64, error)           { return b.era, nil }
-func (b *board) SetEra(e uint64) error          { b.era = e; return nil }
-func (b *board) EraseSecret() ([]byte, error)   { return bytes.Clone(b.erase[:]), nil }
-func (b *board) EraseAll(secret [32]byte) error { b.erase = secret; return nil }
+func (b *board) Era() (uint64, error) { return b.era, nil }
+
+func (b *board) SetEra(e uint64) error {
+	if b.card.Off() {
+		return mediumtest.ErrPowerCut
+	}
+	b.era = e
+	return nil
+}
+
+func (b *board) EraseSecret() ([]byte, error) { return bytes.Clone(b.erase[:]), b.noTPM }
+
+func (b *board) EraseAll(secret [32]byte) error {
+	if b.card.Off() {
+		return mediumtest.ErrPowerCut
+	}
+	if b.erasing != nil {
+		return b.erasing(secret)
+	}
+	b.erase = secret
+	b.erasures++
+	return nil
+}
 
 // A keeper is the board's store.
 type keeper struct{ *board }
@@ -123,6 +146,9 @@ func (b keeper) SetPlace(id [16]byte, place []byte) error {
 }
 
 func (b keeper) Settle() error {
+	if b.card.Off() {
+		return mediumtest.ErrPowerCut
+	}
 	b.settled++
 	if b.settling != nil {
 		<-(<-b.settling)
@@ -191,7 +217,7 @@ func (b *board) config(memory []byte) storage.Config {
 		b.t.Fatal(err)
 	}
 	return storage.Config{
-		Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: b.servers, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
+		MayErase: b.mayErase, Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: b.servers, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
 		Keys: &key.Config{Arena: arena, Service: &keys().service.PublicKey, AK: bytes.Repeat([]byte{0xa}, key.NameSize),
 			Wrapping: keys().wrapping, Clock: b, Signer: b, MaxLease: time.Hour},
 		Target: target.Config{SubsystemNQN: "nqn.2026-01.test:board", Advertise: netip.MustParseAddrPort("169.254.169.254:4420")},

@@ -123,6 +123,9 @@ type Config struct {
 	BoardID  [16]byte
 	Secrets  [32]byte // what the secrets of host cycles are derived from; zeroed by New
 	Store    Store
+	// MayErase is asked before each erase of the host's, which wears the TPM's memory; nil:
+	// always.
+	MayErase func() bool
 	Notify   func(Event) // is told what happens; may be nil. It must not block or call the Service
 }
 
@@ -136,6 +139,7 @@ const (
 	EventDetached   = "volume-detached"
 	EventExpired    = "lease-expired"
 	EventErased     = "volume-erased"
+	EventHostErased = "volume-erased-by-host" // or not: with the reason
 	EventCycleBegun = "host-cycle-begun"
 	EventCycleEnded = "host-cycle-ended"
 	EventReattach   = "reattach-failed" // with the reason
@@ -153,6 +157,8 @@ type Event struct {
 	Remote string   // address of the host's end, and its name, for events of the target
 	Host   string
 	Err    error // why
+	// Sanitised is what a certificate can say, where the host has erased a volume.
+	Sanitised *Sanitised
 }
 
 // A HostAccess is what the host has to know to connect: for the metadata service on the
@@ -216,7 +222,7 @@ func New(c Config) (*Service, error) {
 		}
 		s.ring = ring
 	}
-	s.conf.Target.Notify = s.targetEvent
+	s.conf.Target.Notify, s.conf.Target.Erase = s.targetEvent, s.eraseForHost
 	var err error
 	if s.target, err = target.New(s.conf.Target); err != nil {
 		return nil, err
@@ -232,15 +238,18 @@ func (s *Service) Close() {
 		s.ring.Quarantine() // first, and without waiting for an operation that is under way
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return
 	}
 	s.closed = true
 	close(s.done)
 	s.forgetHost()
 	clear(s.conf.Secrets[:])
-	s.target.Close()
+	s.mu.Unlock()
+	s.target.Close() // without the lock: it waits for an erase, which waits for the lock
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closeAll()
 	for _, m := range s.memory {
 		m.data.Close()
