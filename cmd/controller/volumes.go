@@ -78,7 +78,8 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	c := &f.chain
 	config := storage.Config{
 		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: f.observeVolumes,
-		Servers: f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
+		MayErase: func() bool { return f.hostErases.take(f.up()) },
+		Servers:  f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
 		Target: target.Config{
 			SubsystemNQN: f.nqn("subsystem"), Advertise: netip.AddrPortFrom(hostAddress.Addr(), storage.PortIO),
 			Serial: fmt.Sprintf("%016x", id), Model: "Nitro Controller", Firmware: f.version[:min(len(f.version), 8)],
@@ -300,19 +301,26 @@ func (f *firmware) observeVolumes(e storage.Event) {
 // volumeActions are the names of events in the audit.
 var volumeActions = map[string]string{
 	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
-	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost", storage.EventHostErased: "volumeErasedByHost",
 }
 
-// Limits of a ration: a day of the worst is three segments of the log, of 256, and three
-// steps of the TPM's counter.
+// Limits of what others cause. Of events of volumes in the audit, a day of the worst is
+// three segments of the log, of 256, and three steps of the TPM's counter. Of erases of the
+// host's (docs/volumes.md, "By the host") ten years of the worst are 88,000 writes of an
+// index of the TPM's, and as many steps.
 const (
-	rationMost  = 16
-	rationEvery = 10 * time.Minute
+	eventsMost  = 16
+	eventsEvery = 10 * time.Minute
+	erasesMost  = 8
+	erasesEvery = time.Hour
 )
 
-// A ration is how many events may be recorded of those that others cause: rationMost at
-// once, and one more each rationEvery.
+// A ration is how often something may happen that others cause: most times at once, and once
+// more each every.
 type ration struct {
+	most  int
+	every time.Duration
+
 	mu   sync.Mutex
 	used int
 	at   time.Duration // since the boot: until when used is counted
@@ -322,10 +330,10 @@ type ration struct {
 func (r *ration) take(now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	back := int((now - r.at) / rationEvery)
+	back := int((now - r.at) / r.every)
 	r.used = max(r.used-back, 0)
-	r.at += time.Duration(back) * rationEvery
-	if r.used >= rationMost {
+	r.at += time.Duration(back) * r.every
+	if r.used >= r.most {
 		return false
 	}
 	r.used++
@@ -339,6 +347,9 @@ func (f *firmware) noteVolumes() {
 		detail := fmt.Sprintf("host cycle %d", e.Cycle)
 		if e.Err != nil {
 			detail += fmt.Sprintf(": %.200v", e.Err)
+		}
+		if e.Sanitised != nil {
+			detail += ": " + f.certifyErase(e)
 		}
 		f.note(audit.Event{Action: volumeActions[e.Kind], Type: string(policy.Volume), Resource: volumePath(e.Volume), Detail: detail})
 	}
