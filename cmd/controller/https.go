@@ -65,6 +65,8 @@ type firmware struct {
 	volumeEventsLost atomic.Uint64
 	strangersEvents  ration // of volumes, in the audit
 	hostErases       ration
+	leasesRenewed    atomic.Uint64
+	leasesNotRenewed atomic.Uint64
 
 	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now

@@ -63,6 +63,7 @@ func (f *firmware) openVolumes() error {
 	go f.serveMetadata(s)
 	go f.followHost(s)
 	go f.noteVolumes()
+	go s.Renew(context.Background(), keySource{f}) // until s is closed
 	return nil
 }
 
@@ -222,36 +223,36 @@ func (f *firmware) followHost(s *storage.Service) {
 	}
 }
 
-// askAgain asks the key service for the keys of volumes that an adopted host had, if the
-// configuration says where.
+// askAgain asks the key service for the keys of volumes that an adopted host had.
 func (f *firmware) askAgain(s *storage.Service) {
-	k := f.chain.Config.KeyService
-	if k.URL == "" {
-		log.Print("volumes: the configuration does not say where to ask for keys again: whoever attached them has to")
-		return
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(k.CA)
-	client, err := keyservice.New(keyservice.Setup{URL: k.URL, Roots: roots, Dial: f.ports[0].Dial, Time: f.clientTime})
-	if err != nil {
-		log.Printf("volumes: %v", err)
-		return
-	}
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), storage.ReattachLimit)
 	defer cancel()
-	s.Reattach(ctx, keySource{f, client})
+	s.Reattach(ctx, keySource{f})
 }
 
-// keySource is the configured key service.
-type keySource struct {
-	f      *firmware
-	client *keyservice.Client
+// keySource is the key service of the configuration in force. It implements
+// storage.KeySource. Its questions are few, and each has a client of its own: the
+// configuration may have changed.
+type keySource struct{ f *firmware }
+
+func (k keySource) client() (*keyservice.Client, error) {
+	service := k.f.chain.Configuration().KeyService
+	if service == nil || service.URL == "" {
+		return nil, storage.ErrNoSource
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(service.CA)
+	return keyservice.New(keyservice.Setup{URL: service.URL, Roots: roots, Dial: k.f.ports[0].Dial, Time: k.f.clientTime})
 }
 
 // Key implements storage.KeySource.
 func (k keySource) Key(ctx context.Context, volume [16]byte, request []byte) (grant, wrapped []byte, err error) {
-	g, err := k.client.Obtain(ctx, keyservice.Ask{Volume: volume, Standing: true, Lease: maxLease},
+	client, err := k.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.Close()
+	g, err := client.Obtain(ctx, keyservice.Ask{Volume: volume, Standing: true, Lease: maxLease},
 		func(_ context.Context, challenge [key.ChallengeSize]byte) ([]byte, []byte, error) {
 			nonce := key.EvidenceNonce(challenge, request)
 			evidence, err := k.f.Evidence(nonce[:])
@@ -262,7 +263,12 @@ func (k keySource) Key(ctx context.Context, volume [16]byte, request []byte) (gr
 
 // Confirm implements storage.KeySource.
 func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) error {
-	return k.client.Confirm(ctx, grant, confirmation)
+	client, err := k.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Confirm(ctx, grant, confirmation)
 }
 
 // observeVolumes tells the log what happens to volumes, and has the audit record what no
@@ -284,10 +290,16 @@ func (f *firmware) observeVolumes(e storage.Event) {
 		text += fmt.Sprintf(": %.300v", e.Err)
 	}
 	log.Print(text)
+	switch e.Kind {
+	case storage.EventRenewed:
+		f.leasesRenewed.Add(1)
+	case storage.EventNotRenewed:
+		f.leasesNotRenewed.Add(1)
+	}
 	if volumeActions[e.Kind] == "" {
 		return
 	}
-	if (e.Kind == storage.EventServerLost || e.Kind == storage.EventReattach) && !f.strangersEvents.take(f.up()) {
+	if strangersCause[e.Kind] && !f.strangersEvents.take(f.up()) {
 		f.volumeEventsLost.Add(1)
 		return
 	}
@@ -302,6 +314,13 @@ func (f *firmware) observeVolumes(e storage.Event) {
 var volumeActions = map[string]string{
 	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
 	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost", storage.EventHostErased: "volumeErasedByHost",
+	storage.EventRenewed: "leaseRenewed", storage.EventNotRenewed: "leaseNotRenewed",
+}
+
+// strangersCause are those events that a storage server, a key service or the way to one
+// can cause as often as it likes.
+var strangersCause = map[string]bool{
+	storage.EventServerLost: true, storage.EventReattach: true, storage.EventRenewed: true, storage.EventNotRenewed: true,
 }
 
 // Limits of what others cause. Of events of volumes in the audit, a day of the worst is

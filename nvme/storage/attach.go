@@ -96,6 +96,7 @@ func (s *Service) attach(ctx context.Context, id [16]byte, grant, wrapped []byte
 		return nil, EventRefused, refused(err)
 	}
 	if a != nil && a.lease == lease {
+		a.renewal = scheduled(s.ring.Left(lease))
 		return confirmation, EventRenewed, nil
 	}
 	if a != nil { // its lease has just ended, and nobody has swept yet
@@ -124,7 +125,7 @@ func (s *Service) show(b backing, lease *key.Lease, namespace uint32) error {
 	if err != nil {
 		return err
 	}
-	a := &attachment{lease: lease, namespace: namespace}
+	a := &attachment{lease: lease, namespace: namespace, renewal: scheduled(s.ring.Left(lease))}
 	err = lease.Use(func(k *xts.Key) (key.User, error) {
 		a.volume, err = volume.NewEncrypted(under, k, buffers, bufferSize)
 		return a.volume, err

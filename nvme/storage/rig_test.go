@@ -59,6 +59,7 @@ type board struct {
 	settled  int
 	settling chan chan struct{} // nil, or each Settle waits for what is sent here to be closed
 	clock    uint64
+	ticking  time.Time // if it is not zero: since when the clock has gone on
 	noClock  error
 	events   []storage.Event
 
@@ -159,6 +160,9 @@ func (b keeper) Settle() error {
 func (b *board) Clock() (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.ticking.IsZero() {
+		return b.clock + uint64(time.Since(b.ticking).Milliseconds()), b.noClock
+	}
 	return b.clock, b.noClock
 }
 

@@ -135,7 +135,8 @@ const (
 	EventDeleted    = "volume-deleted"
 	EventAttached   = "volume-attached"
 	EventRenewed    = "lease-renewed"
-	EventRefused    = "key-refused" // with the reason
+	EventNotRenewed = "lease-not-renewed" // with the reason
+	EventRefused    = "key-refused"       // with the reason
 	EventDetached   = "volume-detached"
 	EventExpired    = "lease-expired"
 	EventErased     = "volume-erased"
@@ -201,6 +202,7 @@ type attachment struct {
 	lease     *key.Lease
 	volume    *volume.Encrypted
 	namespace uint32
+	renewal   renewal
 }
 
 // New puts the volumes together. No host may connect before BeginCycle.
@@ -336,7 +338,8 @@ func (s *Service) settle() error {
 	return nil
 }
 
-// A KeySource asks the key service for keys by itself, after the board's restart.
+// A KeySource asks the key service for keys by itself: after the board's restart, and ahead
+// of a lease's end.
 type KeySource interface {
 	// Key answers a volume's request (key.Request, encoded) with a grant and the wrapped
 	// key. The source adds evidence, and asks for a standing lease.
