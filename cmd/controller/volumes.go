@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +61,7 @@ func (f *firmware) openVolumes() error {
 		s.Close()
 		return nil
 	}
+	f.forgetErasedOfNone(s)
 	go f.serveVolumes(s)
 	go f.serveMetadata(s)
 	go f.followHost(s)
@@ -80,7 +83,7 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	config := storage.Config{
 		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: f.observeVolumes,
 		MayErase: func() bool { return f.hostErases.take(f.up()) },
-		Servers:  f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
+		Servers:  f.storageServers, BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
 		Target: target.Config{
 			SubsystemNQN: f.nqn("subsystem"), Advertise: netip.AddrPortFrom(hostAddress.Addr(), storage.PortIO),
 			Serial: fmt.Sprintf("%016x", id), Model: "Nitro Controller", Firmware: f.version[:min(len(f.version), 8)],
@@ -97,11 +100,12 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	return storage.New(config)
 }
 
-// storageServers are those on which the owner lets volumes lie. They are on the management
+// storageServers are those on which the owner lets volumes lie, by the configuration in
+// force. They are on the management
 // network: the host's wire leads to the host alone.
 func (f *firmware) storageServers() map[string]storage.Server {
 	all := map[string]storage.Server{}
-	for _, s := range f.chain.Config.StorageServers {
+	for _, s := range f.chain.Configuration().StorageServers {
 		all[s.Name] = storage.Server{SubsystemNQN: s.SubsystemNQN, Dial: func(ctx context.Context) (net.Conn, error) {
 			return f.ports[0].Dial(ctx, "tcp", s.Address.String())
 		}}
@@ -485,7 +489,25 @@ func (k volumeStore) SetPlace(id [16]byte, place []byte) error {
 	return k.s.Delete(placeName(id))
 }
 
-func placeName(id [16]byte) string { return fmt.Sprintf("volumes/place/%x", id) }
+// Places implements storage.Store.
+func (k volumeStore) Places() ([][16]byte, error) { return identities(k.s, placePrefix) }
+
+const placePrefix = "volumes/place/"
+
+func placeName(id [16]byte) string { return fmt.Sprintf("%s%x", placePrefix, id) }
+
+// identities lists those of which there are records with a prefix.
+func identities(s *store.Store, prefix string) (ids [][16]byte, err error) {
+	names, err := s.List(prefix)
+	for _, name := range names {
+		id, err := hex.DecodeString(strings.TrimPrefix(name, prefix))
+		if err != nil || len(id) != 16 {
+			return nil, fmt.Errorf("store: a record of the name %.80q", name)
+		}
+		ids = append(ids, [16]byte(id))
+	}
+	return ids, err
+}
 
 // Settle implements storage.Store.
 func (k volumeStore) Settle() error { return k.s.Checkpoint() }

@@ -182,6 +182,7 @@ var volumeRefusals = []struct {
 	{storage.ErrSpec, http.StatusBadRequest, "GeneralError", ""},
 	{storage.ErrFull, http.StatusInsufficientStorage, "ResourceExhaustion", ""},
 	{volume.ErrFull, http.StatusInsufficientStorage, "ResourceExhaustion", "Delete volumes, or have hosts trim them."},
+	{storage.ErrPlace, http.StatusConflict, "GeneralError", ""},
 	{storage.ErrNoServer, http.StatusBadRequest, "GeneralError", ""},
 	{storage.ErrServer, http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", ""},
 	{storage.ErrNoPool, http.StatusConflict, "ResourceInStandby", ""},
@@ -300,7 +301,22 @@ func (f *firmware) certifyErase(e storage.Event) string {
 
 // erasedName is where the certificate of a volume's last erase by the host is stored. The
 // volume's deletion removes it.
-func erasedName(id [16]byte) string { return fmt.Sprintf("volumes/erased/%x", id) }
+func erasedName(id [16]byte) string { return fmt.Sprintf("%s%x", erasedPrefix, id) }
+
+const erasedPrefix = "volumes/erased/"
+
+// forgetErasedOfNone forgets certificates of volumes that are gone with the last boot.
+func (f *firmware) forgetErasedOfNone(s *storage.Service) {
+	ids, err := identities(f.chain.Store, erasedPrefix)
+	if err != nil {
+		log.Printf("%v", err)
+	}
+	for _, id := range ids {
+		if _, err := s.Volume(id); errors.Is(err, storage.ErrNotFound) {
+			f.forgetErased(id)
+		}
+	}
+}
 
 // forgetErased implements attester.
 func (f *firmware) forgetErased(id [16]byte) {

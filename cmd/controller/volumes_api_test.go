@@ -56,6 +56,7 @@ func (m *memo) Standing() ([]byte, error)  { return m.b, nil }
 func (m *memo) SetStanding(b []byte) error { m.b = b; return nil }
 func (m *memo) Settle() error              { return nil }
 
+func (m *memo) Places() ([][16]byte, error)     { return nil, nil }
 func (m *memo) Place([16]byte) ([]byte, error)  { return nil, nil }
 func (m *memo) SetPlace([16]byte, []byte) error { return nil }
 

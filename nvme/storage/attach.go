@@ -44,6 +44,9 @@ func (s *Service) keyable(id [16]byte) (backing, error) {
 	case s.cycle == 0:
 		return nil, ErrNoHost
 	}
+	if r, remote := b.(remoteVolume); remote && r.fault != nil {
+		return nil, r.fault
+	}
 	return b, nil
 }
 

@@ -134,13 +134,20 @@ func (b keeper) SetStanding(s []byte) error {
 	return b.noStore
 }
 
-func (b keeper) Place(id [16]byte) ([]byte, error) { return b.places[id], b.noStore }
+func (b keeper) Place(id [16]byte) ([]byte, error) { return bytes.Clone(b.places[id]), b.noStore }
+
+func (b keeper) Places() (ids [][16]byte, err error) {
+	for id := range b.places {
+		ids = append(ids, id)
+	}
+	return ids, b.noStore
+}
 
 func (b keeper) SetPlace(id [16]byte, place []byte) error {
 	if b.noStore != nil {
 		return b.noStore
 	}
-	if b.places[id] = place; place == nil {
+	if b.places[id] = bytes.Clone(place); place == nil {
 		delete(b.places, id)
 	}
 	return nil
@@ -221,7 +228,7 @@ func (b *board) config(memory []byte) storage.Config {
 		b.t.Fatal(err)
 	}
 	return storage.Config{
-		MayErase: b.mayErase, Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: b.servers, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
+		MayErase: b.mayErase, Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: func() map[string]storage.Server { return b.servers }, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
 		Keys: &key.Config{Arena: arena, Service: &keys().service.PublicKey, AK: bytes.Repeat([]byte{0xa}, key.NameSize),
 			Wrapping: keys().wrapping, Clock: b, Signer: b, MaxLease: time.Hour},
 		Target: target.Config{SubsystemNQN: "nqn.2026-01.test:board", Advertise: netip.MustParseAddrPort("169.254.169.254:4420")},
@@ -353,7 +360,7 @@ func (x *boot) connect() *initiator.Controller {
 func (x *boot) dial(a storage.HostAccess) (*initiator.Controller, error) {
 	x.t.Helper()
 	var secret, opposite dhchap.Secret
-	if err := errors.Join(secret.Set(a.Secret), opposite.Set(a.ControllerSecret)); err != nil {
+	if err := errors.Join(secret.Set([]byte(a.Secret)), opposite.Set([]byte(a.ControllerSecret))); err != nil {
 		x.t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(x.t.Context(), patience)

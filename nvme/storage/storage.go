@@ -68,6 +68,7 @@ var (
 	ErrClosed    = errors.New("storage: volumes are not served any more in this boot: see the board's code")
 	ErrNoServer  = errors.New("storage: the configuration allows no storage server of this name (docs/medium.md, storage_servers)")
 	ErrServer    = errors.New("storage: the storage server does not give the namespace")
+	ErrPlace     = errors.New("storage: the record of where the remote volume is cannot be read: delete the volume and create it again")
 	ErrStore     = errors.New("storage: done, but the store did not keep it for sure: do it again")
 )
 
@@ -89,7 +90,8 @@ type State struct {
 	Attached  bool
 	Namespace uint32        // that the host sees; 0 if not attached
 	Left      time.Duration // of the lease; 0 if not attached
-	Standing  bool          // the lease may be asked for again after the board's restart
+	Standing  bool          // the lease may be asked for again
+	Fault     error         // why it cannot be attached, whatever its key; nil: nothing is known against it
 }
 
 // A Space is what a kind has, in bytes.
@@ -100,9 +102,11 @@ type Space struct{ Total, Free int64 }
 type Store interface {
 	Standing() ([]byte, error) // nil before the first SetStanding
 	SetStanding([]byte) error
-	// Place gives where a remote volume is; nil where nothing is noted.
+	// Place gives where a remote volume is, in bytes of the caller's; nil where nothing is
+	// noted.
 	Place(id [16]byte) ([]byte, error)
 	SetPlace(id [16]byte, place []byte) error // nil removes it
+	Places() ([][16]byte, error)              // those that are noted
 	// Settle makes sure that what was stored cannot be taken back.
 	Settle() error
 }
@@ -116,9 +120,9 @@ type Config struct {
 	Keys      *key.Config   // nil: no key service is known, and nothing can be attached
 	Target    target.Config // Notify is the Service's
 	HostNQN   string        // the name of the board's host
-	// Servers are the storage servers that the owner allows, by name, and BoardNQN and
-	// BoardID are what the board is to them.
-	Servers  map[string]Server
+	// Servers gives the storage servers that the owner allows at the moment, by name, and
+	// BoardNQN and BoardID are what the board is to them.
+	Servers  func() map[string]Server
 	BoardNQN string
 	BoardID  [16]byte
 	Secrets  [32]byte // what the secrets of host cycles are derived from; zeroed by New
@@ -148,6 +152,7 @@ const (
 	EventStore      = "store-failed"    // which leases are standing was not kept
 	EventServer     = "server-reached"  // of a remote volume
 	EventServerLost = "server-lost"     // with the reason
+	EventPlace      = "place-lost"      // of a remote volume, which is out of service: with the reason
 )
 
 // An Event is something that an operator's records should have.
@@ -182,7 +187,8 @@ type Service struct {
 	mu       sync.Mutex // serialises operations
 	closed   bool
 	memory   map[[16]byte]*memoryVolume
-	places   map[[16]byte]Place // of remote volumes
+	places   map[[16]byte]Place // of remote volumes, without secrets
+	lost     map[[16]byte]error // of which nobody knows the place
 	attached map[[16]byte]*attachment
 	cycle    uint64           // of the host that may connect; 0: none
 	pending  map[[16]byte]due // standing leases to be asked for again
@@ -208,10 +214,13 @@ type attachment struct {
 // New puts the volumes together. No host may connect before BeginCycle.
 func New(c Config) (*Service, error) {
 	defer clear(c.Secrets[:])
+	if c.Servers == nil {
+		c.Servers = func() map[string]Server { return nil }
+	}
 	if c.Store == nil || c.Secrets == [32]byte{} || c.Pool == nil && c.PoolFault == nil {
 		return nil, errors.New("storage: a store, a secret, and a pool or the reason why there is none are needed")
 	}
-	s := &Service{conf: c, memory: map[[16]byte]*memoryVolume{}, places: map[[16]byte]Place{}, attached: map[[16]byte]*attachment{}, pending: map[[16]byte]due{},
+	s := &Service{conf: c, memory: map[[16]byte]*memoryVolume{}, places: map[[16]byte]Place{}, lost: map[[16]byte]error{}, attached: map[[16]byte]*attachment{}, pending: map[[16]byte]due{},
 		admitted: make(chan struct{}), done: make(chan struct{})}
 	if err := s.loadPlaces(); err != nil {
 		return nil, err
@@ -300,6 +309,9 @@ func (s *Service) Volume(id [16]byte) (State, error) {
 // state is how a volume stands.
 func (s *Service) state(b backing) State {
 	st := State{Spec: b.spec(), Used: b.used()}
+	if r, remote := b.(remoteVolume); remote {
+		st.Fault = r.fault
+	}
 	if a := s.attached[st.ID]; a != nil {
 		st.Attached, st.Namespace, st.Standing = true, a.namespace, a.lease.Standing()
 		st.Left = s.ring.Left(a.lease)
