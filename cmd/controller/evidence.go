@@ -135,6 +135,10 @@ func (a evidenceAPI) Document(ctx context.Context, nonce []byte, recipient bool)
 			e.RetryAfter, e.Next = retryRecipient, sentence(err)
 			return nil, e
 		}
+		if errors.Is(err, key.ErrUnmeasured) {
+			log.Printf("%v", err)
+			return nil, refuseDocument(sentence(key.ErrUnmeasured))
+		}
 		if err != nil {
 			return nil, err
 		}

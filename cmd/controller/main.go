@@ -35,7 +35,8 @@ func main() {
 // run brings the firmware up and keeps it up. It returns only with the reason why it
 // cannot go on: the kernel then resets the board.
 func run() error {
-	f := firmware{began: time.Now(), hostStates: make(chan cycle.State, 1), volumeEvents: make(chan storage.Event, 64)}
+	f := firmware{began: time.Now(), hostStates: make(chan cycle.State, 1), volumeEvents: make(chan storage.Event, 64),
+		strangersEvents: ration{most: eventsMost, every: eventsEvery}, hostErases: ration{most: erasesMost, every: erasesEvery}}
 	var instructionTime uint64 // ns, if an emulator counts instructions
 	err := phase.Run(&instructionTime, f.timed([]phase.Phase{
 		{Name: "board", Do: func() (err error) {

@@ -131,24 +131,31 @@ func (f *firmware) volumeMetrics() []text.Family {
 		return nil
 	}
 	there, attached := map[storage.Kind]float64{}, map[storage.Kind]float64{}
+	var shortest []text.Sample
 	for _, v := range s.Volumes() {
 		there[v.Kind]++
 		if v.Attached {
 			attached[v.Kind]++
+			if left := v.Left.Seconds(); shortest == nil || left < shortest[0].Value {
+				shortest = text.One(left)
+			}
 		}
 	}
 	kinds := func(n map[storage.Kind]float64) []text.Sample {
 		return labelled("kind", string(storage.Pool), n[storage.Pool], string(storage.RAM), n[storage.RAM], string(storage.Remote), n[storage.Remote])
 	}
-	var total, free []any
+	var capacity, free []any
 	for kind, space := range s.Spaces() {
-		total, free = append(total, string(kind), float64(space.Total)), append(free, string(kind), float64(space.Free))
+		capacity, free = append(capacity, string(kind), float64(space.Total)), append(free, string(kind), float64(space.Free))
 	}
 	return []text.Family{
 		gauge("volumes", "Volumes by kind.", kinds(there)),
 		gauge("volumes_attached", "Volumes that the host sees, by kind.", kinds(attached)),
-		gauge("volume_space_bytes", "Space for volumes, by kind.", labelled("kind", total...)),
+		gauge("volume_space_bytes", "Space for volumes, by kind.", labelled("kind", capacity...)),
 		gauge("volume_free_bytes", "Space for volumes that is free, by kind.", labelled("kind", free...)),
+		gauge("lease_left_seconds", "What is left of the lease that ends first; missing where no volume is attached.", shortest),
+		total("leases_renewed", "Leases of attached volumes that got a later end.", text.One(float64(f.leasesRenewed.Load()))),
+		total("leases_not_renewed", "Questions to the key service that did not renew a lease.", text.One(float64(f.leasesNotRenewed.Load()))),
 		gauge("volume_events_lost", "Events of volumes that were not recorded in time.", text.One(float64(f.volumeEventsLost.Load()))),
 	}
 }

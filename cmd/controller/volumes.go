@@ -6,12 +6,14 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,10 +61,12 @@ func (f *firmware) openVolumes() error {
 		s.Close()
 		return nil
 	}
+	f.forgetErasedOfNone(s)
 	go f.serveVolumes(s)
 	go f.serveMetadata(s)
 	go f.followHost(s)
 	go f.noteVolumes()
+	go s.Renew(context.Background(), keySource{f}) // until s is closed
 	return nil
 }
 
@@ -78,7 +82,8 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	c := &f.chain
 	config := storage.Config{
 		Memory: ramVolumes, Keys: keys, HostNQN: f.nqn("host"), Secrets: f.hostSecrets, Store: volumeStore{c.Store}, Notify: f.observeVolumes,
-		Servers: f.storageServers(), BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
+		MayErase: func() bool { return f.hostErases.take(f.up()) },
+		Servers:  f.storageServers, BoardNQN: f.nqn("initiator"), BoardID: f.uuid("host id"),
 		Target: target.Config{
 			SubsystemNQN: f.nqn("subsystem"), Advertise: netip.AddrPortFrom(hostAddress.Addr(), storage.PortIO),
 			Serial: fmt.Sprintf("%016x", id), Model: "Nitro Controller", Firmware: f.version[:min(len(f.version), 8)],
@@ -95,11 +100,12 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 	return storage.New(config)
 }
 
-// storageServers are those on which the owner lets volumes lie. They are on the management
+// storageServers are those on which the owner lets volumes lie, by the configuration in
+// force. They are on the management
 // network: the host's wire leads to the host alone.
 func (f *firmware) storageServers() map[string]storage.Server {
 	all := map[string]storage.Server{}
-	for _, s := range f.chain.Config.StorageServers {
+	for _, s := range f.chain.Configuration().StorageServers {
 		all[s.Name] = storage.Server{SubsystemNQN: s.SubsystemNQN, Dial: func(ctx context.Context) (net.Conn, error) {
 			return f.ports[0].Dial(ctx, "tcp", s.Address.String())
 		}}
@@ -221,36 +227,36 @@ func (f *firmware) followHost(s *storage.Service) {
 	}
 }
 
-// askAgain asks the key service for the keys of volumes that an adopted host had, if the
-// configuration says where.
+// askAgain asks the key service for the keys of volumes that an adopted host had.
 func (f *firmware) askAgain(s *storage.Service) {
-	k := f.chain.Config.KeyService
-	if k.URL == "" {
-		log.Print("volumes: the configuration does not say where to ask for keys again: whoever attached them has to")
-		return
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(k.CA)
-	client, err := keyservice.New(keyservice.Setup{URL: k.URL, Roots: roots, Dial: f.ports[0].Dial, Time: f.clientTime})
-	if err != nil {
-		log.Printf("volumes: %v", err)
-		return
-	}
-	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), storage.ReattachLimit)
 	defer cancel()
-	s.Reattach(ctx, keySource{f, client})
+	s.Reattach(ctx, keySource{f})
 }
 
-// keySource is the configured key service.
-type keySource struct {
-	f      *firmware
-	client *keyservice.Client
+// keySource is the key service of the configuration in force. It implements
+// storage.KeySource. Its questions are few, and each has a client of its own: the
+// configuration may have changed.
+type keySource struct{ f *firmware }
+
+func (k keySource) client() (*keyservice.Client, error) {
+	service := k.f.chain.Configuration().KeyService
+	if service == nil || service.URL == "" {
+		return nil, storage.ErrNoSource
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(service.CA)
+	return keyservice.New(keyservice.Setup{URL: service.URL, Roots: roots, Dial: k.f.ports[0].Dial, Time: k.f.clientTime})
 }
 
 // Key implements storage.KeySource.
 func (k keySource) Key(ctx context.Context, volume [16]byte, request []byte) (grant, wrapped []byte, err error) {
-	g, err := k.client.Obtain(ctx, keyservice.Ask{Volume: volume, Standing: true, Lease: maxLease},
+	client, err := k.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer client.Close()
+	g, err := client.Obtain(ctx, keyservice.Ask{Volume: volume, Standing: true, Lease: maxLease},
 		func(_ context.Context, challenge [key.ChallengeSize]byte) ([]byte, []byte, error) {
 			nonce := key.EvidenceNonce(challenge, request)
 			evidence, err := k.f.Evidence(nonce[:])
@@ -261,7 +267,12 @@ func (k keySource) Key(ctx context.Context, volume [16]byte, request []byte) (gr
 
 // Confirm implements storage.KeySource.
 func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) error {
-	return k.client.Confirm(ctx, grant, confirmation)
+	client, err := k.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Confirm(ctx, grant, confirmation)
 }
 
 // observeVolumes tells the log what happens to volumes, and has the audit record what no
@@ -283,10 +294,16 @@ func (f *firmware) observeVolumes(e storage.Event) {
 		text += fmt.Sprintf(": %.300v", e.Err)
 	}
 	log.Print(text)
+	switch e.Kind {
+	case storage.EventRenewed:
+		f.leasesRenewed.Add(1)
+	case storage.EventNotRenewed:
+		f.leasesNotRenewed.Add(1)
+	}
 	if volumeActions[e.Kind] == "" {
 		return
 	}
-	if (e.Kind == storage.EventServerLost || e.Kind == storage.EventReattach) && !f.strangersEvents.take(f.up()) {
+	if strangersCause[e.Kind] && !f.strangersEvents.take(f.up()) {
 		f.volumeEventsLost.Add(1)
 		return
 	}
@@ -300,19 +317,33 @@ func (f *firmware) observeVolumes(e storage.Event) {
 // volumeActions are the names of events in the audit.
 var volumeActions = map[string]string{
 	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
-	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost", storage.EventHostErased: "volumeErasedByHost",
+	storage.EventRenewed: "leaseRenewed", storage.EventNotRenewed: "leaseNotRenewed",
 }
 
-// Limits of a ration: a day of the worst is three segments of the log, of 256, and three
-// steps of the TPM's counter.
+// strangersCause are those events that a storage server, a key service or the way to one
+// can cause as often as it likes.
+var strangersCause = map[string]bool{
+	storage.EventServerLost: true, storage.EventReattach: true, storage.EventRenewed: true, storage.EventNotRenewed: true,
+}
+
+// Limits of what others cause. Of events of volumes in the audit, a day of the worst is
+// three segments of the log, of 256, and three steps of the TPM's counter. Of erases of the
+// host's (docs/volumes.md, "By the host") ten years of the worst are 88,000 writes of an
+// index of the TPM's, and as many steps.
 const (
-	rationMost  = 16
-	rationEvery = 10 * time.Minute
+	eventsMost  = 16
+	eventsEvery = 10 * time.Minute
+	erasesMost  = 8
+	erasesEvery = time.Hour
 )
 
-// A ration is how many events may be recorded of those that others cause: rationMost at
-// once, and one more each rationEvery.
+// A ration is how often something may happen that others cause: most times at once, and once
+// more each every.
 type ration struct {
+	most  int
+	every time.Duration
+
 	mu   sync.Mutex
 	used int
 	at   time.Duration // since the boot: until when used is counted
@@ -322,10 +353,10 @@ type ration struct {
 func (r *ration) take(now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	back := int((now - r.at) / rationEvery)
+	back := int((now - r.at) / r.every)
 	r.used = max(r.used-back, 0)
-	r.at += time.Duration(back) * rationEvery
-	if r.used >= rationMost {
+	r.at += time.Duration(back) * r.every
+	if r.used >= r.most {
 		return false
 	}
 	r.used++
@@ -339,6 +370,9 @@ func (f *firmware) noteVolumes() {
 		detail := fmt.Sprintf("host cycle %d", e.Cycle)
 		if e.Err != nil {
 			detail += fmt.Sprintf(": %.200v", e.Err)
+		}
+		if e.Sanitised != nil {
+			detail += ": " + f.certifyErase(e)
 		}
 		f.note(audit.Event{Action: volumeActions[e.Kind], Type: string(policy.Volume), Resource: volumePath(e.Volume), Detail: detail})
 	}
@@ -455,7 +489,25 @@ func (k volumeStore) SetPlace(id [16]byte, place []byte) error {
 	return k.s.Delete(placeName(id))
 }
 
-func placeName(id [16]byte) string { return fmt.Sprintf("volumes/place/%x", id) }
+// Places implements storage.Store.
+func (k volumeStore) Places() ([][16]byte, error) { return identities(k.s, placePrefix) }
+
+const placePrefix = "volumes/place/"
+
+func placeName(id [16]byte) string { return fmt.Sprintf("%s%x", placePrefix, id) }
+
+// identities lists those of which there are records with a prefix.
+func identities(s *store.Store, prefix string) (ids [][16]byte, err error) {
+	names, err := s.List(prefix)
+	for _, name := range names {
+		id, err := hex.DecodeString(strings.TrimPrefix(name, prefix))
+		if err != nil || len(id) != 16 {
+			return nil, fmt.Errorf("store: a record of the name %.80q", name)
+		}
+		ids = append(ids, [16]byte(id))
+	}
+	return ids, err
+}
 
 // Settle implements storage.Store.
 func (k volumeStore) Settle() error { return k.s.Checkpoint() }

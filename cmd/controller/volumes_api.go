@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"nitro/attest/sanitisation"
 	"nitro/board/imx6ul/sd"
+	"nitro/boot/store"
 	"nitro/net/redfish"
 	"nitro/net/standing"
 	"nitro/nvme/key"
@@ -36,6 +38,10 @@ type attester interface {
 	certify(s sanitisation.Statement) ([]byte, error)
 	// cardNames are model and serial number of the card; "-" where it does not say.
 	cardNames() (model, serial string)
+	// hostErased is the certificate of a volume's last erase by the host; nil if there is none.
+	hostErased(id [16]byte) []byte
+	// forgetErased forgets it.
+	forgetErased(id [16]byte)
 }
 
 // Storage implements redfish.Storage.
@@ -56,7 +62,7 @@ func (a volumesAPI) Volumes() (all []redfish.VolumeState) {
 		all = append(all, redfish.VolumeState{
 			VolumeSpec: redfish.VolumeSpec{ID: v.ID, Name: v.Name, Kind: string(v.Kind), Capacity: v.Blocks * uint64(v.BlockSize),
 				BlockSize: v.BlockSize, Commitment: v.Commitment, Place: redfish.VolumePlace(v.Place)},
-			Used: uint64(v.Used), Attached: v.Attached, Namespace: v.Namespace, Left: v.Left, Standing: v.Standing,
+			Used: uint64(v.Used), Attached: v.Attached, Namespace: v.Namespace, Left: v.Left, Standing: v.Standing, HostErased: a.by.hostErased(v.ID),
 		})
 	}
 	return all
@@ -71,7 +77,11 @@ func (a volumesAPI) Create(ctx context.Context, v redfish.VolumeSpec) error {
 
 // Delete implements redfish.Storage.
 func (a volumesAPI) Delete(ctx context.Context, id redfish.VolumeID) error {
-	return refuseVolume(id, a.s.Delete(ctx, id))
+	err := a.s.Delete(ctx, id)
+	if err == nil {
+		a.by.forgetErased(id)
+	}
+	return refuseVolume(id, err)
 }
 
 // Request implements redfish.Storage.
@@ -109,16 +119,7 @@ func (a volumesAPI) Erase(ctx context.Context, id redfish.VolumeID, who string) 
 	if err != nil {
 		return nil, refuseVolume(id, err)
 	}
-	s := sanitisation.Statement{
-		MediumType: string(done.Kind), MediumModel: "-", MediumSerial: "-",
-		Volume: id.String(), Name: done.Name, Kind: string(done.Kind), Bytes: done.Blocks * uint64(done.BlockSize), Commitment: hex.EncodeToString(done.Commitment[:]),
-		MethodType: done.Technique, MethodUsed: done.Method, MethodDetails: done.Details, VerificationMethod: done.Verification, RequestedBy: who,
-	}
-	if done.Kind == storage.Pool {
-		s.MediumType = "SD card"
-		s.MediumModel, s.MediumSerial = a.by.cardNames()
-	}
-	certificate, err := a.by.certify(s)
+	certificate, err := a.by.certify(statement(done, who, a.by))
 	if err != nil {
 		log.Printf("volume %v: erased, and not certified: %v", id, err)
 		e := redfish.Refuse(http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", strconv.Itoa(retryVolume))
@@ -126,6 +127,20 @@ func (a volumesAPI) Erase(ctx context.Context, id redfish.VolumeID, who string) 
 		return nil, e
 	}
 	return certificate, nil
+}
+
+// statement is what a certificate says of a volume that was erased for somebody.
+func statement(done storage.Sanitised, who string, by attester) sanitisation.Statement {
+	s := sanitisation.Statement{
+		MediumType: string(done.Kind), MediumModel: "-", MediumSerial: "-",
+		Volume: redfish.VolumeID(done.ID).String(), Name: done.Name, Kind: string(done.Kind), Bytes: done.Blocks * uint64(done.BlockSize), Commitment: hex.EncodeToString(done.Commitment[:]),
+		MethodType: done.Technique, MethodUsed: done.Method, MethodDetails: done.Details, VerificationMethod: done.Verification, RequestedBy: who,
+	}
+	if done.Kind == storage.Pool {
+		s.MediumType = "SD card"
+		s.MediumModel, s.MediumSerial = by.cardNames()
+	}
+	return s
 }
 
 // ErasePool implements redfish.Storage.
@@ -167,6 +182,7 @@ var volumeRefusals = []struct {
 	{storage.ErrSpec, http.StatusBadRequest, "GeneralError", ""},
 	{storage.ErrFull, http.StatusInsufficientStorage, "ResourceExhaustion", ""},
 	{volume.ErrFull, http.StatusInsufficientStorage, "ResourceExhaustion", "Delete volumes, or have hosts trim them."},
+	{storage.ErrPlace, http.StatusConflict, "GeneralError", ""},
 	{storage.ErrNoServer, http.StatusBadRequest, "GeneralError", ""},
 	{storage.ErrServer, http.StatusServiceUnavailable, "ServiceTemporarilyUnavailable", ""},
 	{storage.ErrNoPool, http.StatusConflict, "ResourceInStandby", ""},
@@ -268,4 +284,55 @@ func (f *firmware) cardNames() (model, serial string) {
 		return r
 	}, string(cid[3:8])) // PNM: product name
 	return name, fmt.Sprintf("%08x", cid.Serial())
+}
+
+// certifyErase certifies what the host has erased, and tells what came of it, for the audit.
+// It takes the TPM a while, and the host does not wait for it.
+func (f *firmware) certifyErase(e storage.Event) string {
+	b, err := f.certify(statement(*e.Sanitised, fmt.Sprintf("host, cycle %d", e.Cycle), f))
+	if err == nil {
+		err = f.chain.Store.Put(erasedName(e.Volume), b)
+	}
+	if err != nil {
+		return fmt.Sprintf("no certificate: %.200v", err)
+	}
+	return fmt.Sprintf("certificate %x", sha256.Sum256(b))
+}
+
+// erasedName is where the certificate of a volume's last erase by the host is stored. The
+// volume's deletion removes it.
+func erasedName(id [16]byte) string { return fmt.Sprintf("%s%x", erasedPrefix, id) }
+
+const erasedPrefix = "volumes/erased/"
+
+// forgetErasedOfNone forgets certificates of volumes that are gone with the last boot.
+func (f *firmware) forgetErasedOfNone(s *storage.Service) {
+	ids, err := identities(f.chain.Store, erasedPrefix)
+	if err != nil {
+		log.Printf("%v", err)
+	}
+	for _, id := range ids {
+		if _, err := s.Volume(id); errors.Is(err, storage.ErrNotFound) {
+			f.forgetErased(id)
+		}
+	}
+}
+
+// forgetErased implements attester.
+func (f *firmware) forgetErased(id [16]byte) {
+	if f.hostErased(id) == nil {
+		return
+	}
+	if err := f.chain.Store.Delete(erasedName(id)); err != nil {
+		log.Printf("volume %x: %v", id, err)
+	}
+}
+
+// hostErased implements attester.
+func (f *firmware) hostErased(id [16]byte) []byte {
+	b, err := f.chain.Store.Get(erasedName(id))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		log.Printf("volume %x: %v", id, err)
+	}
+	return b
 }

@@ -28,6 +28,8 @@ type witness struct {
 	nonce []byte
 	said  *sanitisation.Statement
 	fail  error
+
+	erased []byte
 }
 
 func (w *witness) Evidence(nonce []byte) ([]byte, error) {
@@ -38,6 +40,8 @@ func (w *witness) certify(s sanitisation.Statement) ([]byte, error) {
 	w.said = &s
 	return []byte("{}"), w.fail
 }
+func (w *witness) hostErased([16]byte) []byte  { return w.erased }
+func (w *witness) forgetErased([16]byte)       { w.erased = nil }
 func (w *witness) cardNames() (string, string) { return "SU08G", "126a2f3d" }
 func (w *witness) Clock() (uint64, error)      { return 1_000_000, nil }
 func (w *witness) Sign(text []byte) ([]byte, error) {
@@ -52,6 +56,7 @@ func (m *memo) Standing() ([]byte, error)  { return m.b, nil }
 func (m *memo) SetStanding(b []byte) error { m.b = b; return nil }
 func (m *memo) Settle() error              { return nil }
 
+func (m *memo) Places() ([][16]byte, error)     { return nil, nil }
 func (m *memo) Place([16]byte) ([]byte, error)  { return nil, nil }
 func (m *memo) SetPlace([16]byte, []byte) error { return nil }
 
@@ -191,8 +196,15 @@ func TestVolumesAPI(t *testing.T) {
 	if all, err := a.ErasePool(ctx, "x"); err != nil || len(all) != 0 { // it is not the pool's
 		t.Errorf("%v, %v", all, err)
 	}
+	w.erased = []byte("{1}")
+	if v := a.Volumes()[0]; string(v.HostErased) != "{1}" {
+		t.Errorf("the certificate of the host's erase: %q", v.HostErased)
+	}
 	if err := a.Delete(ctx, id); err != nil {
 		t.Fatal(err)
+	}
+	if w.erased != nil {
+		t.Error("the certificate outlasts the volume")
 	}
 	wants(t, "gone", a.Delete(ctx, id), 404, "List the volumes")
 	a.s.Close()

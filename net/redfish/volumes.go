@@ -82,6 +82,9 @@ type VolumeState struct {
 	Namespace uint32        // that the host sees; 0 for none
 	Left      time.Duration // of the lease; 0 if it is not attached
 	Standing  bool          // the board asks for the key again after its own restart
+	// HostErased is the certificate of the last erase by the host, an object of JSON; nil
+	// where there is none.
+	HostErased []byte
 }
 
 // VolumeKinds are where a volume's blocks lie.
@@ -240,6 +243,9 @@ func volumeObject(v VolumeState) object {
 	if v.Attached {
 		status = enabled
 		oem["LeaseSeconds"], oem["Standing"] = int64(v.Left/time.Second), v.Standing
+	}
+	if v.HostErased != nil {
+		oem["ErasedByHost"] = object{"Certificate": json.RawMessage(v.HostErased)}
 	}
 	actions := object{}
 	for _, name := range []string{"RequestKey", "Attach", "Detach", "Erase"} {

@@ -191,3 +191,14 @@ func TestVolumeStates(t *testing.T) {
 		t.Errorf("%v %v", wrong, o)
 	}
 }
+
+// TestErasedByHost: the certificate of the last erase by the host is the volume's to show,
+// where there is one.
+func TestErasedByHost(t *testing.T) {
+	for id, want := range map[VolumeID]string{{0xaa, 1}: "<nil>", {0xbb, 2}: "map[Certificate:map[format:1]]"} {
+		w := newBench(t).ask(policy.StorageControlPlane, "GET", volumesPath+"/"+id.String(), "")
+		if got := fmt.Sprint(decode(t, w)["Oem"].(map[string]any)["Nitro"].(map[string]any)["ErasedByHost"]); got != want {
+			t.Errorf("%v: %s", id, got)
+		}
+	}
+}

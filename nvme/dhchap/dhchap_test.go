@@ -14,7 +14,7 @@ const example = "DHHC-1:01:27vup6MiNIrRNURxNQBW6Uee719bsCNAposWDyO20PyLLMUQ:"
 
 func TestSecret(t *testing.T) {
 	var s Secret
-	if err := s.Set(example); err != nil {
+	if err := s.Set([]byte(example)); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Reveal(); got != example {
@@ -32,7 +32,7 @@ func TestSecret(t *testing.T) {
 		if err := s.Generate(h); err != nil {
 			t.Fatal(err)
 		}
-		if err := other.Set(s.Reveal()); err != nil || !other.Same(&s) {
+		if err := other.Set([]byte(s.Reveal())); err != nil || !other.Same(&s) {
 			t.Errorf("%d: %v", h, err)
 		}
 		other.key[0] ^= 1
@@ -54,7 +54,7 @@ func TestSecretRefused(t *testing.T) {
 		"DHHC-1:01:" + strings.Repeat("A", 300) + ":",
 	} {
 		var s Secret
-		if err := s.Set(text); err == nil || !s.Empty() {
+		if err := s.Set([]byte(text)); err == nil || !s.Empty() {
 			t.Errorf("%q accepted", text)
 		}
 	}
@@ -126,7 +126,7 @@ func TestExchange(t *testing.T) {
 // (qemu-test/nvme).
 func TestResponse(t *testing.T) {
 	var s Secret
-	if err := s.Set(example); err != nil {
+	if err := s.Set([]byte(example)); err != nil {
 		t.Fatal(err)
 	}
 	challenge := bytes.Repeat([]byte{0x5a}, 32)

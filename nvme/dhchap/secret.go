@@ -78,10 +78,11 @@ const (
 	crcSize    = 4
 )
 
-// Set reads a secret's text. After an error the secret is empty.
-func (s *Secret) Set(text string) error {
+// Set reads a secret's text, which is the caller's to zero. After an error the secret is
+// empty.
+func (s *Secret) Set(text []byte) error {
 	s.Zero()
-	if len(text) < textStart+1 || len(text) > 128 || text[:len(textPrefix)] != textPrefix ||
+	if len(text) < textStart+1 || len(text) > 128 || string(text[:len(textPrefix)]) != textPrefix ||
 		text[len(textPrefix)] != '0' || text[textStart-1] != ':' || text[len(text)-1] != ':' {
 		return ErrSecret
 	}
@@ -91,7 +92,7 @@ func (s *Secret) Set(text string) error {
 	}
 	var raw [2 * MaxHash]byte
 	defer clear(raw[:])
-	n, err := base64.StdEncoding.Decode(raw[:], []byte(text[textStart:len(text)-1]))
+	n, err := base64.StdEncoding.Decode(raw[:], text[textStart:len(text)-1])
 	n -= crcSize
 	if err != nil || n != 32 && n != 48 && n != 64 || transform != hashNone && transform.Size() != n ||
 		crc32.ChecksumIEEE(raw[:n]) != binary.LittleEndian.Uint32(raw[n:]) {

@@ -18,9 +18,11 @@ const PageSize = 4096
 // ErrFull: no slot is free.
 var ErrFull = errors.New("the arena has no room: detach a volume first")
 
-// slot is one lease's memory.
+// slot is one lease's memory: the schedule, and the key as it was delivered, of which an
+// erase makes another schedule (docs/grant.md, "Memory").
 type slot struct {
-	key xts.Key
+	key       xts.Key
+	delivered [Size]byte
 }
 
 // work is what is there while a grant is taken, once an arena.

@@ -55,9 +55,9 @@ type opener struct {
 	other error
 }
 
-// load opens a wrapped key, which must have the volume's commitment, and expands the
-// effective key into a schedule, or, with none, looks whether it could. Nothing else is
-// left in the arena.
+// load opens a wrapped key, which must have the volume's commitment, and puts it into a
+// slot with the effective key's schedule, or, with none, looks whether it could. Nothing
+// else is left in the arena.
 func (a *Arena) load(o opener, v *Volume, into *slot) error {
 	stack() // grow it now, so that it does not move, and leave a copy, when keys are on it
 	defer stack()
@@ -77,9 +77,25 @@ func (a *Arena) load(o opener, v *Volume, into *slot) error {
 	if into == nil {
 		return nil
 	}
+	into.delivered = w.delivered
+	return w.expand(v, into)
+}
+
+// expand makes the schedule of the effective key in a slot.
+func (w *work) expand(v *Volume, into *slot) error {
 	copy(w.salt[:], v.Salt)
 	w.derive(&v.ID)
 	return into.key.Init(w.effective[:])
+}
+
+// again expands the effective key of another erase salt, of the delivered key in the slot.
+func (a *Arena) again(v *Volume, s *slot) error {
+	stack()
+	defer stack()
+	w := a.work
+	defer func() { *w = work{} }()
+	w.delivered = s.delivered
+	return w.expand(v, s)
 }
 
 // open opens a wrapped key into the slot.

@@ -16,6 +16,9 @@ import (
 // seconds, and goes on.
 var ErrMaking = errors.New("key: this boot's recipient key is being made: ask again in half a minute")
 
+// ErrUnmeasured: the recipient key was not measured, and no other one is made.
+var ErrUnmeasured = errors.New("key: this boot's recipient key could not be measured: have keys come by HPKE, or restart the board")
+
 // A Recipient is this boot's RSA-2048 key for keys that come in CMS envelopes. It is made
 // when it is asked for first, once, by one goroutine: few boards need one. Its hash is
 // measured before anybody sees it: a quote binds it, as it does the wrapping key, and
@@ -28,17 +31,19 @@ type Recipient struct {
 	key    *rsa.PrivateKey
 	der    []byte // SubjectPublicKeyInfo
 	err    error  // of the last attempt
+	spent  bool   // a hash was measured, or may have been
 }
 
 // NewRecipient makes a Recipient without a key. measure extends PCR 8 by the key's hash,
-// and is called once, unless it fails.
+// and is called once: where it fails nobody knows whether the PCR has the hash, so this
+// boot has no recipient key.
 func NewRecipient(measure func(hash [32]byte) error) *Recipient { return &Recipient{measure: measure} }
 
 // Public gives the public key (SubjectPublicKeyInfo, DER), and makes it if there is none.
 // With ErrMaking the context has ended before it was there.
 func (r *Recipient) Public(ctx context.Context) ([]byte, error) {
 	r.mu.Lock()
-	if r.key == nil && r.making == nil {
+	if !r.spent && r.making == nil {
 		r.making = make(chan struct{})
 		go r.make(r.making)
 	}
@@ -58,11 +63,15 @@ func (r *Recipient) Public(ctx context.Context) ([]byte, error) {
 
 func (r *Recipient) make(done chan struct{}) {
 	k, der, err := newRecipient()
-	if err == nil {
-		err = r.measure(sha256.Sum256(der))
+	made := err == nil
+	if made {
+		if err = r.measure(sha256.Sum256(der)); err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnmeasured, err)
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.spent = made
 	if r.err = err; err == nil {
 		r.key, r.der = k, der
 	}

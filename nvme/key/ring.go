@@ -101,6 +101,8 @@ type Request struct {
 type User interface {
 	// Forget returns when the key is used no more, soon: it waits for no device.
 	Forget()
+	// Pause calls a function, as soon, while nothing is encrypted or decrypted.
+	Pause(func())
 }
 
 // A Lease is a key that is there.
@@ -320,6 +322,29 @@ func (l *Lease) Use(open func(*xts.Key) (User, error)) error {
 		l.user = u
 	}
 	return err
+}
+
+// Rekey makes the lease's key that of its volume's new erase salt, of the key that was
+// delivered. The old one is overwritten. After an error the lease has ended.
+func (l *Lease) Rekey(salt []byte) error {
+	r := l.ring
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := Volume{ID: l.term.Volume, Salt: salt}
+	switch {
+	case l.slot == nil || l.user == nil:
+		return fmt.Errorf("%w, or it is not in use: %x", ErrNoLease, v.ID)
+	case len(salt) != len(work{}.salt):
+		r.end(l)
+		return fmt.Errorf("key: volume %x: an erase salt of %d bytes", v.ID, len(salt))
+	}
+	var err error
+	l.user.Pause(func() { err = r.conf.Arena.again(&v, l.slot) })
+	if err != nil {
+		r.end(l)
+		return fmt.Errorf("key: volume %x: %w", v.ID, err)
+	}
+	return nil
 }
 
 // end zeroes a lease's key.

@@ -157,8 +157,31 @@ func (r *rig) has(secret []byte) bool {
 	return false
 }
 
+// only reports whether the delivered key is in the slot, and nowhere else in the arena, and
+// the working area empty.
+func (r *rig) only(s *slot) bool {
+	there := bytes.Equal(s.delivered[:], r.key) && *r.conf.Arena.work == (work{})
+	clear(s.delivered[:])
+	defer copy(s.delivered[:], r.key)
+	return there && !r.has(r.key)
+}
+
+// effective is the schedule of a volume's key, by the library's HKDF.
+func (r *rig) effective(salt []byte) (k xts.Key) {
+	r.t.Helper()
+	b, err := hkdf.Key(sha256.New, r.key, salt, "nitro volume key v1"+string(r.volume.ID[:]), 64)
+	if err == nil {
+		err = k.Init(b)
+	}
+	if err != nil || r.has(b) {
+		r.t.Errorf("%v, or the effective key itself is in the arena", err)
+	}
+	return k
+}
+
 // TestAttach: the key that comes is HKDF of what was delivered and the salt, by the
-// library's HKDF; the arena has it and nothing else; the confirmation is good.
+// library's HKDF; the arena has its schedule, what was delivered, and nothing else; the
+// confirmation is good.
 func TestAttach(t *testing.T) {
 	r := newRig(t, 2)
 	g := r.grant(r.request())
@@ -166,22 +189,14 @@ func TestAttach(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := hkdf.Key(sha256.New, r.key, r.volume.Salt, "nitro volume key v1"+string(r.volume.ID[:]), 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var k xts.Key
-	if err := k.Init(want); err != nil {
-		t.Fatal(err)
-	}
-	if l.slot.key != k {
+	if l.slot.key != r.effective(r.volume.Salt) {
 		t.Error("another key than HKDF's")
 	}
 	w := r.conf.Arena.work
-	if r.has(r.key) || r.has(want) || *w != (work{}) {
-		t.Error("the arena has more than the schedule")
+	if !r.only(l.slot) {
+		t.Error("the arena has more than the slot's")
 	}
-	if copy(w.delivered[:], r.key); !r.has(r.key) {
+	if copy(w.delivered[:], r.key); r.only(l.slot) {
 		t.Error("a key is there and is not found")
 	}
 	*w = work{}
@@ -456,6 +471,34 @@ func TestEnds(t *testing.T) {
 		if quarantine := errors.Is(err, ErrQuarantine); quarantine != (what == "quarantine") {
 			t.Errorf("%s: request: %v", what, err)
 		}
+	}
+}
+
+// TestRekey: a new salt makes another key, of which nothing is left in the working area, and
+// by which the user goes on; a lease that has none afterwards has ended.
+func TestRekey(t *testing.T) {
+	r := newRig(t, 2)
+	l := r.attach()
+	if err := l.Rekey(make([]byte, 32)); !errors.Is(err, ErrNoLease) {
+		t.Errorf("a key that is not in use: %v", err)
+	}
+	e := r.use(l)
+	before, after := make([]byte, 512), make([]byte, 512)
+	salt := bytes.Repeat([]byte{0x5a}, 32)
+	if err := errors.Join(e.ReadAt(t.Context(), 0, before), l.Rekey(salt), e.ReadAt(t.Context(), 0, after)); err != nil {
+		t.Fatal(err)
+	}
+	if l.slot.key != r.effective(salt) || bytes.Equal(before, after) || !r.only(l.slot) {
+		t.Errorf("HKDF's key %v, another one than before %v", l.slot.key == r.effective(salt), !bytes.Equal(before, after))
+	}
+	if err := l.Rekey(salt[1:]); err == nil || !r.empty() || l.Held() {
+		t.Errorf("a salt of 31 bytes: %v; no key is left %v", err, r.empty())
+	}
+	if err := e.ReadAt(t.Context(), 0, after); !errors.Is(err, volume.ErrClosed) {
+		t.Errorf("read without a key: %v", err)
+	}
+	if err := l.Rekey(salt); !errors.Is(err, ErrNoLease) {
+		t.Errorf("a lease that has ended: %v", err)
 	}
 }
 

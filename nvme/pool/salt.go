@@ -124,18 +124,43 @@ func (p *Pool) Salt(name string) ([]byte, error) {
 	return salt, err
 }
 
-// Erase makes all that a volume holds, and ever held, unreadable for good, whoever has
-// its key and whichever copies of the card: its salt's wrap is under a secret that is
-// overwritten in the TPM. The volume must not be open. It is empty afterwards, and has a
-// new salt. docs/pool.md, "Salt and erase", has the order and why it survives a cut; an
-// erase that fails, or is cut, is done again.
-func (p *Pool) Erase(name string) error {
+// Erase makes all that volumes hold, and ever held, unreadable for good, whoever has their
+// keys and whichever copies of the card: their salts' wraps are under a secret that is
+// overwritten in the TPM, once for all of them. They are empty afterwards, and have new
+// salts. docs/pool.md, "Salt and erase", has the order and why it survives a cut; an erase
+// that fails, or is cut, is done again. After an error [Pool.Salt] tells whether the old
+// salts still count: the new ones count for all of them or for none.
+//
+// An open volume stays open. Whoever has it open sees to it that nothing is read or written
+// meanwhile, and afterwards under the new salt's key only.
+func (p *Pool) Erase(names ...string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	target, err := p.idle(name)
-	if err != nil {
+	erased := map[*vol]bool{}
+	for _, name := range names {
+		v, err := p.find(name)
+		if err != nil {
+			return err
+		}
+		erased[v] = true
+	}
+	if err := p.renewSalts(erased); err != nil {
 		return err
 	}
+	for _, v := range p.vols {
+		if !erased[v] {
+			continue
+		}
+		if err := p.write(record{kind: kindEmpty, arg: v.slot}); err != nil {
+			return err
+		}
+	}
+	return p.seal()
+}
+
+// renewSalts wraps the salts of all volumes under a new secret, new ones where they are
+// erased, and then overwrites the TPM's with it.
+func (p *Pool) renewSalts(erased map[*vol]bool) error {
 	old, err := p.secret()
 	if err != nil {
 		return err
@@ -148,14 +173,14 @@ func (p *Pool) Erase(name string) error {
 		if v == nil {
 			continue
 		}
-		if err := p.rewrap(v, v == target, old, next[:]); err != nil {
+		if err := p.rewrap(v, erased[v], old, next[:]); err != nil {
 			return err
 		}
 	}
 	if err := p.erase.EraseAll(next); err != nil {
-		return fmt.Errorf("pool: the erase secret was not overwritten, %s is not erased: %w", name, err)
+		return fmt.Errorf("pool: the erase secret was not overwritten, so nothing is erased: %w", err)
 	}
-	return p.operate(record{kind: kindEmpty, arg: target.slot})
+	return nil
 }
 
 // rewrap gives a volume a wrap under the next secret, beside the one that counts now. One

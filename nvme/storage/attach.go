@@ -44,6 +44,9 @@ func (s *Service) keyable(id [16]byte) (backing, error) {
 	case s.cycle == 0:
 		return nil, ErrNoHost
 	}
+	if r, remote := b.(remoteVolume); remote && r.fault != nil {
+		return nil, r.fault
+	}
 	return b, nil
 }
 
@@ -96,6 +99,7 @@ func (s *Service) attach(ctx context.Context, id [16]byte, grant, wrapped []byte
 		return nil, EventRefused, refused(err)
 	}
 	if a != nil && a.lease == lease {
+		a.renewal = scheduled(s.ring.Left(lease))
 		return confirmation, EventRenewed, nil
 	}
 	if a != nil { // its lease has just ended, and nobody has swept yet
@@ -124,7 +128,7 @@ func (s *Service) show(b backing, lease *key.Lease, namespace uint32) error {
 	if err != nil {
 		return err
 	}
-	a := &attachment{lease: lease, namespace: namespace}
+	a := &attachment{lease: lease, namespace: namespace, renewal: scheduled(s.ring.Left(lease))}
 	err = lease.Use(func(k *xts.Key) (key.User, error) {
 		a.volume, err = volume.NewEncrypted(under, k, buffers, bufferSize)
 		return a.volume, err

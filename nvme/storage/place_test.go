@@ -13,7 +13,8 @@ func FuzzPlace(f *testing.F) {
 	f.Add(append(whole, 0))
 	f.Add(Place{}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := parsePlace(b)
+		p, texts, err := parsePlace(b)
+		p.Secret, p.Opposite = string(texts[0]), string(texts[1])
 		if err == nil && !bytes.Equal(p.encode(), b) {
 			t.Errorf("%x is read as %+v", b, p)
 		}

@@ -27,7 +27,8 @@ type Place struct {
 
 	// Secret is what the board proves itself with to the server, and Opposite what the
 	// server has to prove itself with: DHHC-1, or "" if the server wants none. They are
-	// for Create; a State does not have them.
+	// for Create; a State does not have them. Afterwards the store has them, and memory
+	// only while the volume is attached, as bytes that are zeroed then.
 	Secret, Opposite string
 }
 
@@ -52,28 +53,37 @@ func (p Place) encode() []byte {
 	return b
 }
 
-// parsePlace reads what encode wrote.
-func parsePlace(b []byte) (p Place, err error) {
-	malformed := errors.New("storage: the record of a remote volume's place is malformed: delete the volume and create it again")
+// secrets are the texts of a place's two: bytes, which their owner zeroes.
+type secrets [2][]byte
+
+func (t secrets) zero() {
+	clear(t[0])
+	clear(t[1])
+}
+
+// parsePlace reads what encode wrote. The secrets lie in b.
+func parsePlace(b []byte) (p Place, texts secrets, err error) {
 	if len(b) < placeHeader || string(b[:len(placeMagic)]) != placeMagic {
-		return p, malformed
+		return p, texts, ErrPlace
 	}
 	p.Namespace = binary.LittleEndian.Uint32(b[len(placeMagic):])
 	b = b[placeHeader:]
-	for _, s := range []*string{&p.Server, &p.Secret, &p.Opposite} {
+	var server []byte
+	for _, text := range []*[]byte{&server, &texts[0], &texts[1]} {
 		if len(b) < 2 {
-			return Place{}, malformed
+			return Place{}, secrets{}, ErrPlace
 		}
 		n := int(binary.LittleEndian.Uint16(b))
 		if n > maxSecret || n > len(b)-2 {
-			return Place{}, malformed
+			return Place{}, secrets{}, ErrPlace
 		}
-		*s, b = string(b[2:2+n]), b[2+n:]
+		*text, b = b[2:2+n], b[2+n:]
 	}
 	if len(b) > 0 {
-		return Place{}, malformed
+		return Place{}, secrets{}, ErrPlace
 	}
-	return p, nil
+	p.Server = string(server)
+	return p, texts, nil
 }
 
 // check refuses what no place can be.
@@ -84,36 +94,50 @@ func (p Place) check() error {
 	return nil
 }
 
-// initiator is how the server of a place is reached.
-func (s *Service) initiator(p Place) (c initiator.Config, err error) {
-	server, allowed := s.conf.Servers[p.Server]
+// initiator is how the server of a place is reached. The configuration has the secrets,
+// which forget zeroes.
+func (s *Service) initiator(p Place, texts secrets) (c initiator.Config, err error) {
+	server, allowed := s.server(p.Server)
 	if !allowed {
 		return c, fmt.Errorf("%w: %.64q", ErrNoServer, p.Server)
 	}
 	c = initiator.Config{Dial: server.Dial, SubsystemNQN: server.SubsystemNQN, HostNQN: s.conf.BoardNQN, HostID: s.conf.BoardID,
 		HeaderDigest: true, DataDigest: true}
-	for _, of := range []struct {
-		text string
-		to   **dhchap.Secret
-	}{{p.Secret, &c.Secret}, {p.Opposite, &c.Opposite}} {
-		if of.text == "" {
+	for i, to := range []**dhchap.Secret{&c.Secret, &c.Opposite} {
+		if len(texts[i]) == 0 {
 			continue
 		}
-		k := new(dhchap.Secret)
-		if err := k.Set(of.text); err != nil {
+		*to = new(dhchap.Secret)
+		if err := (*to).Set(texts[i]); err != nil {
+			forget(c)
 			return c, fmt.Errorf("%w: the server's secret: %w", ErrSpec, err)
 		}
-		*of.to = k
 	}
 	return c, nil
+}
+
+// forget zeroes the secrets of a configuration that is used no more.
+func forget(c initiator.Config) {
+	for _, k := range []*dhchap.Secret{c.Secret, c.Opposite} {
+		if k != nil {
+			k.Zero()
+		}
+	}
+}
+
+// server finds one that the owner allows.
+func (s *Service) server(name string) (Server, bool) {
+	server, allowed := s.conf.Servers()[name]
+	return server, allowed
 }
 
 // remoteVolume is a volume on a storage server. The pool has its entry, its commitment and
 // its salt, so that it is erased as others are; no data is ever in the pool.
 type remoteVolume struct {
 	poolVolume
-	s  *Service
-	at Place
+	s     *Service
+	at    Place // without secrets
+	fault error // why nobody knows where it is
 }
 
 func (r remoteVolume) spec() Spec {
@@ -123,15 +147,42 @@ func (r remoteVolume) spec() Spec {
 }
 
 func (r remoteVolume) open() (volume.Volume, error) {
-	server, err := r.s.initiator(r.at)
+	id := r.info.ID
+	record, err := r.s.conf.Store.Place(id)
+	defer clear(record)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	at, texts, err := parsePlace(record)
 	if err != nil {
 		return nil, err
 	}
-	id := r.info.ID
-	return remote.Open(remote.Config{
-		Server: server, Namespace: r.at.Namespace, BlockSize: r.info.BlockSize, Blocks: r.info.Blocks,
+	server, err := r.s.initiator(at, texts)
+	if err != nil {
+		return nil, err
+	}
+	v, err := remote.Open(remote.Config{
+		Server: server, Namespace: at.Namespace, BlockSize: r.info.BlockSize, Blocks: r.info.Blocks,
 		Notify: func(err error) { r.s.serverEvent(id, err) },
 	})
+	if err != nil {
+		forget(server)
+		return nil, err
+	}
+	return forgetful{v, server}, nil
+}
+
+// A forgetful volume zeroes its server's secrets when it is closed.
+type forgetful struct {
+	volume.Volume
+	server initiator.Config
+}
+
+// Close implements volume.Volume. Nothing connects any more when it zeroes.
+func (f forgetful) Close() error {
+	err := f.Volume.Close()
+	forget(f.server)
+	return err
 }
 
 func (r remoteVolume) remove() error {
@@ -139,6 +190,7 @@ func (r remoteVolume) remove() error {
 		return err
 	}
 	delete(r.s.places, r.info.ID)
+	delete(r.s.lost, r.info.ID)
 	return r.s.conf.Store.SetPlace(r.info.ID, nil)
 }
 
@@ -160,10 +212,13 @@ func (s *Service) measure(ctx context.Context, sp *Spec) error {
 	if err := sp.Place.check(); err != nil {
 		return err
 	}
-	server, err := s.initiator(sp.Place)
+	texts := secrets{[]byte(sp.Place.Secret), []byte(sp.Place.Opposite)}
+	defer texts.zero()
+	server, err := s.initiator(sp.Place, texts)
 	if err != nil {
 		return err
 	}
+	defer forget(server)
 	size, blocks, err := remote.Probe(ctx, server, sp.Place.Namespace)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrServer, err)
@@ -182,32 +237,49 @@ func (s *Service) createRemote(sp Spec) error {
 	if err := s.poolThere(); err != nil {
 		return err
 	}
-	if err := s.conf.Store.SetPlace(sp.ID, sp.Place.encode()); err != nil {
+	record := sp.Place.encode()
+	defer clear(record)
+	if err := s.conf.Store.SetPlace(sp.ID, record); err != nil {
 		return fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	if err := s.createEntry(sp); err != nil {
 		return errors.Join(err, s.conf.Store.SetPlace(sp.ID, nil))
 	}
-	s.places[sp.ID] = sp.Place
+	s.places[sp.ID] = sp.Place.known()
 	return nil
 }
 
-// loadPlaces reads where the remote volumes of the pool are.
+// loadPlaces reads where the remote volumes of the pool are. A record that cannot be read
+// puts its own volume out of service. One of no volume was left by a creation that was cut
+// off, and is removed: it has secrets.
 func (s *Service) loadPlaces() error {
 	if s.conf.Pool == nil {
 		return nil
 	}
+	noted, err := s.conf.Store.Places()
+	if err != nil {
+		return fmt.Errorf("storage: the places of remote volumes: %w", err)
+	}
+	there := map[[16]byte]bool{}
 	for _, i := range s.conf.Pool.List() {
-		b, err := s.conf.Store.Place(i.ID)
-		if err != nil {
-			return fmt.Errorf("storage: place of volume %x: %w", i.ID, err)
-		}
-		if b == nil {
+		there[i.ID] = true
+	}
+	for _, id := range noted {
+		if !there[id] {
+			if err := s.conf.Store.SetPlace(id, nil); err != nil {
+				s.notify(EventStore, id, err)
+			}
 			continue
 		}
-		if s.places[i.ID], err = parsePlace(b); err != nil {
-			return err
+		record, err := s.conf.Store.Place(id)
+		if err == nil {
+			s.places[id], _, err = parsePlace(record)
 		}
+		if err != nil {
+			s.lost[id] = err
+			s.notify(EventPlace, id, err)
+		}
+		clear(record)
 	}
 	return nil
 }
@@ -215,8 +287,9 @@ func (s *Service) loadPlaces() error {
 // inPool is a volume that the pool has an entry of.
 func (s *Service) inPool(i pool.Info) backing {
 	v := poolVolume{s.conf.Pool, i}
-	if at, is := s.places[i.ID]; is {
-		return remoteVolume{v, s, at}
+	at, is := s.places[i.ID]
+	if fault := s.lost[i.ID]; is || fault != nil {
+		return remoteVolume{v, s, at, fault}
 	}
 	return v
 }

@@ -164,3 +164,39 @@ func closedPipes() *pipes.Listener {
 	p.Close()
 	return p
 }
+
+// TestRemotePlaces: a place that cannot be read puts its own volume out of service, and says
+// so; what a creation that was cut off has left is removed.
+func TestRemotePlaces(t *testing.T) {
+	b := newBoard(t)
+	server := b.storageServer("west")
+	x := b.start()
+	sp := b.remoteSpec(server)
+	if _, err := x.Create(t.Context(), sp); err != nil {
+		t.Fatal(err)
+	}
+	other := x.volume(1, storage.Pool, 64)
+	x.Close()
+	b.places[sp.ID] = b.places[sp.ID][:20]
+	b.places[[16]byte{8}] = []byte("of a creation that was cut off")
+	x = b.start()
+	if err := x.BeginCycle(1, false); err != nil {
+		t.Fatal(err)
+	}
+	x.attach(other, nil)
+	if st := x.state(sp.ID); !errors.Is(st.Fault, storage.ErrPlace) || st.Kind != storage.Remote || x.state(other).Fault != nil {
+		t.Errorf("the volume without a place: %+v", st)
+	}
+	if _, err := x.Request(t.Context(), sp.ID); !errors.Is(err, storage.ErrPlace) || b.happened(storage.EventPlace) != 1 {
+		t.Errorf("its key: %v; told %d times", err, b.happened(storage.EventPlace))
+	}
+	if len(b.places) != 1 {
+		t.Errorf("%d places are noted", len(b.places))
+	}
+	if err := x.Delete(t.Context(), sp.ID); err != nil || len(b.places) != 0 {
+		t.Errorf("deleted: %v, %d places are noted", err, len(b.places))
+	}
+	if _, err := x.Create(t.Context(), sp); err != nil || x.state(sp.ID).Fault != nil {
+		t.Errorf("created again: %v", err)
+	}
+}

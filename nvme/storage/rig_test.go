@@ -48,6 +48,10 @@ type board struct {
 	mu       sync.Mutex
 	era      uint64
 	erase    [32]byte
+	erasures int                  // of the TPM's secret
+	erasing  func([32]byte) error // nil, or what EraseAll does instead
+	noTPM    error
+	mayErase func() bool
 	standing []byte
 	places   map[[16]byte][]byte
 	noStore  error
@@ -55,6 +59,7 @@ type board struct {
 	settled  int
 	settling chan chan struct{} // nil, or each Settle waits for what is sent here to be closed
 	clock    uint64
+	ticking  time.Time // if it is not zero: since when the clock has gone on
 	noClock  error
 	events   []storage.Event
 
@@ -87,10 +92,29 @@ func (m medium) WriteBlocks(first uint64, p []byte) error {
 	return m.Card.WriteBlocks(first, p)
 }
 
-func (b *board) Era() (uint64, error)           { return b.era, nil }
-func (b *board) SetEra(e uint64) error          { b.era = e; return nil }
-func (b *board) EraseSecret() ([]byte, error)   { return bytes.Clone(b.erase[:]), nil }
-func (b *board) EraseAll(secret [32]byte) error { b.erase = secret; return nil }
+func (b *board) Era() (uint64, error) { return b.era, nil }
+
+func (b *board) SetEra(e uint64) error {
+	if b.card.Off() {
+		return mediumtest.ErrPowerCut
+	}
+	b.era = e
+	return nil
+}
+
+func (b *board) EraseSecret() ([]byte, error) { return bytes.Clone(b.erase[:]), b.noTPM }
+
+func (b *board) EraseAll(secret [32]byte) error {
+	if b.card.Off() {
+		return mediumtest.ErrPowerCut
+	}
+	if b.erasing != nil {
+		return b.erasing(secret)
+	}
+	b.erase = secret
+	b.erasures++
+	return nil
+}
 
 // A keeper is the board's store.
 type keeper struct{ *board }
@@ -110,19 +134,29 @@ func (b keeper) SetStanding(s []byte) error {
 	return b.noStore
 }
 
-func (b keeper) Place(id [16]byte) ([]byte, error) { return b.places[id], b.noStore }
+func (b keeper) Place(id [16]byte) ([]byte, error) { return bytes.Clone(b.places[id]), b.noStore }
+
+func (b keeper) Places() (ids [][16]byte, err error) {
+	for id := range b.places {
+		ids = append(ids, id)
+	}
+	return ids, b.noStore
+}
 
 func (b keeper) SetPlace(id [16]byte, place []byte) error {
 	if b.noStore != nil {
 		return b.noStore
 	}
-	if b.places[id] = place; place == nil {
+	if b.places[id] = bytes.Clone(place); place == nil {
 		delete(b.places, id)
 	}
 	return nil
 }
 
 func (b keeper) Settle() error {
+	if b.card.Off() {
+		return mediumtest.ErrPowerCut
+	}
 	b.settled++
 	if b.settling != nil {
 		<-(<-b.settling)
@@ -133,6 +167,9 @@ func (b keeper) Settle() error {
 func (b *board) Clock() (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.ticking.IsZero() {
+		return b.clock + uint64(time.Since(b.ticking).Milliseconds()), b.noClock
+	}
 	return b.clock, b.noClock
 }
 
@@ -191,7 +228,7 @@ func (b *board) config(memory []byte) storage.Config {
 		b.t.Fatal(err)
 	}
 	return storage.Config{
-		Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: b.servers, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
+		MayErase: b.mayErase, Pool: p, Memory: 1 << 20, HostNQN: "nqn.2026-01.test:host", Servers: func() map[string]storage.Server { return b.servers }, BoardNQN: boardNQN, BoardID: [16]byte{2}, Secrets: [32]byte{3}, Store: keeper{b},
 		Keys: &key.Config{Arena: arena, Service: &keys().service.PublicKey, AK: bytes.Repeat([]byte{0xa}, key.NameSize),
 			Wrapping: keys().wrapping, Clock: b, Signer: b, MaxLease: time.Hour},
 		Target: target.Config{SubsystemNQN: "nqn.2026-01.test:board", Advertise: netip.MustParseAddrPort("169.254.169.254:4420")},
@@ -323,7 +360,7 @@ func (x *boot) connect() *initiator.Controller {
 func (x *boot) dial(a storage.HostAccess) (*initiator.Controller, error) {
 	x.t.Helper()
 	var secret, opposite dhchap.Secret
-	if err := errors.Join(secret.Set(a.Secret), opposite.Set(a.ControllerSecret)); err != nil {
+	if err := errors.Join(secret.Set([]byte(a.Secret)), opposite.Set([]byte(a.ControllerSecret))); err != nil {
 		x.t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(x.t.Context(), patience)

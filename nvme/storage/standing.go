@@ -168,15 +168,7 @@ func (s *Service) reattach(ctx context.Context, id [16]byte, source KeySource) e
 	if q == nil || err != nil {
 		return err
 	}
-	grant, wrapped, err := source.Key(ctx, id, q.Encode())
-	if err != nil {
-		return err
-	}
-	confirmation, err := s.Attach(ctx, id, grant, wrapped)
-	if err != nil {
-		return err
-	}
-	return source.Confirm(ctx, grant, confirmation)
+	return s.obtain(ctx, id, q, source)
 }
 
 // again makes the request for a standing lease; nil if it waits no more. Detach comes before

@@ -68,6 +68,7 @@ var (
 	ErrClosed    = errors.New("storage: volumes are not served any more in this boot: see the board's code")
 	ErrNoServer  = errors.New("storage: the configuration allows no storage server of this name (docs/medium.md, storage_servers)")
 	ErrServer    = errors.New("storage: the storage server does not give the namespace")
+	ErrPlace     = errors.New("storage: the record of where the remote volume is cannot be read: delete the volume and create it again")
 	ErrStore     = errors.New("storage: done, but the store did not keep it for sure: do it again")
 )
 
@@ -89,7 +90,8 @@ type State struct {
 	Attached  bool
 	Namespace uint32        // that the host sees; 0 if not attached
 	Left      time.Duration // of the lease; 0 if not attached
-	Standing  bool          // the lease may be asked for again after the board's restart
+	Standing  bool          // the lease may be asked for again
+	Fault     error         // why it cannot be attached, whatever its key; nil: nothing is known against it
 }
 
 // A Space is what a kind has, in bytes.
@@ -100,9 +102,11 @@ type Space struct{ Total, Free int64 }
 type Store interface {
 	Standing() ([]byte, error) // nil before the first SetStanding
 	SetStanding([]byte) error
-	// Place gives where a remote volume is; nil where nothing is noted.
+	// Place gives where a remote volume is, in bytes of the caller's; nil where nothing is
+	// noted.
 	Place(id [16]byte) ([]byte, error)
 	SetPlace(id [16]byte, place []byte) error // nil removes it
+	Places() ([][16]byte, error)              // those that are noted
 	// Settle makes sure that what was stored cannot be taken back.
 	Settle() error
 }
@@ -116,13 +120,16 @@ type Config struct {
 	Keys      *key.Config   // nil: no key service is known, and nothing can be attached
 	Target    target.Config // Notify is the Service's
 	HostNQN   string        // the name of the board's host
-	// Servers are the storage servers that the owner allows, by name, and BoardNQN and
-	// BoardID are what the board is to them.
-	Servers  map[string]Server
+	// Servers gives the storage servers that the owner allows at the moment, by name, and
+	// BoardNQN and BoardID are what the board is to them.
+	Servers  func() map[string]Server
 	BoardNQN string
 	BoardID  [16]byte
 	Secrets  [32]byte // what the secrets of host cycles are derived from; zeroed by New
 	Store    Store
+	// MayErase is asked before each erase of the host's, which wears the TPM's memory; nil:
+	// always.
+	MayErase func() bool
 	Notify   func(Event) // is told what happens; may be nil. It must not block or call the Service
 }
 
@@ -132,10 +139,12 @@ const (
 	EventDeleted    = "volume-deleted"
 	EventAttached   = "volume-attached"
 	EventRenewed    = "lease-renewed"
-	EventRefused    = "key-refused" // with the reason
+	EventNotRenewed = "lease-not-renewed" // with the reason
+	EventRefused    = "key-refused"       // with the reason
 	EventDetached   = "volume-detached"
 	EventExpired    = "lease-expired"
 	EventErased     = "volume-erased"
+	EventHostErased = "volume-erased-by-host" // or not: with the reason
 	EventCycleBegun = "host-cycle-begun"
 	EventCycleEnded = "host-cycle-ended"
 	EventReattach   = "reattach-failed" // with the reason
@@ -143,6 +152,7 @@ const (
 	EventStore      = "store-failed"    // which leases are standing was not kept
 	EventServer     = "server-reached"  // of a remote volume
 	EventServerLost = "server-lost"     // with the reason
+	EventPlace      = "place-lost"      // of a remote volume, which is out of service: with the reason
 )
 
 // An Event is something that an operator's records should have.
@@ -153,6 +163,8 @@ type Event struct {
 	Remote string   // address of the host's end, and its name, for events of the target
 	Host   string
 	Err    error // why
+	// Sanitised is what a certificate can say, where the host has erased a volume.
+	Sanitised *Sanitised
 }
 
 // A HostAccess is what the host has to know to connect: for the metadata service on the
@@ -175,7 +187,8 @@ type Service struct {
 	mu       sync.Mutex // serialises operations
 	closed   bool
 	memory   map[[16]byte]*memoryVolume
-	places   map[[16]byte]Place // of remote volumes
+	places   map[[16]byte]Place // of remote volumes, without secrets
+	lost     map[[16]byte]error // of which nobody knows the place
 	attached map[[16]byte]*attachment
 	cycle    uint64           // of the host that may connect; 0: none
 	pending  map[[16]byte]due // standing leases to be asked for again
@@ -195,15 +208,19 @@ type attachment struct {
 	lease     *key.Lease
 	volume    *volume.Encrypted
 	namespace uint32
+	renewal   renewal
 }
 
 // New puts the volumes together. No host may connect before BeginCycle.
 func New(c Config) (*Service, error) {
 	defer clear(c.Secrets[:])
+	if c.Servers == nil {
+		c.Servers = func() map[string]Server { return nil }
+	}
 	if c.Store == nil || c.Secrets == [32]byte{} || c.Pool == nil && c.PoolFault == nil {
 		return nil, errors.New("storage: a store, a secret, and a pool or the reason why there is none are needed")
 	}
-	s := &Service{conf: c, memory: map[[16]byte]*memoryVolume{}, places: map[[16]byte]Place{}, attached: map[[16]byte]*attachment{}, pending: map[[16]byte]due{},
+	s := &Service{conf: c, memory: map[[16]byte]*memoryVolume{}, places: map[[16]byte]Place{}, lost: map[[16]byte]error{}, attached: map[[16]byte]*attachment{}, pending: map[[16]byte]due{},
 		admitted: make(chan struct{}), done: make(chan struct{})}
 	if err := s.loadPlaces(); err != nil {
 		return nil, err
@@ -216,7 +233,7 @@ func New(c Config) (*Service, error) {
 		}
 		s.ring = ring
 	}
-	s.conf.Target.Notify = s.targetEvent
+	s.conf.Target.Notify, s.conf.Target.Erase = s.targetEvent, s.eraseForHost
 	var err error
 	if s.target, err = target.New(s.conf.Target); err != nil {
 		return nil, err
@@ -232,15 +249,18 @@ func (s *Service) Close() {
 		s.ring.Quarantine() // first, and without waiting for an operation that is under way
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return
 	}
 	s.closed = true
 	close(s.done)
 	s.forgetHost()
 	clear(s.conf.Secrets[:])
-	s.target.Close()
+	s.mu.Unlock()
+	s.target.Close() // without the lock: it waits for an erase, which waits for the lock
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closeAll()
 	for _, m := range s.memory {
 		m.data.Close()
@@ -289,6 +309,9 @@ func (s *Service) Volume(id [16]byte) (State, error) {
 // state is how a volume stands.
 func (s *Service) state(b backing) State {
 	st := State{Spec: b.spec(), Used: b.used()}
+	if r, remote := b.(remoteVolume); remote {
+		st.Fault = r.fault
+	}
 	if a := s.attached[st.ID]; a != nil {
 		st.Attached, st.Namespace, st.Standing = true, a.namespace, a.lease.Standing()
 		st.Left = s.ring.Left(a.lease)
@@ -327,7 +350,8 @@ func (s *Service) settle() error {
 	return nil
 }
 
-// A KeySource asks the key service for keys by itself, after the board's restart.
+// A KeySource asks the key service for keys by itself: after the board's restart, and ahead
+// of a lease's end.
 type KeySource interface {
 	// Key answers a volume's request (key.Request, encoded) with a grant and the wrapped
 	// key. The source adds evidence, and asks for a standing lease.

@@ -16,7 +16,6 @@ type backing interface {
 	used() int64
 	salt() ([]byte, error) // the caller zeroes it
 	open() (volume.Volume, error)
-	erase() error // while it is not open
 	remove() error
 }
 
@@ -34,7 +33,6 @@ func (p poolVolume) spec() Spec {
 func (p poolVolume) used() int64                  { return int64(p.info.Extents) * pool.ExtentSize }
 func (p poolVolume) salt() ([]byte, error)        { return p.pool.Salt(p.info.Name) }
 func (p poolVolume) open() (volume.Volume, error) { return p.pool.Volume(p.info.Name) }
-func (p poolVolume) erase() error                 { return p.pool.Erase(p.info.Name) }
 func (p poolVolume) remove() error                { return p.pool.Delete(p.info.Name) }
 
 // memoryVolume is a volume in RAM. What it holds is ciphertext, as on the card, and stays
@@ -53,7 +51,7 @@ func (m *memoryVolume) salt() ([]byte, error) { return append([]byte(nil), m.own
 
 func (m *memoryVolume) open() (volume.Volume, error) { return kept{m.data}, nil }
 
-// erase overwrites what it holds, and makes its key another one.
+// erase makes its key another one, and overwrites what it holds.
 func (m *memoryVolume) erase() error {
 	rand.Read(m.own[:])
 	return m.data.Zero(context.Background(), 0, m.of.Blocks)
@@ -212,57 +210,4 @@ func (s *Service) Delete(_ context.Context, id [16]byte) error {
 	s.notify(EventDeleted, id, nil)
 	s.keep()
 	return s.settle()
-}
-
-// Methods of sanitisation (NIST SP 800-88 Rev. 1, 2.5 and 2.6).
-const (
-	MethodCryptographicErase = "Cryptographic Erase"
-	MethodOverwrite          = "Overwrite"
-)
-
-// A Sanitised is what a certificate of sanitisation says of a volume (NIST SP 800-88 Rev.
-// 1, appendix G).
-type Sanitised struct {
-	Spec
-	Technique string // as the standard has it: Purge; Clear
-	Method    string
-	// What was done, and how the board knows, in a sentence each.
-	Details, Verification string
-}
-
-// Erase makes all that a volume ever held unreadable for good, whoever has its key. It is
-// detached first, and it is empty afterwards. One that failed is to be done again.
-func (s *Service) Erase(ctx context.Context, id [16]byte) (Sanitised, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b, err := s.find(id)
-	if err != nil {
-		return Sanitised{}, err
-	}
-	if _, waits := s.pending[id]; waits || s.attached[id] != nil {
-		s.detach(ctx, id)
-		s.admitIfDone()
-	}
-	s.void(id)
-	err = b.erase()
-	s.notify(EventErased, id, err)
-	if err == nil {
-		err = s.settle()
-	}
-	if err != nil {
-		return Sanitised{}, err
-	}
-	return sanitised(b.spec()), nil
-}
-
-func sanitised(of Spec) Sanitised {
-	if of.Kind == RAM {
-		return Sanitised{Spec: of, Technique: "Clear", Method: MethodOverwrite,
-			Details:      "The volume's memory was overwritten with zeros, and the salt of its key with a random one.",
-			Verification: "The memory is the board's own; nothing of it was ever on a medium."}
-	}
-	return Sanitised{Spec: of, Technique: "Purge", Method: MethodCryptographicErase,
-		Details: "The volume's data was encrypted with AES-256-XTS under HKDF-SHA-256 of the delivered key and an erase salt. " +
-			"The only secret that opened that salt, in the TPM's NV index 0x01800005, was overwritten with a random one.",
-		Verification: "The index was read back and held the new secret; the volume has no extents and a new salt."}
 }

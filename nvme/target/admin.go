@@ -1,9 +1,6 @@
 package target
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"math/bits"
 
 	"nitro/nvme/wire"
@@ -31,11 +28,12 @@ func (l *lane) admin() error {
 	if k.discovery {
 		return l.finish(wire.InvalidOpcode|wire.DNR, 0)
 	}
-	switch l.cmd.Opcode {
-	case wire.AdminFormatNVM:
+	switch {
+	case l.c.t.cfg.Erase == nil:
+	case l.cmd.Opcode == wire.AdminFormatNVM:
 		return l.format()
-	case wire.AdminSanitize:
-		return l.sanitizeCommand()
+	case l.cmd.Opcode == wire.AdminSanitize:
+		return l.sanitize()
 	}
 	return l.finish(wire.InvalidOpcode|wire.DNR, 0)
 }
@@ -125,9 +123,11 @@ func (k *controller) identify() *wire.Controller {
 	}
 	id.LPA |= wire.LPAEffects
 	id.OAES = wire.OAESNamespace
-	id.OACS, id.SANICAP = wire.OACSFormat, wire.SanitizeCrypto
 	id.NN, id.ONCS = MaxNamespaces, wire.ONCSCompare|wire.ONCSDeallocate|wire.ONCSWriteZeroes
-	id.FNA, id.VWC = wire.FNACryptoErase, wire.VWCPresent|wire.VWCFlushAll
+	id.VWC = wire.VWCPresent | wire.VWCFlushAll
+	if cfg.Erase != nil {
+		id.OACS, id.FNA, id.SANICAP = wire.OACSFormat, wire.FNACryptoErase, wire.SanitizeCrypto|wire.SanitizeDeallocates
+	}
 	id.IOCCSZ = uint32(wire.CommandSize+cfg.InCapsule) / 16
 	return id
 }
@@ -155,7 +155,7 @@ func (n *namespace) identify(cns uint8, b *[wire.IdentifySize]byte) {
 	}
 }
 
-// Fields of features and of Format NVM and Sanitize.
+// Fields of features.
 const (
 	selectCurrent      = 0 // SEL, CDW10 bits 10:8 of Get Features
 	selectDefault      = 1
@@ -163,12 +163,7 @@ const (
 	selectCapabilities = 3
 	changeable         = 1 << 2
 	save               = 1 << 31 // SV, of Set Features
-
-	formatSettings = 0x3f<<12 | 0x1ff // CDW10: format, metadata, protection: only 0 is there
-	sanitizeAction = 7
-	sanitizeCrypto = 4
-	sanitizeExit   = 1
-	cacheEnabled   = 1
+	cacheEnabled       = 1
 )
 
 // getFeature reads a feature (Base 2.0, section 5.15).
@@ -263,139 +258,4 @@ func (l *lane) setFeature() error {
 		// Hints about what the host can do; nothing here depends on them.
 	}
 	return l.finish(wire.Success, result)
-}
-
-// errInUse says that commands did not end for an erase.
-var errInUse = errors.New("target: commands are still under way")
-
-// erase makes what namespaces hold unreadable; meanwhile, commands get the status.
-func (k *controller) erase(all []*namespace, meanwhile wire.Status) error {
-	ctx, cancel := context.WithTimeout(background, k.t.cfg.EraseLimit)
-	defer cancel()
-	for _, n := range all {
-		defer n.open(meanwhile)
-	}
-	for _, n := range all {
-		select {
-		case <-n.shut(meanwhile):
-		case <-ctx.Done():
-			return fmt.Errorf("namespace %d: %w", n.ID, errInUse)
-		}
-	}
-	for _, n := range all {
-		err := n.Erase(ctx)
-		k.t.notify(EventErased, k.admin, k.host.nqn, err)
-		if err != nil {
-			return fmt.Errorf("namespace %d: %w", n.ID, err)
-		}
-	}
-	return nil
-}
-
-// erasable lists the namespaces that an identifier stands for, if all can be erased.
-func (h *host) erasable(id uint32) (all []*namespace, status wire.Status) {
-	for i, n := range h.table.Load() {
-		if n == nil || id != allNamespaces && id != uint32(i) {
-			continue
-		}
-		if n.Erase == nil {
-			return nil, wire.InvalidField | wire.DNR
-		}
-		all = append(all, n)
-	}
-	if len(all) == 0 {
-		return nil, wire.InvalidNamespace | wire.DNR
-	}
-	return all, wire.Success
-}
-
-// format does a Format NVM (Base 2.0, section 5.14). Whatever erase it asks for, it gets
-// the cryptographic one: it is the strongest, and takes no time.
-func (l *lane) format() error {
-	k := l.c.k
-	if l.cmd.CDW10&formatSettings != 0 || l.cmd.CDW10>>9&7 > 2 {
-		return l.finish(wire.InvalidFormat|wire.DNR, 0)
-	}
-	all, status := k.host.erasable(l.cmd.NSID)
-	if status != wire.Success {
-		return l.finish(status, 0)
-	}
-	k.busy.Store(true)
-	err := k.erase(all, wire.FormatInProgress)
-	k.busy.Store(false)
-	if err != nil {
-		return l.finish(wire.InternalError, 0)
-	}
-	return l.finish(wire.Success, 0)
-}
-
-// Statuses of a sanitize operation, SSTAT (Base 2.0, figure 291).
-const (
-	sanitizeNever   = 0
-	sanitizeDone    = 1
-	sanitizeRunning = 2
-	sanitizeBroken  = 3
-)
-
-// sanitize is the state of a host's last one. The target's mutex guards it.
-type sanitize struct {
-	status uint16
-	cdw10  uint32
-}
-
-// sanitizeCommand starts a Sanitize (Base 2.0, section 5.24): a crypto erase of all the
-// host's namespaces, beside other commands. Its end is an event and in the log page.
-func (l *lane) sanitizeCommand() error {
-	k := l.c.k
-	t := k.t
-	action := l.cmd.CDW10 & sanitizeAction
-	if action != sanitizeCrypto && action != sanitizeExit {
-		return l.finish(wire.InvalidField|wire.DNR, 0)
-	}
-	all, status := k.host.erasable(allNamespaces)
-	if action == sanitizeCrypto && status != wire.Success {
-		return l.finish(status, 0)
-	}
-	return l.finish(t.sanitize(k, action, l.cmd.CDW10, all), 0)
-}
-
-// sanitize starts the operation, unless one runs.
-func (t *Target) sanitize(k *controller, action, cdw10 uint32, all []*namespace) wire.Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := &k.host.sanitize
-	switch {
-	case s.status == sanitizeRunning:
-		return wire.SanitizeInProgress
-	case action == sanitizeExit:
-		if s.status == sanitizeBroken {
-			s.status = sanitizeNever
-		}
-		return wire.Success
-	case t.closed:
-		return wire.InternalError
-	}
-	s.status, s.cdw10 = sanitizeRunning, cdw10
-	for _, n := range all {
-		n.shut(wire.SanitizeInProgress)
-	}
-	t.running.Go(func() { t.sanitized(k, k.erase(all, wire.SanitizeInProgress)) })
-	return wire.Success
-}
-
-// sanitized ends the operation: its outcome is in the log page of all controllers of the
-// host, and an event.
-func (t *Target) sanitized(k *controller, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := &k.host.sanitize
-	s.status = sanitizeDone
-	if err != nil {
-		s.status = sanitizeBroken
-	}
-	for _, other := range t.controllers {
-		if other.host == k.host && !other.discovery {
-			other.raise(eventSanitized)
-		}
-	}
 }

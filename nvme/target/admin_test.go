@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"nitro/nvme/target"
 	"nitro/nvme/volume"
@@ -17,12 +16,12 @@ import (
 
 // TestIdentify reads what a host decides by.
 func TestIdentify(t *testing.T) {
-	r := newRig(t, target.Config{InCapsule: 8192})
+	r := newRig(t, target.Config{InCapsule: 8192, Erase: func(context.Context, []target.Namespace) error { return nil }})
 	c := r.connect(r.config(alice))
 	id := c.Identity()
 	want := wire.Controller{Serial: "0001", Model: "Nitro", Firmware: "1.0", MDTS: 5, CNTLID: c.ID(), OAES: wire.OAESNamespace,
 		CTRATT: wire.CTRATTHostID128 | wire.CTRATTTraffic, Type: wire.ControllerIO, OACS: wire.OACSFormat, AERL: 3, ABL: 3, LPA: wire.LPAExtended | wire.LPAEffects,
-		ELPE: 7, KAS: 10, SANICAP: wire.SanitizeCrypto, MAXCMD: 128, NN: 64, ONCS: wire.ONCSCompare | wire.ONCSDeallocate | wire.ONCSWriteZeroes,
+		ELPE: 7, KAS: 10, SANICAP: wire.SanitizeCrypto | wire.SanitizeDeallocates, MAXCMD: 128, NN: 64, ONCS: wire.ONCSCompare | wire.ONCSDeallocate | wire.ONCSWriteZeroes,
 		FNA: wire.FNACryptoErase, VWC: wire.VWCPresent | wire.VWCFlushAll, SGLS: wire.SGLSByte | wire.SGLSOffset, SubsystemNQN: subsystem, IOCCSZ: (64 + 8192) / 16}
 	if id != want {
 		t.Errorf("%+v\nwant %+v", id, want)
@@ -338,120 +337,4 @@ func TestProperties(t *testing.T) {
 	if e, _ := c.do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertySet, CDW11: wire.PropertyCSTS}, nil); e.Status.Code() != wire.InvalidField {
 		t.Errorf("CSTS written: %v", e.Status)
 	}
-}
-
-// TestErase: Format and Sanitize reach the owner of the volume, with no I/O under way.
-func TestErase(t *testing.T) {
-	r := newRig(t, target.Config{})
-	v := ramVolume(t, 512, 65536)
-	var mu sync.Mutex
-	count, fail := 0, error(nil)
-	entered, proceed := make(chan struct{}, 1), make(chan struct{}, 1)
-	erase := func(ctx context.Context) error {
-		mu.Lock()
-		defer mu.Unlock()
-		count++
-		entered <- struct{}{}
-		<-proceed
-		return fail
-	}
-	if err := r.Attach(bob, target.Namespace{ID: 2, Volume: v, UUID: [16]byte{9}, Erase: erase}); err != nil {
-		t.Fatal(err)
-	}
-	told := make(chan uint32, 4)
-	cfg := r.config(bob)
-	cfg.Notify = func(result uint32) { told <- result }
-	c := r.connect(cfg)
-	ctx := t.Context()
-	n := r.namespace(c, 2)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := c.Admin(ctx, &wire.Command{Opcode: wire.AdminFormatNVM, NSID: 2, CDW10: 2 << 9}, nil, nil); err != nil {
-			t.Errorf("format: %v", err)
-		}
-	})
-	<-entered
-	wantStatus(t, "a write meanwhile", n.WriteAt(ctx, 0, make([]byte, 512)), wire.FormatInProgress)
-	proceed <- struct{}{}
-	wg.Wait()
-	if err := n.WriteAt(ctx, 0, make([]byte, 512)); err != nil {
-		t.Errorf("a write afterwards: %v", err)
-	}
-	_, err := c.Admin(ctx, &wire.Command{Opcode: wire.AdminFormatNVM, NSID: 1}, nil, nil)
-	wantStatus(t, "a namespace that cannot be erased", err, wire.InvalidField)
-	_, err = c.Admin(ctx, &wire.Command{Opcode: wire.AdminFormatNVM, NSID: 3}, nil, nil)
-	wantStatus(t, "no namespace", err, wire.InvalidNamespace)
-	_, err = c.Admin(ctx, &wire.Command{Opcode: wire.AdminFormatNVM, NSID: 2, CDW10: 1}, nil, nil)
-	wantStatus(t, "another format", err, wire.InvalidFormat)
-	_, err = c.Admin(ctx, &wire.Command{Opcode: wire.AdminSanitize, CDW10: 4}, nil, nil)
-	wantStatus(t, "sanitize with a namespace that cannot be erased", err, wire.InvalidField)
-	_, err = c.Admin(ctx, &wire.Command{Opcode: wire.AdminSanitize, CDW10: 2}, nil, nil)
-	wantStatus(t, "block erase", err, wire.InvalidField)
-	if err := r.Detach(ctx, bob, 1); err != nil {
-		t.Fatal(err)
-	}
-	<-told
-	for _, outcome := range []struct {
-		err    error
-		status uint16
-	}{{nil, 1}, {errors.New("no"), 3}} {
-		fail = outcome.err
-		if _, err := c.Admin(ctx, &wire.Command{Opcode: wire.AdminSanitize, CDW10: 4}, nil, nil); err != nil {
-			t.Fatal(err)
-		}
-		<-entered
-		wantStatus(t, "a write meanwhile", n.WriteAt(ctx, 0, make([]byte, 512)), wire.SanitizeInProgress)
-		_, err = c.Admin(ctx, &wire.Command{Opcode: wire.AdminSanitize, CDW10: 4}, nil, nil)
-		wantStatus(t, "a second sanitize", err, wire.SanitizeInProgress)
-		proceed <- struct{}{}
-		if got := <-told; got != wire.EventSanitized {
-			t.Errorf("event %#x", got)
-		}
-		b := make([]byte, 512)
-		if err := c.Log(ctx, wire.LogSanitize, 0, b); err != nil || le.Uint16(b[2:]) != outcome.status || le.Uint32(b[4:]) != 4 || le.Uint16(b) != 0xffff {
-			t.Errorf("sanitize log % x, %v", b[:8], err)
-		}
-		if err := n.WriteAt(ctx, 0, make([]byte, 512)); err != nil {
-			t.Errorf("a write afterwards: %v", err)
-		}
-	}
-	if _, err := c.Admin(ctx, &wire.Command{Opcode: wire.AdminSanitize, CDW10: 1}, nil, nil); err != nil {
-		t.Errorf("leaving the failure: %v", err)
-	}
-	if count != 3 || !r.happened(target.EventErased) {
-		t.Errorf("%d erases", count)
-	}
-}
-
-// TestEraseWaits: what is under way ends before an erase begins.
-func TestEraseWaits(t *testing.T) {
-	r := newRig(t, target.Config{Lanes: 2})
-	s := newSlow(t)
-	erased := make(chan struct{})
-	err := r.Attach(alice, target.Namespace{ID: 2, Volume: s, UUID: [16]byte{2}, Erase: func(context.Context) error { close(erased); return nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := r.connect(r.config(alice))
-	n := r.namespace(c, 2)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := n.ReadAt(t.Context(), 0, make([]byte, 512)); err != nil {
-			t.Errorf("the read: %v", err)
-		}
-	})
-	<-s.began
-	wg.Go(func() {
-		if _, err := c.Admin(t.Context(), &wire.Command{Opcode: wire.AdminFormatNVM, NSID: 2}, nil, nil); err != nil {
-			t.Errorf("format: %v", err)
-		}
-	})
-	select {
-	case <-erased:
-		t.Error("erased under a read")
-	case <-time.After(50 * time.Millisecond):
-	}
-	close(s.release)
-	wg.Wait()
-	<-erased
 }

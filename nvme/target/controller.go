@@ -19,7 +19,6 @@ type controller struct {
 	admin     *conn
 
 	seen         atomic.Uint32 // tick of the last command
-	busy         atomic.Bool   // an admin command takes long
 	enabled      atomic.Bool   // CC.EN
 	writeThrough atomic.Bool   // the host switched the write cache off
 
@@ -70,10 +69,6 @@ func (t *Target) count(h *host, discovery bool) (n int) {
 // expired reports whether the host has been silent for too long. Any command keeps an
 // association alive (traffic based keep alive, Base 2.0, section 3.9.4).
 func (k *controller) expired(now uint32) bool {
-	if k.busy.Load() {
-		k.seen.Store(now)
-		return false
-	}
 	k.mu.Lock()
 	limit := time.Duration(k.keep) * time.Millisecond
 	k.mu.Unlock()

@@ -37,7 +37,8 @@ type Proven struct {
 
 // NewProven makes one with a host, a namespace, and a controller with its admin queue.
 func NewProven(tb testing.TB, subsystem, nqn string, v volume.Volume) *Proven {
-	t, err := New(Config{SubsystemNQN: subsystem, Connections: 1024, Pending: 1024, Controllers: 64})
+	erase := func(context.Context, []Namespace) error { return nil }
+	t, err := New(Config{SubsystemNQN: subsystem, Connections: 1024, Pending: 1024, Controllers: 64, Erase: erase})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -49,8 +50,7 @@ func NewProven(tb testing.TB, subsystem, nqn string, v volume.Volume) *Proven {
 	if err := t.AddHost(nqn, &s, nil); err != nil {
 		tb.Fatal(err)
 	}
-	erase := func(context.Context) error { return nil }
-	if err := t.Attach(nqn, Namespace{ID: 1, Volume: v, UUID: [16]byte{1}, Erase: erase}); err != nil {
+	if err := t.Attach(nqn, Namespace{ID: 1, Volume: v, UUID: [16]byte{1}}); err != nil {
 		tb.Fatal(err)
 	}
 	p := &Proven{Target: t, host: t.hosts[nqn]}

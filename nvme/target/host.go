@@ -24,7 +24,7 @@ type host struct {
 
 	reads, writes                  atomic.Uint64 // commands
 	readBytes, writtenBytes, media atomic.Uint64
-	sanitize                       sanitize
+	erasure                        erasure
 }
 
 // A table has a host's namespaces by their identifier, from 1.
@@ -134,9 +134,6 @@ type Namespace struct {
 	ID     uint32 // 1 to MaxNamespaces
 	Volume volume.Volume
 	UUID   [16]byte // of the volume, not zero; the NGUID as well
-	// Erase makes all that the volume holds unreadable for ever: a Format or Sanitize of
-	// the host's. No I/O is under way. Nil: the host cannot erase.
-	Erase func(ctx context.Context) error
 }
 
 // A namespace is an attached one.

@@ -2,6 +2,7 @@ package target
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -113,19 +114,24 @@ func (l *lane) changedLog(r *wire.LogRequest) []byte {
 	return b[:]
 }
 
-// effects are the commands that there are.
+// effects are the commands that there are; eraseEffects those of hosts that may erase.
 var effects = []wire.Effect{
 	{Opcode: wire.AdminGetLogPage}, {Opcode: wire.AdminIdentify}, {Opcode: wire.AdminAbort}, {Opcode: wire.AdminSetFeatures},
 	{Opcode: wire.AdminGetFeatures}, {Opcode: wire.AdminAsyncEvent}, {Opcode: wire.AdminKeepAlive},
-	{Opcode: wire.AdminFormatNVM, Content: true}, {Opcode: wire.AdminSanitize, Content: true},
 	{Opcode: wire.IOFlush, IO: true}, {Opcode: wire.IOWrite, IO: true, Content: true}, {Opcode: wire.IORead, IO: true},
 	{Opcode: wire.IOCompare, IO: true}, {Opcode: wire.IOWriteZeroes, IO: true, Content: true},
 	{Opcode: wire.IODatasetManagement, IO: true, Content: true},
 }
 
+var eraseEffects = []wire.Effect{{Opcode: wire.AdminFormatNVM, Content: true}, {Opcode: wire.AdminSanitize, Content: true}}
+
 func (l *lane) effectsLog(*wire.LogRequest) []byte {
 	b := new([wire.EffectsSize]byte)
-	wire.EncodeEffects(b, effects)
+	all := effects
+	if l.c.t.cfg.Erase != nil {
+		all = slices.Concat(effects, eraseEffects)
+	}
+	wire.EncodeEffects(b, all)
 	return b[:]
 }
 
@@ -143,7 +149,7 @@ func (l *lane) featuresLog(*wire.LogRequest) []byte {
 func (l *lane) sanitizeLog(r *wire.LogRequest) []byte {
 	k := l.c.k
 	k.t.mu.Lock()
-	s := k.host.sanitize
+	s := k.host.erasure
 	k.t.mu.Unlock()
 	progress := uint16(0xffff) // not running
 	if s.status == sanitizeRunning {

@@ -95,6 +95,12 @@ type Config struct {
 	Hashes []dhchap.Hash  // accepted, best first; SHA-256, SHA-384, SHA-512: all that there are
 	Groups []dhchap.Group // accepted, best first; from 2048 bits up, the cheapest first
 
+	// Erase makes all that volumes hold, and ever held, unreadable for good: a Format or
+	// Sanitize of a host's. No I/O of theirs is under way, and none comes meanwhile. They may
+	// have been detached in between. It may call the target, but for Close, which waits for
+	// it. Nil: hosts cannot erase.
+	Erase func(ctx context.Context, all []Namespace) error
+
 	Kelvin func() uint16 // temperature for the SMART log; may be nil
 	Notify func(Event)   // is told what goes on; may be nil. It must not block or call the target.
 }
@@ -106,7 +112,6 @@ const (
 	EventOpened   = "associated"    // a host authenticated its admin queue
 	EventClosed   = "disassociated" // a controller is gone
 	EventProtocol = "protocol"      // a connection broke the transport's rules
-	EventErased   = "erased"        // a host erased a namespace, or could not: see Err
 )
 
 // An Event is something that an operator's records should have.

@@ -163,6 +163,14 @@ func (e *Encrypted) Forget() {
 	}
 }
 
+// Pause calls a function that may change the key, while it is not used. It waits as Forget
+// does.
+func (e *Encrypted) Pause(change func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	change()
+}
+
 // Close implements Volume. The key is overwritten first, then the volume beneath is
 // closed.
 func (e *Encrypted) Close() error {

@@ -236,3 +236,33 @@ func TestEncryptedForget(t *testing.T) {
 		t.Errorf("the volume beneath after Close: %v", err)
 	}
 }
+
+// TestEncryptedPause: the key may be changed while it is not used, and reads and writes wait
+// for that.
+func TestEncryptedPause(t *testing.T) {
+	e, _, k := encrypted(t, 512, 16)
+	if err := e.WriteAt(t.Context(), 0, pattern(512, 1)); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan []byte)
+	e.Pause(func() {
+		go func() {
+			b := make([]byte, 512)
+			if err := e.ReadAt(t.Context(), 0, b); err != nil {
+				t.Error(err)
+			}
+			read <- b
+		}()
+		select {
+		case <-read:
+			t.Error("read while the key is changed")
+		case <-time.After(10 * time.Millisecond):
+		}
+		if err := k.Init(pattern(xts.KeySize256, 9)); err != nil {
+			t.Error(err)
+		}
+	})
+	if bytes.Equal(<-read, pattern(512, 1)) {
+		t.Error("the old key is still there")
+	}
+}

@@ -31,15 +31,17 @@ const (
 	LPAEffects      = 1 << 1 // commands supported and effects
 	LPAExtended     = 1 << 2 // offsets and lengths of 32 bits
 	SanitizeCrypto  = 1 << 0 // SANICAP: crypto erase
-	ONCSCompare     = 1 << 0
-	ONCSDeallocate  = 1 << 2
-	ONCSWriteZeroes = 1 << 3
-	FNAFormatAll    = 1 << 0 // a format goes to all namespaces
-	FNACryptoErase  = 1 << 2
-	VWCPresent      = 1 << 0
-	VWCFlushAll     = 3 << 1 // a flush of all namespaces works
-	SGLSByte        = 1 << 0 // SGLs of any alignment
-	SGLSOffset      = 1 << 20
+	// SanitizeDeallocates (SANICAP, NDI): no host has its blocks stay allocated.
+	SanitizeDeallocates = 1 << 29
+	ONCSCompare         = 1 << 0
+	ONCSDeallocate      = 1 << 2
+	ONCSWriteZeroes     = 1 << 3
+	FNAFormatAll        = 1 << 0 // a format goes to all namespaces
+	FNACryptoErase      = 1 << 2
+	VWCPresent          = 1 << 0
+	VWCFlushAll         = 3 << 1 // a flush of all namespaces works
+	SGLSByte            = 1 << 0 // SGLs of any alignment
+	SGLSOffset          = 1 << 20
 )
 
 // A Controller is an Identify Controller data structure, without what is 0 here.

@@ -30,6 +30,7 @@ const (
 	SanitizeFailed        Status = 0x01c
 	SanitizeInProgress    Status = 0x01d
 	NamespaceWriteProtect Status = 0x020
+	CommandInterrupted    Status = 0x021
 	TransientTransport    Status = 0x022
 	LBARange              Status = 0x080
 	CapacityExceeded      Status = 0x081
@@ -70,7 +71,7 @@ var names = map[Status]string{
 	InvalidOpcode: "invalid opcode", InvalidField: "invalid field in command", InvalidNamespace: "invalid namespace",
 	InternalError: "internal error", CommandSequence: "command sequence error", LBARange: "LBA out of range",
 	CapacityExceeded: "capacity exceeded", NamespaceNotReady: "namespace not ready", FormatInProgress: "format in progress",
-	SanitizeInProgress: "sanitize in progress", TransientTransport: "transient transport error",
+	SanitizeInProgress: "sanitize in progress", CommandInterrupted: "command interrupted: try again later", TransientTransport: "transient transport error",
 	NamespaceWriteProtect: "namespace is write protected", KeepAliveInvalid: "keep alive timeout invalid",
 	ConnectParameters: "connect: invalid parameters", ConnectHost: "connect: this host is not known there",
 	ConnectBusy: "connect: controller busy", AuthRequired: "authentication required", WriteFault: "write fault",

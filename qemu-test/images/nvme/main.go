@@ -83,7 +83,7 @@ func serveVolume() (*target.Target, error) {
 		return nil, err
 	}
 	var secret dhchap.Secret
-	if err := secret.Set(door.Secret); err != nil {
+	if err := secret.Set([]byte(door.Secret)); err != nil {
 		return nil, err
 	}
 	if err := t.AddHost(door.HostNQN, &secret, nil); err != nil {
