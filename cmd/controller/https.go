@@ -64,6 +64,7 @@ type firmware struct {
 	volumeEvents     chan storage.Event // for the audit
 	volumeEventsLost atomic.Uint64
 	strangersEvents  ration // of volumes, in the audit
+	refusedHosts     refusedHosts
 
 	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now

@@ -139,16 +139,18 @@ func (f *firmware) volumeMetrics() []text.Family {
 	kinds := func(n map[storage.Kind]float64) []text.Sample {
 		return labelled("kind", string(storage.Pool), n[storage.Pool], string(storage.RAM), n[storage.RAM], string(storage.Remote), n[storage.Remote])
 	}
-	var total, free []any
-	for kind, space := range s.Spaces() {
-		total, free = append(total, string(kind), float64(space.Total)), append(free, string(kind), float64(space.Free))
+	var space, free []any
+	for kind, n := range s.Spaces() {
+		space, free = append(space, string(kind), float64(n.Total)), append(free, string(kind), float64(n.Free))
 	}
 	return []text.Family{
 		gauge("volumes", "Volumes by kind.", kinds(there)),
 		gauge("volumes_attached", "Volumes that the host sees, by kind.", kinds(attached)),
-		gauge("volume_space_bytes", "Space for volumes, by kind.", labelled("kind", total...)),
+		gauge("volume_space_bytes", "Space for volumes, by kind.", labelled("kind", space...)),
 		gauge("volume_free_bytes", "Space for volumes that is free, by kind.", labelled("kind", free...)),
 		gauge("volume_events_lost", "Events of volumes that were not recorded in time.", text.One(float64(f.volumeEventsLost.Load()))),
+		total("volume_refused", "What was refused on the host's wire.", labelled("reason", "connection", float64(f.refusedHosts.connection.Load()),
+			"authentication", float64(f.refusedHosts.authentication.Load()), "protocol", float64(f.refusedHosts.protocol.Load()))),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -266,7 +267,7 @@ func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) erro
 
 // observeVolumes tells the log what happens to volumes, and has the audit record what no
 // request asked for. What strangers can cause at will, such as a host that is refused, is
-// not recorded: it would fill the log, and wear out the TPM's freshness counter. What a
+// counted and not recorded: it would fill the log, and wear out the TPM's freshness counter. What a
 // storage server or the way to a key service causes is recorded as often as ration says.
 func (f *firmware) observeVolumes(e storage.Event) {
 	text := "volumes: " + e.Kind
@@ -283,6 +284,7 @@ func (f *firmware) observeVolumes(e storage.Event) {
 		text += fmt.Sprintf(": %.300v", e.Err)
 	}
 	log.Print(text)
+	f.refusedHosts.count(e.Kind)
 	if volumeActions[e.Kind] == "" {
 		return
 	}
@@ -301,6 +303,21 @@ func (f *firmware) observeVolumes(e storage.Event) {
 var volumeActions = map[string]string{
 	storage.EventAttached: "volumeAttached", storage.EventDetached: "volumeDetached", storage.EventExpired: "leaseExpired",
 	storage.EventReattach: "keyNotGiven", storage.EventServerLost: "storageServerLost",
+}
+
+// refusedHosts counts what the target has refused, by whoever is on the host's wire.
+type refusedHosts struct{ connection, authentication, protocol atomic.Uint64 }
+
+// count counts an event of the target's, if it tells a refusal.
+func (r *refusedHosts) count(kind string) {
+	switch kind {
+	case target.EventRefused:
+		r.connection.Add(1)
+	case target.EventFailed:
+		r.authentication.Add(1)
+	case target.EventProtocol:
+		r.protocol.Add(1)
+	}
 }
 
 // Limits of a ration: a day of the worst is three segments of the log, of 256, and three
