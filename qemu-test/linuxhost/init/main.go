@@ -62,6 +62,9 @@ func run() error {
 	if err := h.connect(); err != nil {
 		return err
 	}
+	if h.Fio > 0 {
+		go h.fio()
+	}
 	for {
 		v, err := h.await()
 		if err != nil {
@@ -115,6 +118,10 @@ func (h *host) readCommandLine() (err error) {
 			if h.Bytes, err = strconv.Atoi(value); err != nil {
 				return err
 			}
+		case linuxhost.FioParameter:
+			if h.Fio, err = strconv.ParseInt(value, 10, 64); err != nil {
+				return err
+			}
 		}
 	}
 	if h.Pattern == "" || h.Bytes <= 0 {
@@ -144,14 +151,25 @@ func (h *host) askMetadata() (err error) {
 	}
 }
 
-// connect connects to the subsystem, in both directions authenticated.
+// nvme runs a command of nvme-cli's for a host.
+func nvme(command string, n metadata.NVMe, more ...string) (string, error) {
+	args := []string{command, "-t", n.Transport, "-a", n.Address, "-s", strconv.Itoa(int(n.Port)), "-q", n.Host, "-I", n.HostID}
+	out, err := exec.Command("/bin/nvme", append(args, more...)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// secrets has a host connect to the subsystem, authenticated in both directions.
+func secrets(n metadata.NVMe) []string {
+	return []string{"-n", n.Subsystem, "--dhchap-secret", n.HostSecret, "--dhchap-ctrl-secret", n.ControllerSecret}
+}
+
+// connect connects to the subsystem.
 func (h *host) connect() error {
 	n := h.access.NVMe
-	out, err := exec.Command("/bin/nvme", "connect", "-t", n.Transport, "-a", n.Address, "-s", strconv.Itoa(int(n.Port)),
-		"-n", n.Subsystem, "-q", n.Host, "-I", n.HostID, "--dhchap-secret", n.HostSecret, "--dhchap-ctrl-secret", n.ControllerSecret,
-		"--ctrl-loss-tmo", "600", "--reconnect-delay", "1", "--keep-alive-tmo", "30", "--hdr-digest", "--data-digest").CombinedOutput()
+	out, err := nvme("connect", n, append(secrets(n),
+		"--ctrl-loss-tmo", "600", "--reconnect-delay", "1", "--keep-alive-tmo", "30", "--hdr-digest", "--data-digest")...)
 	if err != nil {
-		return fmt.Errorf("nvme connect: %w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("nvme connect: %w: %s", err, out)
 	}
 	report("connect", true, "host", n.Host)
 	return nil
