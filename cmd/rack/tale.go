@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"nitro/attest/verify"
 	"nitro/boot/card"
 	"nitro/internal/tied"
+	"nitro/net/policy"
 	"nitro/net/provisioning"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/linuxhost"
@@ -118,6 +120,7 @@ func (t *tale) tell(ctx context.Context) error {
 		{"evidence of board and host, judged", t.evidence},
 		{"the host: OVMF, then Debian's kernel", t.kernel},
 		{"the metadata service, by token", t.metadata},
+		{"another host, and a wrong secret: nothing", t.refused},
 		{"NVMe/TCP, authenticated both ways", t.connect},
 		{"nitroctl creates a volume and its key", t.create},
 		{"nitroctl attaches it: evidence for a key", t.attach},
@@ -375,6 +378,73 @@ func (t *tale) kernel(context.Context) (string, error) {
 func (t *tale) metadata(context.Context) (string, error) {
 	r, err := t.hostSays("metadata", stepLimit)
 	return fmt.Sprintf("secrets of host cycle %s", r.Fields["cycle"]), err
+}
+
+// refused expects the board to have shown nothing to another host, nor to the host's name with
+// a wrong secret, and to have counted both.
+func (t *tale) refused(ctx context.Context) (string, error) {
+	if _, err := t.hostSays("refused", stepLimit); err != nil {
+		return "", err
+	}
+	text, err := t.metrics(ctx)
+	if err != nil {
+		return "", err
+	}
+	var counted []float64
+	for _, reason := range []string{"connection", "authentication"} {
+		n, err := metric(text, `nitro_volume_refused_total{reason="`+reason+`"}`)
+		if err != nil {
+			return "", err
+		}
+		counted = append(counted, n)
+	}
+	if counted[0] < 2 || counted[1] < 1 { // the other host was to connect, and to discover
+		return "", fmt.Errorf("the board counts %v refused connections and %v failed authentications", counted[0], counted[1])
+	}
+	return fmt.Sprintf("no namespace; the board counts %v refused and %v not authenticated", counted[0], counted[1]), nil
+}
+
+// metrics asks the board, whose TLS key the evidence has named, for its metrics.
+func (t *tale) metrics(ctx context.Context) (string, error) {
+	clients := filepath.Join(t.bench.folder, "clients")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(clients, string(policy.Operator)+".pem"), filepath.Join(clients, string(policy.Operator)+".key"))
+	if err != nil {
+		return "", err
+	}
+	pinned := func(s tls.ConnectionState) error {
+		if key := sha256.Sum256(tlsKey(s.PeerCertificates[0])); hex.EncodeToString(key[:]) != t.pin {
+			return errors.New("the board shows another TLS key than its evidence names")
+		}
+		return nil
+	}
+	client := &http.Client{Timeout: stepLimit, Transport: &http.Transport{TLSClientConfig: &tls.Config{
+		InsecureSkipVerify: true, VerifyConnection: pinned, Certificates: []tls.Certificate{pair},
+	}}}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+t.address+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("metrics: %s: %.200s", answer.Status, text)
+	}
+	return string(text), err
+}
+
+// metric finds a sample in Prometheus' text.
+func metric(text, name string) (float64, error) {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("the metrics have no %s", name)
 }
 
 func (t *tale) connect(context.Context) (string, error) {

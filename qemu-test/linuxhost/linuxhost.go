@@ -20,6 +20,8 @@
 //	kernel      release, firmware (as DMI names it), uptime (seconds)
 //	network     address
 //	metadata    cycle, volumes, subsystem, product
+//	refused     discovery, name, secret: what nvme-cli said when another host was to discover and to
+//	            connect, and this one with a wrong secret; no namespace came
 //	connect     host (NQN)
 //	namespace   nsid, bytes, device
 //	filesystem  made: true, or false where the volume had one

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -57,6 +58,9 @@ func run() error {
 		return err
 	}
 	if err := h.askMetadata(); err != nil {
+		return err
+	}
+	if err := h.refused(); err != nil {
 		return err
 	}
 	if err := h.connect(); err != nil {
@@ -149,6 +153,41 @@ func (h *host) askMetadata() (err error) {
 			return err
 		}
 	}
+}
+
+// Another host, and a secret that is nobody's: examples of RFC 4122 and of nvme-cli.
+const (
+	anotherID     = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+	anotherSecret = "DHHC-1:01:27vup6MiNIrRNURxNQBW6Uee719bsCNAposWDyO20PyLLMUQ:"
+)
+
+// refused expects the board to show nothing to another host, nor to one that has a wrong
+// secret.
+func (h *host) refused() error {
+	another, wrong := h.access.NVMe, h.access.NVMe
+	another.Host, another.HostID = "nqn.2014-08.org.nvmexpress:uuid:"+anotherID, anotherID
+	wrong.HostSecret = anotherSecret
+	var said []any
+	for _, c := range []struct {
+		who string
+		do  func() (string, error)
+	}{
+		{"discovery", func() (string, error) { return nvme("discover", another) }},
+		{"name", func() (string, error) { return nvme("connect", another, "-n", another.Subsystem) }},
+		{"secret", func() (string, error) { return nvme("connect", wrong, secrets(wrong)...) }},
+	} {
+		out, err := c.do()
+		if err == nil {
+			return fmt.Errorf("the board answers another host (%s): %s", c.who, out)
+		}
+		if seen, _ := filepath.Glob("/sys/block/nvme*"); len(seen) > 0 { // fails on bad patterns only
+			return fmt.Errorf("another host (%s) sees %v", c.who, seen)
+		}
+		line, _, _ := strings.Cut(out, "\n")
+		said = append(said, c.who, line)
+	}
+	report("refused", true, said...)
+	return nil
 }
 
 // nvme runs a command of nvme-cli's for a host.
