@@ -25,7 +25,11 @@ func (h *host) fio() {
 	for ; v == nil; v = h.find(true) {
 		time.Sleep(stepPause)
 	}
-	if err := errors.Join(v.fioDevice(), v.fioFile()); err != nil {
+	err := v.fioDevice()
+	if err == nil {
+		err = v.fioFile()
+	}
+	if err != nil {
 		report("fio", false, "why", err.Error())
 	}
 }
