@@ -19,12 +19,12 @@ type Cable int
 
 // Cables.
 const (
-	User   Cable = iota // a network of IPv4 with a gateway (10.0.2.2), DHCP and forwards, all played by this process
-	Raw                 // the test, which sends and receives frames: Rack.Frames
-	Listen              // another machine, which dials the socket Path
-	Dial                // another machine, which listens at the socket Path
-	ToHost              // the rack's host (Config.Host), whose wire is private
-	Private             // the same wire, whose host is this process: Rack.Wire
+	User    Cable = iota // a network of IPv4 with a gateway (10.0.2.2), DHCP and forwards, all played by this process
+	Raw                  // the test, which sends and receives frames: Rack.Frames
+	Listen               // another machine, which dials the socket Path
+	Dial                 // another machine, which listens at the socket Path
+	ToHost               // the rack's host (Config.Host), whose wire is private
+	Private              // the same wire, whose host is this process: Rack.Wire
 )
 
 // A Net is what one Ethernet port of the board is plugged into. The emulator knows the
