@@ -69,9 +69,10 @@ test-tamper: deps ## change, swap and replay every region of the boot chain, and
 test-powercut: deps ## cut the power at every write and TPM command of provisioning, boots, updates and store traffic (twenty minutes)
 	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestCut' -v ./net/provisioning ./boot/chain
 
-soak: deps peer ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes and requests, 10,000 handshakes; 1 GiB of NVMe/TCP with Linux
+soak: deps peer host ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes and requests, 10,000 handshakes; 1 GiB of NVMe/TCP with Linux; 5 GiB of fio on the rack
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
 	$(GO) test -count=1 -timeout 3h -parallel 1 -v ./qemu-test/nvme -soak 512
+	$(GO) test -count=1 -timeout 13h -run TestDemo -v ./qemu-test -fio 5120
 	$(GO) test -count=1 -timeout 6h -run TestService -v ./qemu-test/api -handshakes 10000 -requests 100000
 	NITRO_QUOTES=100000 $(GO) test -count=1 -timeout 60m -run TestQuotes -v ./attest/tpm
 

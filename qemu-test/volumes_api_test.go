@@ -31,6 +31,7 @@ import (
 	"nitro/nvme/target"
 	"nitro/nvme/volume"
 	"nitro/qemu-test/factory"
+	"nitro/qemu-test/rack"
 )
 
 // A keyService is a real one, on this machine, for boards of one release of the factory.
@@ -162,48 +163,83 @@ func attachByCMS(t *testing.T, tool *tool, s *keyService, attach func(line strin
 	}
 }
 
-// TestVolumesByTool: nitroctl creates, attaches, lists, detaches, erases and deletes a
-// volume of a board that guards a host, whose key comes from a key service that judges the
-// board's evidence; each is in the audit log, and the wrong role is refused. While the volume
-// is attached its key schedule is in the board's memory, once; afterwards nothing of it is. So
-// it is with a key in an envelope, which comes by the service's KMS face.
-func TestVolumesByTool(t *testing.T) {
+// A volumeBoard guards a host and gives it volumes: the board, with the storage control plane's
+// nitroctl, and a key service that trusts it.
+type volumeBoard struct {
+	*trustedBoard
+	tool    *tool
+	service *keyService
+	roots   *x509.CertPool // of attestation keys
+	address string         // of its HTTPS
+	pin     string         // hash of this boot's TLS key, of its evidence
+	ak      []byte         // name of its attestation key
+}
+
+// newVolumeBoard makes one and switches it on; change may change the rack around it.
+func newVolumeBoard(t *testing.T, change func(*rack.Config)) *volumeBoard {
+	t.Helper()
 	b := newGuarded(t)
 	b.reconfigure(3, func(c *config.Config) {
 		factory.Guard(c)
 		c.StorageServers = []config.StorageServer{{Name: "west", Address: netip.MustParseAddrPort(storageServer), SubsystemNQN: storageNQN}}
 	})
-	b.on(nil)
+	b.on(change)
 	b.says(`(?s)controller: (host: cycle 2: running\r\n.*controller: ready|ready\r\n.*controller: host: cycle 2: running)`)
-	tool := newTool(b)
 	issuer, _, err := b.factory.Keys.Issuer()
 	must(t, err)
-	roots := x509.NewCertPool()
-	roots.AddCert(issuer)
-	service, certificate := newKeyService(t, b, roots)
-	writePEM(t, filepath.Join(tool.folder, "keys.pem"), "CERTIFICATE", certificate)
-	writePEM(t, filepath.Join(tool.folder, "issuer.pem"), "CERTIFICATE", issuer.Raw)
+	v := &volumeBoard{trustedBoard: b, tool: newTool(b), roots: x509.NewCertPool()}
+	v.roots.AddCert(issuer)
+	service, certificate := newKeyService(t, b, v.roots)
+	v.service = service
+	writePEM(t, filepath.Join(v.tool.folder, "keys.pem"), "CERTIFICATE", certificate)
+	writePEM(t, filepath.Join(v.tool.folder, "issuer.pem"), "CERTIFICATE", issuer.Raw)
 	pair, err := b.factory.Clients.Certificate(policy.StorageControlPlane, "tool")
 	must(t, err)
 	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
 	must(t, err)
-	writePEM(t, filepath.Join(tool.folder, "storage.pem"), "CERTIFICATE", pair.Certificate[0])
-	writePEM(t, filepath.Join(tool.folder, "storage.key"), "PRIVATE KEY", der)
-
-	address, err := b.Address(443)
+	writePEM(t, filepath.Join(v.tool.folder, "storage.pem"), "CERTIFICATE", pair.Certificate[0])
+	writePEM(t, filepath.Join(v.tool.folder, "storage.key"), "PRIVATE KEY", der)
+	v.address, err = b.Address(443)
 	must(t, err)
+	v.prove()
+	return v
+}
+
+// prove takes the TLS key of the boot from evidence that was judged.
+func (b *volumeBoard) prove() {
+	b.t.Helper()
 	var verdict struct {
 		Facts struct {
 			TLSKey string `json:"tls_key"`
 			AKName string `json:"ak_name"`
 		}
 	}
-	tool.run(&verdict, "attest verify -release release -issuer issuer.pem -accept-development -accept-open-life-cycle -accept-weak-secret", "-board", address)
-	volume := func(result any, line string) {
-		t.Helper()
-		tool.run(result, "volume "+line+" -cert storage.pem -key storage.key", "-board", address, "-pin", verdict.Facts.TLSKey)
-	}
-	keys := " -keyservice " + service.url + " -keyservice-ca keys.pem"
+	b.tool.run(&verdict, "attest verify -release release -issuer issuer.pem -accept-development -accept-open-life-cycle -accept-weak-secret", "-board", b.address)
+	b.pin = verdict.Facts.TLSKey
+	var err error
+	b.ak, err = hex.DecodeString(verdict.Facts.AKName)
+	must(b.t, err)
+}
+
+// volume runs nitroctl volume.
+func (b *volumeBoard) volume(result any, line string) {
+	b.t.Helper()
+	b.tool.run(result, "volume "+line+" -cert storage.pem -key storage.key", "-board", b.address, "-pin", b.pin)
+}
+
+// keys are the options of nitroctl volume that lead to the key service.
+func (b *volumeBoard) keys() string {
+	return " -keyservice " + b.service.url + " -keyservice-ca keys.pem"
+}
+
+// TestVolumesByTool: nitroctl creates, attaches, lists, detaches, erases and deletes a
+// volume of a board that guards a host, whose key comes from a key service that judges the
+// board's evidence; each is in the audit log, and the wrong role is refused. While the volume
+// is attached its key schedule is in the board's memory, once; afterwards nothing of it is. So
+// it is with a key in an envelope, which comes by the service's KMS face.
+func TestVolumesByTool(t *testing.T) {
+	b := newVolumeBoard(t, nil)
+	tool, service, volume, keys, ak := b.tool, b.service, b.volume, b.keys(), b.ak
 	type state struct {
 		Volume, Name, Kind, Commitment string
 		Size                           uint64
@@ -217,8 +253,6 @@ func TestVolumesByTool(t *testing.T) {
 			t.Errorf("created: %+v", v)
 		}
 	}
-	ak, err := hex.DecodeString(verdict.Facts.AKName)
-	must(t, err)
 	west := serveStorage(t, b.Gateway(), ak)
 	must(t, os.WriteFile(filepath.Join(tool.folder, "secret"), []byte(west.secret.Reveal()+"\n"), 0o600),
 		os.WriteFile(filepath.Join(tool.folder, "opposite"), []byte(west.opposite.Reveal()+"\n"), 0o600))
@@ -240,7 +274,7 @@ func TestVolumesByTool(t *testing.T) {
 	if err != nil || !strings.Contains(string(journal), `"confirm`) {
 		t.Errorf("the service's log has no confirmation: %v %s", err, journal)
 	}
-	secrets := keyMemory(t, b, service.key(t, v.Volume))
+	secrets := keyMemory(t, b.trustedBoard, service.key(t, v.Volume))
 	var all struct{ Volumes []state }
 	volume(&all, "list")
 	if len(all.Volumes) != 2 || !all.Volumes[0].Attached || all.Volumes[1].Attached {
@@ -250,19 +284,19 @@ func TestVolumesByTool(t *testing.T) {
 	if v.Attached {
 		t.Errorf("detached: %+v", v)
 	}
-	secrets.gone(t, b)
+	secrets.gone(t, b.trustedBoard)
 	attachByCMS(t, tool, service, func(line string) bool {
 		volume(&v, line+keys)
 		return v.Attached
 	})
-	secrets = keyMemory(t, b, service.key(t, v.Volume))
+	secrets = keyMemory(t, b.trustedBoard, service.key(t, v.Volume))
 	volume(&v, "detach pool")
-	secrets.gone(t, b)
+	secrets.gone(t, b.trustedBoard)
 	for name, method := range map[string]string{"pool": "Purge", "ram": "Clear"} {
 		volume(nil, "erase -issuer issuer.pem -out "+name+".json "+name)
 		text, err := os.ReadFile(filepath.Join(tool.folder, name+".json"))
 		must(t, err)
-		if c, err := sanitisation.Verify(text, sanitisation.Trust{Issuers: roots, Names: [][]byte{ak}}); err != nil || c.MethodType != method || c.Name != name {
+		if c, err := sanitisation.Verify(text, sanitisation.Trust{Issuers: b.roots, Names: [][]byte{ak}}); err != nil || c.MethodType != method || c.Name != name {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 		volume(nil, "delete "+name+keys)
@@ -270,7 +304,7 @@ func TestVolumesByTool(t *testing.T) {
 	if n := service.keys(t); n != 0 {
 		t.Errorf("%d keys stay", n)
 	}
-	c := newClients(b)
+	c := newClients(b.trustedBoard)
 	c.want(policy.Operator, "POST", "/redfish/v1/Systems/host/Storage/pool/Volumes", "{}", 403)
 	text, err := json.Marshal(c.want(policy.Auditor, "GET", auditPath+"/Entries", "", 200))
 	must(t, err)

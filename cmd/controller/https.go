@@ -67,6 +67,7 @@ type firmware struct {
 	hostErases       ration
 	leasesRenewed    atomic.Uint64
 	leasesNotRenewed atomic.Uint64
+	refusedHosts     refusedHosts
 
 	showing      sync.Mutex                     // held while another identity is put in place
 	identity     atomic.Pointer[https.Identity] // that TLS shows now

@@ -157,6 +157,8 @@ func (f *firmware) volumeMetrics() []text.Family {
 		total("leases_renewed", "Leases of attached volumes that got a later end.", text.One(float64(f.leasesRenewed.Load()))),
 		total("leases_not_renewed", "Questions to the key service that did not renew a lease.", text.One(float64(f.leasesNotRenewed.Load()))),
 		gauge("volume_events_lost", "Events of volumes that were not recorded in time.", text.One(float64(f.volumeEventsLost.Load()))),
+		total("volume_refused", "What was refused on the host's wire.", labelled("reason", "connection", float64(f.refusedHosts.connection.Load()),
+			"authentication", float64(f.refusedHosts.authentication.Load()), "protocol", float64(f.refusedHosts.protocol.Load()))),
 	}
 }
 

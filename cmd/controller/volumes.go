@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -277,7 +278,7 @@ func (k keySource) Confirm(ctx context.Context, grant, confirmation []byte) erro
 
 // observeVolumes tells the log what happens to volumes, and has the audit record what no
 // request asked for. What strangers can cause at will, such as a host that is refused, is
-// not recorded: it would fill the log, and wear out the TPM's freshness counter. What a
+// counted and not recorded: it would fill the log, and wear out the TPM's freshness counter. What a
 // storage server or the way to a key service causes is recorded as often as ration says.
 func (f *firmware) observeVolumes(e storage.Event) {
 	text := "volumes: " + e.Kind
@@ -300,6 +301,7 @@ func (f *firmware) observeVolumes(e storage.Event) {
 	case storage.EventNotRenewed:
 		f.leasesNotRenewed.Add(1)
 	}
+	f.refusedHosts.count(e.Kind)
 	if volumeActions[e.Kind] == "" {
 		return
 	}
@@ -325,6 +327,21 @@ var volumeActions = map[string]string{
 // can cause as often as it likes.
 var strangersCause = map[string]bool{
 	storage.EventServerLost: true, storage.EventReattach: true, storage.EventRenewed: true, storage.EventNotRenewed: true,
+}
+
+// refusedHosts counts what the target has refused, by whoever is on the host's wire.
+type refusedHosts struct{ connection, authentication, protocol atomic.Uint64 }
+
+// count counts an event of the target's, if it tells a refusal.
+func (r *refusedHosts) count(kind string) {
+	switch kind {
+	case target.EventRefused:
+		r.connection.Add(1)
+	case target.EventFailed:
+		r.authentication.Add(1)
+	case target.EventProtocol:
+		r.protocol.Add(1)
+	}
 }
 
 // Limits of what others cause. Of events of volumes in the audit, a day of the worst is

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"nitro/nvme/storage"
+	"nitro/nvme/target"
 )
 
 // TestStrangersEvents: a storage server that comes and goes does not fill the audit log, nor
@@ -41,5 +42,22 @@ func TestRation(t *testing.T) {
 		if n := count(c.now); n != c.want {
 			t.Errorf("at %v: %d, not %d", c.now, n, c.want)
 		}
+	}
+}
+
+// TestRefusedHosts: what the target refuses is counted by reason, and nothing of it is recorded.
+func TestRefusedHosts(t *testing.T) {
+	f := &firmware{volumeEvents: make(chan storage.Event, 100)}
+	for kind, n := range map[string]int{target.EventRefused: 3, target.EventFailed: 2, target.EventProtocol: 4, target.EventOpened: 5} {
+		for range n {
+			f.observeVolumes(storage.Event{Kind: kind, Host: "nqn.2014-08.org.nvmexpress:uuid:stranger"})
+		}
+	}
+	r := &f.refusedHosts
+	if c, a, p := r.connection.Load(), r.authentication.Load(), r.protocol.Load(); c != 3 || a != 2 || p != 4 {
+		t.Errorf("%d connections, %d authentications and %d breaches are counted, not 3, 2 and 4", c, a, p)
+	}
+	if n := len(f.volumeEvents); n != 0 {
+		t.Errorf("%d are recorded", n)
 	}
 }

@@ -8,10 +8,12 @@
 // made and attached with a key from a key service, makes a file system and works in it, over a restart of the controller
 // too. The card, searched, holds no plaintext. Each step is told once its check has passed.
 //
-//	rack [-demo] [-folder folder] [-bootloader file] [-controller file] [-nitroctl file] [-new] [-port n] [-count] [-v]
+//	rack [-demo] [-folder folder] [-bootloader file] [-controller file] [-nitroctl file] [-new] [-port n] [-fio MiB] [-count] [-v]
 //
 // -demo begins with a new board, and ends when the last step is done: with exit code 0 only
-// if every step's check has passed.
+// if every step's check has passed. -fio adds steps in which the host has fio write so many
+// MiB on a second volume, and verify them, while its connections are cut and the controller
+// restarts.
 //
 // What lasts from run to run is in the folder: development keys and the owner's clients
 // (clients/<role>.pem and .key), which are made there, the card, the TPM, the factory's
@@ -46,6 +48,7 @@ const httpsPort = 443
 type options struct {
 	folder, bootloader, controller, nitroctl string
 	fresh, demo                              bool
+	fio                                      int64 // MiB
 	port                                     int
 	count, verbose                           bool
 }
@@ -58,6 +61,7 @@ func main() {
 	flag.StringVar(&o.controller, "controller", "build/controller.elf", "`file` of the controller, an ELF image")
 	flag.StringVar(&o.nitroctl, "nitroctl", "build/bin/nitroctl", "`file` of the operator's tool")
 	flag.BoolVar(&o.fresh, "new", false, "begin with a new card and a new TPM")
+	flag.Int64Var(&o.fio, "fio", 0, "`MiB` that the host has fio write and verify, half on a second volume itself, half in a file on it")
 	flag.IntVar(&o.port, "port", 8443, "port of 127.0.0.1 that leads to the firmware's HTTPS; if it is taken, a free one is used")
 	flag.BoolVar(&o.count, "count", false, "count instructions: slower, and the board's clock falls behind")
 	flag.BoolVar(&o.verbose, "v", false, "show the consoles, the emulator's events, and what the board does with its pins")

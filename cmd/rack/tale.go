@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ import (
 	"nitro/attest/verify"
 	"nitro/boot/card"
 	"nitro/internal/tied"
+	"nitro/net/policy"
 	"nitro/net/provisioning"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/linuxhost"
@@ -73,7 +75,7 @@ func newTale(o options, out io.Writer) (_ *tale, err error) {
 	}()
 	pattern := make([]byte, 16)
 	rand.Read(pattern)
-	t.work = linuxhost.Work{Pattern: hex.EncodeToString(pattern), Bytes: workBytes}
+	t.work = linuxhost.Work{Pattern: hex.EncodeToString(pattern), Bytes: workBytes, Fio: o.fio << 20}
 	if t.folder, err = tied.NewFolder("nitro-tale-"); err != nil {
 		return nil, err
 	}
@@ -98,12 +100,15 @@ func (t *tale) close() {
 	})
 }
 
+// A step is told once what it does has passed its check.
+type step struct {
+	title string
+	do    func(context.Context) (found string, err error)
+}
+
 // tell does the steps.
 func (t *tale) tell(ctx context.Context) error {
-	for _, s := range []struct {
-		title string
-		do    func(context.Context) (string, error)
-	}{
+	steps := []step{
 		{"development keys, a release signed twice", t.open},
 		{"a card with it, and a TPM", t.build},
 		{"a Linux for the host, a key service", t.prepare},
@@ -115,6 +120,7 @@ func (t *tale) tell(ctx context.Context) error {
 		{"evidence of board and host, judged", t.evidence},
 		{"the host: OVMF, then Debian's kernel", t.kernel},
 		{"the metadata service, by token", t.metadata},
+		{"another host, and a wrong secret: nothing", t.refused},
 		{"NVMe/TCP, authenticated both ways", t.connect},
 		{"nitroctl creates a volume and its key", t.create},
 		{"nitroctl attaches it: evidence for a key", t.attach},
@@ -124,7 +130,11 @@ func (t *tale) tell(ctx context.Context) error {
 		{"the controller restarts, the host works on", t.restart},
 		{"nitroctl detaches it: the host loses it", t.detach},
 		{"nitroctl attaches it again: all is there", t.again},
-	} {
+	}
+	if t.work.Fio > 0 {
+		steps = append(steps, t.fioSteps()...)
+	}
+	for _, s := range steps {
 		if err := t.step(s.title, func() (string, error) { return s.do(ctx) }); err != nil {
 			return err
 		}
@@ -348,8 +358,8 @@ func (t *tale) evidence(ctx context.Context) (string, error) {
 func tlsKey(c *x509.Certificate) []byte { return c.RawSubjectPublicKeyInfo }
 
 // hostSays waits for a step of the host's.
-func (t *tale) hostSays(step string) (linuxhost.Report, error) {
-	m, err := t.boot.Machine.Expect(linuxhost.Prefix+`(?:`+step+` |\w+ failed )[^\r\n]*\r?\n`, stepLimit)
+func (t *tale) hostSays(step string, limit time.Duration) (linuxhost.Report, error) {
+	m, err := t.boot.Machine.Expect(linuxhost.Prefix+`(?:`+step+` |\w+ failed )[^\r\n]*\r?\n`, limit)
 	if err != nil {
 		return linuxhost.Report{}, err
 	}
@@ -361,17 +371,84 @@ func (t *tale) hostSays(step string) (linuxhost.Report, error) {
 }
 
 func (t *tale) kernel(context.Context) (string, error) {
-	r, err := t.hostSays("kernel")
+	r, err := t.hostSays("kernel", stepLimit)
 	return fmt.Sprintf("%s, started by %s", r.Fields["release"], r.Fields["firmware"]), err
 }
 
 func (t *tale) metadata(context.Context) (string, error) {
-	r, err := t.hostSays("metadata")
+	r, err := t.hostSays("metadata", stepLimit)
 	return fmt.Sprintf("secrets of host cycle %s", r.Fields["cycle"]), err
 }
 
+// refused expects the board to have shown nothing to another host, nor to the host's name with
+// a wrong secret, and to have counted both.
+func (t *tale) refused(ctx context.Context) (string, error) {
+	if _, err := t.hostSays("refused", stepLimit); err != nil {
+		return "", err
+	}
+	text, err := t.metrics(ctx)
+	if err != nil {
+		return "", err
+	}
+	var counted []float64
+	for _, reason := range []string{"connection", "authentication"} {
+		n, err := metric(text, `nitro_volume_refused_total{reason="`+reason+`"}`)
+		if err != nil {
+			return "", err
+		}
+		counted = append(counted, n)
+	}
+	if counted[0] < 2 || counted[1] < 1 { // the other host was to connect, and to discover
+		return "", fmt.Errorf("the board counts %v refused connections and %v failed authentications", counted[0], counted[1])
+	}
+	return fmt.Sprintf("no namespace; the board counts %v refused and %v not authenticated", counted[0], counted[1]), nil
+}
+
+// metrics asks the board, whose TLS key the evidence has named, for its metrics.
+func (t *tale) metrics(ctx context.Context) (string, error) {
+	clients := filepath.Join(t.bench.folder, "clients")
+	pair, err := tls.LoadX509KeyPair(filepath.Join(clients, string(policy.Operator)+".pem"), filepath.Join(clients, string(policy.Operator)+".key"))
+	if err != nil {
+		return "", err
+	}
+	pinned := func(s tls.ConnectionState) error {
+		if key := sha256.Sum256(tlsKey(s.PeerCertificates[0])); hex.EncodeToString(key[:]) != t.pin {
+			return errors.New("the board shows another TLS key than its evidence names")
+		}
+		return nil
+	}
+	client := &http.Client{Timeout: stepLimit, Transport: &http.Transport{TLSClientConfig: &tls.Config{
+		InsecureSkipVerify: true, VerifyConnection: pinned, Certificates: []tls.Certificate{pair},
+	}}}
+	defer client.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+t.address+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("metrics: %s: %.200s", answer.Status, text)
+	}
+	return string(text), err
+}
+
+// metric finds a sample in Prometheus' text.
+func metric(text, name string) (float64, error) {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("the metrics have no %s", name)
+}
+
 func (t *tale) connect(context.Context) (string, error) {
-	r, err := t.hostSays("connect")
+	r, err := t.hostSays("connect", stepLimit)
 	return "as " + r.Fields["host"], err
 }
 
@@ -403,17 +480,22 @@ type volume struct {
 }
 
 func (t *tale) create(ctx context.Context) (string, error) {
+	return t.volume(ctx, volumeName, volumeSize)
+}
+
+// volume creates a volume, unless an earlier run has.
+func (t *tale) volume(ctx context.Context, name, size string) (string, error) {
 	var all struct{ Volumes []volume }
 	if err := t.tool(ctx, &all, "list"); err != nil {
 		return "", err
 	}
 	for _, v := range all.Volumes {
-		if v.Name == volumeName {
+		if v.Name == name {
 			return fmt.Sprintf("%s is there from an earlier run", v.Volume), nil
 		}
 	}
 	var v volume
-	err := t.tool(ctx, &v, "create", "-name", volumeName, "-size", volumeSize)
+	err := t.tool(ctx, &v, "create", "-name", name, "-size", size)
 	return fmt.Sprintf("%s, %d MiB", v.Volume, v.Size>>20), err
 }
 
@@ -433,11 +515,11 @@ func (t *tale) attach(ctx context.Context) (string, error) {
 }
 
 func (t *tale) fileSystem(context.Context) (string, error) {
-	n, err := t.hostSays("namespace")
+	n, err := t.hostSays("namespace", stepLimit)
 	if err != nil {
 		return "", err
 	}
-	f, err := t.hostSays("filesystem")
+	f, err := t.hostSays("filesystem", stepLimit)
 	what := "ext4 made on"
 	if f.Fields["made"] != "true" {
 		what = "the ext4 of an earlier run on"
@@ -446,11 +528,11 @@ func (t *tale) fileSystem(context.Context) (string, error) {
 }
 
 func (t *tale) works(context.Context) (string, error) {
-	w, err := t.hostSays("work")
+	w, err := t.hostSays("work", stepLimit)
 	if err != nil {
 		return "", err
 	}
-	v, err := t.hostSays("verify")
+	v, err := t.hostSays("verify", stepLimit)
 	return fmt.Sprintf("%s bytes written, %s read and right", w.Fields["bytes"], v.Fields["bytes"]), err
 }
 
@@ -461,24 +543,32 @@ func (t *tale) medium(context.Context) (string, error) {
 // restart resets the controller under the host's I/O: the host is adopted, the board asks the
 // key service again by itself, and the host goes on.
 func (t *tale) restart(context.Context) (string, error) {
-	if err := t.rack.Reset(); err != nil {
+	if err := t.resetController(); err != nil {
 		return "", err
 	}
-	if _, err := t.says(`controller: host: cycle \d+: running, adopted`); err != nil {
-		return "", err
-	}
-	r, err := t.hostSays("back")
+	r, err := t.hostSays("back", stepLimit)
 	if err != nil {
 		return "", err
 	}
-	v, err := t.hostSays("verify")
+	v, err := t.hostSays("verify", stepLimit)
 	if err != nil {
 		return "", err
-	}
-	if t.boot.Ended {
-		return "", errors.New("the host was reset")
 	}
 	return fmt.Sprintf("adopted; I/O waited %s s, no error; %s bytes right", r.Fields["seconds"], v.Fields["bytes"]), nil
+}
+
+// resetController resets the board, and waits until it has adopted the host.
+func (t *tale) resetController() error {
+	if err := t.rack.Reset(); err != nil {
+		return err
+	}
+	if _, err := t.says(`controller: host: cycle \d+: running, adopted`); err != nil {
+		return err
+	}
+	if t.boot.Ended {
+		return errors.New("the host was reset")
+	}
+	return nil
 }
 
 func (t *tale) detach(ctx context.Context) (string, error) {
@@ -490,7 +580,7 @@ func (t *tale) detach(ctx context.Context) (string, error) {
 	if err := t.tool(ctx, &v, "detach", volumeName); err != nil {
 		return "", err
 	}
-	_, err := t.hostSays("gone")
+	_, err := t.hostSays("gone", stepLimit)
 	return "the key is zeroed, the namespace is gone", err
 }
 
@@ -499,7 +589,7 @@ func (t *tale) again(ctx context.Context) (string, error) {
 	if err := t.tool(ctx, &v, "attach", "-standing", "-lease", "12h", volumeName); err != nil {
 		return "", err
 	}
-	r, err := t.hostSays("verify")
+	r, err := t.hostSays("verify", stepLimit)
 	return fmt.Sprintf("%s files, %s bytes right", r.Fields["files"], r.Fields["bytes"]), err
 }
 

@@ -17,6 +17,7 @@ const ModuleList = "/modules"
 type Host struct {
 	Init     string   // the first process: a package of the module, "./..."
 	Programs []string // of Debian's amd64 packages, in the guest in /bin
+	Absent   []string // libraries that they were linked with and do not use: others stand in (addStandIns)
 	Modules  []string // kernel modules; what they need is added
 }
 
@@ -41,6 +42,9 @@ func (h Host) Make(ctx context.Context, folder string) (image, initramfs string,
 			return "", "", err
 		}
 		if err := c.addFrom(path.Join("/bin", name), file, 0o755); err != nil {
+			return "", "", err
+		}
+		if err := k.addStandIns(ctx, &c, h.Absent, file, folder); err != nil {
 			return "", "", err
 		}
 		if err := k.addLibraries(&c, file); err != nil {

@@ -38,7 +38,7 @@ var (
 	host = &system{
 		architecture: "amd64", multiarch: "x86_64-linux-gnu", goarch: []string{"GOARCH=amd64"},
 		folder: "build/host", metapackage: "linux-image-amd64",
-		packages: forNVMe,
+		packages: append([]string{"fio", "libaio1", "libnuma1"}, forNVMe...), // fio writes and verifies
 	}
 )
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"nitro/internal/hostile"
 	"nitro/nvme/target"
 	"nitro/nvme/volume"
 	"nitro/nvme/wire"
@@ -280,16 +281,16 @@ func TestIORefused(t *testing.T) {
 		{"connect", wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsConnect}, make([]byte, 1024), wire.CommandSequence},
 		{"property get", wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertyGet}, nil, wire.InvalidOpcode},
 	} {
-		if e, _ := q.do(c.cmd, c.out); e.Status.Code() != c.want {
+		if e, _ := q.Do(c.cmd, c.out); e.Status.Code() != c.want {
 			t.Errorf("%s: %v, want %#x", c.name, e.Status, uint16(c.want))
 		}
 	}
-	fused := capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL | 1, SGL: wire.SGLTransport}, nil)
-	q.send(fused)
-	if e, _ := q.completion(); e.Status.Code() != wire.InvalidField {
+	fused := hostile.Capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL | 1, SGL: wire.SGLTransport}, nil)
+	q.Send(fused)
+	if e, _ := q.Completion(); e.Status.Code() != wire.InvalidField {
 		t.Errorf("a fused command: %v", e.Status)
 	}
-	if e, _ := q.do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsDisconnect}, nil); e.Status != wire.Success || q.pdu() != nil {
+	if e, _ := q.Do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsDisconnect}, nil); e.Status != wire.Success || q.PDU() != nil {
 		t.Errorf("disconnect: %v", e.Status)
 	}
 }
@@ -299,7 +300,7 @@ func TestProperties(t *testing.T) {
 	r := newRig(t, target.Config{})
 	c, id := r.admin(alice)
 	get := func(offset, size uint32) (uint64, wire.Status) {
-		e, _ := c.do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertyGet, CDW10: size, CDW11: offset}, nil)
+		e, _ := c.Do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertyGet, CDW10: size, CDW11: offset}, nil)
 		return e.Result, e.Status.Code()
 	}
 	for _, p := range []struct {
@@ -308,7 +309,7 @@ func TestProperties(t *testing.T) {
 		status       wire.Status
 	}{
 		{wire.PropertyCAP, 1, 127 | 1<<16 | 20<<24 | 1<<37, wire.Success}, {wire.PropertyVS, 0, 0x20000, wire.Success},
-		{wire.PropertyCC, 0, enable, wire.Success}, {wire.PropertyCSTS, 0, 1, wire.Success},
+		{wire.PropertyCC, 0, hostile.Enable, wire.Success}, {wire.PropertyCSTS, 0, 1, wire.Success},
 		{wire.PropertyCAP, 0, 0, wire.InvalidField}, {wire.PropertyCC, 1, 0, wire.InvalidField}, {0x68, 0, 0, wire.InvalidField}, {0x20, 0, 0, wire.InvalidField},
 	} {
 		if got, status := get(p.offset, p.size); got != p.want || status != p.status {
@@ -316,25 +317,25 @@ func TestProperties(t *testing.T) {
 		}
 	}
 	q := r.queue(alice, id, 1)
-	for name, v := range map[string]uint32{"128-byte commands": enable + 1<<16, "8 KiB pages": enable | 1<<7, "another command set": enable | 6<<4} {
-		c.do(propertySet(0), nil)
-		if e, _ := c.do(propertySet(v), nil); e.Status.Code() != wire.InvalidField {
+	for name, v := range map[string]uint32{"128-byte commands": hostile.Enable + 1<<16, "8 KiB pages": hostile.Enable | 1<<7, "another command set": hostile.Enable | 6<<4} {
+		c.Do(hostile.PropertySet(0), nil)
+		if e, _ := c.Do(hostile.PropertySet(v), nil); e.Status.Code() != wire.InvalidField {
 			t.Errorf("%s: %v", name, e.Status)
 		}
 	}
-	if q.pdu() != nil {
+	if q.PDU() != nil {
 		t.Error("the I/O queue survives the controller's reset")
 	}
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.Status.Code() != wire.CommandSequence {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.Status.Code() != wire.CommandSequence {
 		t.Errorf("a command while disabled: %v", e.Status)
 	}
-	c.do(propertySet(enable), nil)
+	c.Do(hostile.PropertySet(hostile.Enable), nil)
 	q = r.queue(alice, id, 1)
-	c.do(propertySet(enable|1<<14), nil)
-	if got, _ := get(wire.PropertyCSTS, 0); got != wire.StatusReady|wire.StatusShutdownComplete || q.pdu() != nil {
+	c.Do(hostile.PropertySet(hostile.Enable|1<<14), nil)
+	if got, _ := get(wire.PropertyCSTS, 0); got != wire.StatusReady|wire.StatusShutdownComplete || q.PDU() != nil {
 		t.Errorf("after a shutdown: CSTS %#x", got)
 	}
-	if e, _ := c.do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertySet, CDW11: wire.PropertyCSTS}, nil); e.Status.Code() != wire.InvalidField {
+	if e, _ := c.Do(wire.Command{Opcode: wire.Fabrics, NSID: wire.FabricsPropertySet, CDW11: wire.PropertyCSTS}, nil); e.Status.Code() != wire.InvalidField {
 		t.Errorf("CSTS written: %v", e.Status)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"nitro/internal/hostile"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
 	"nitro/nvme/target"
@@ -81,9 +82,9 @@ func TestOneWay(t *testing.T) {
 func TestAuthMessages(t *testing.T) {
 	r := newRig(t, target.Config{})
 	const id = 7
-	start := func() *raw {
-		c := r.raw().open()
-		if e := c.connect(hello(alice)); e.Status != wire.Success {
+	start := func() *hostile.Peer {
+		c := r.raw().Open()
+		if e := c.Connect(hello(alice)); e.Status != wire.Success {
 			t.Fatal(e.Status)
 		}
 		return c
@@ -96,74 +97,74 @@ func TestAuthMessages(t *testing.T) {
 	var old []byte // a reply that was right once
 	{
 		c := start()
-		old = r.reply(alice, c.challenged(id), nil)
-		c.authSend(old)
-		if b, s := c.authReceive(); s != wire.Success || b[1] != wire.AuthSuccess1 {
+		old = r.reply(alice, c.Challenged(id), nil)
+		c.AuthSend(old)
+		if b, s := c.AuthReceive(); s != wire.Success || b[1] != wire.AuthSuccess1 {
 			t.Fatalf("%v, % x", s, b[:16])
 		}
 	}
 	for _, c := range []struct {
 		name        string
-		send        func(c *raw) []byte
+		send        func(c *hostile.Peer) []byte
 		explanation uint8
 	}{
-		{"null group only", func(*raw) []byte { return negotiate(func(n *wire.Negotiate) { n.Groups = []byte{0} }) }, wire.AuthGroup},
-		{"unknown groups", func(*raw) []byte { return negotiate(func(n *wire.Negotiate) { n.Groups = []byte{6, 255} }) }, wire.AuthGroup},
-		{"unknown hashes", func(*raw) []byte { return negotiate(func(n *wire.Negotiate) { n.Hashes = []byte{0, 4} }) }, wire.AuthHash},
-		{"no hashes", func(*raw) []byte { return negotiate(func(n *wire.Negotiate) { n.Hashes = nil }) }, wire.AuthHash},
-		{"secure channel", func(*raw) []byte { return negotiate(func(n *wire.Negotiate) { n.Concatenation = 1 }) }, wire.AuthConcatenation},
-		{"no protocol", func(*raw) []byte { b := negotiate(func(*wire.Negotiate) {}); b[7] = 0; return b }, wire.AuthPayload},
-		{"protocols cut off", func(*raw) []byte { b := negotiate(func(*wire.Negotiate) {}); b[7] = 2; return b }, wire.AuthPayload},
-		{"a reply first", func(*raw) []byte {
+		{"null group only", func(*hostile.Peer) []byte { return negotiate(func(n *wire.Negotiate) { n.Groups = []byte{0} }) }, wire.AuthGroup},
+		{"unknown groups", func(*hostile.Peer) []byte { return negotiate(func(n *wire.Negotiate) { n.Groups = []byte{6, 255} }) }, wire.AuthGroup},
+		{"unknown hashes", func(*hostile.Peer) []byte { return negotiate(func(n *wire.Negotiate) { n.Hashes = []byte{0, 4} }) }, wire.AuthHash},
+		{"no hashes", func(*hostile.Peer) []byte { return negotiate(func(n *wire.Negotiate) { n.Hashes = nil }) }, wire.AuthHash},
+		{"secure channel", func(*hostile.Peer) []byte { return negotiate(func(n *wire.Negotiate) { n.Concatenation = 1 }) }, wire.AuthConcatenation},
+		{"no protocol", func(*hostile.Peer) []byte { b := negotiate(func(*wire.Negotiate) {}); b[7] = 0; return b }, wire.AuthPayload},
+		{"protocols cut off", func(*hostile.Peer) []byte { b := negotiate(func(*wire.Negotiate) {}); b[7] = 2; return b }, wire.AuthPayload},
+		{"a reply first", func(*hostile.Peer) []byte {
 			m := wire.Reply{Response: make([]byte, 32)}
 			return m.Encode()
 		}, wire.AuthMessage},
-		{"success first", func(*raw) []byte { return wire.EncodeSuccess2(0) }, wire.AuthMessage},
-		{"success instead of a reply", func(c *raw) []byte { c.challenged(id); return wire.EncodeSuccess2(id) }, wire.AuthMessage},
-		{"negotiation again", func(c *raw) []byte { c.challenged(id); return negotiate(func(*wire.Negotiate) {}) }, wire.AuthMessage},
-		{"another transaction", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Transaction++ })
+		{"success first", func(*hostile.Peer) []byte { return wire.EncodeSuccess2(0) }, wire.AuthMessage},
+		{"success instead of a reply", func(c *hostile.Peer) []byte { c.Challenged(id); return wire.EncodeSuccess2(id) }, wire.AuthMessage},
+		{"negotiation again", func(c *hostile.Peer) []byte { c.Challenged(id); return negotiate(func(*wire.Negotiate) {}) }, wire.AuthMessage},
+		{"another transaction", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Transaction++ })
 		}, wire.AuthPayload},
-		{"an old reply", func(c *raw) []byte { c.challenged(id); return old }, wire.AuthFailed},
-		{"another host's reply", func(c *raw) []byte { return r.reply(bob, c.challenged(id), nil) }, wire.AuthFailed},
-		{"one bit", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Response[31] ^= 1 })
+		{"an old reply", func(c *hostile.Peer) []byte { c.Challenged(id); return old }, wire.AuthFailed},
+		{"another host's reply", func(c *hostile.Peer) []byte { return r.reply(bob, c.Challenged(id), nil) }, wire.AuthFailed},
+		{"one bit", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Response[31] ^= 1 })
 		}, wire.AuthFailed},
-		{"no response", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Response, m.Challenge = nil, nil })
+		{"no response", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Response, m.Challenge = nil, nil })
 		}, wire.AuthPayload},
-		{"short response", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Response, m.Challenge = m.Response[:31], m.Challenge[:31] })
+		{"short response", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Response, m.Challenge = m.Response[:31], m.Challenge[:31] })
 		}, wire.AuthPayload},
-		{"no public value", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Public = nil })
+		{"no public value", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Public = nil })
 		}, wire.AuthPayload},
-		{"public value of 1", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Public = append(make([]byte, 255), 1) })
+		{"public value of 1", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Public = append(make([]byte, 255), 1) })
 		}, wire.AuthPayload},
-		{"lengths that lie", func(c *raw) []byte {
-			b := r.reply(alice, c.challenged(id), nil)
+		{"lengths that lie", func(c *hostile.Peer) []byte {
+			b := r.reply(alice, c.Challenged(id), nil)
 			b[10], b[11] = 0xff, 0xff
 			return b
 		}, wire.AuthPayload},
-		{"the target's challenge back", func(c *raw) []byte {
-			ch := c.challenged(id)
+		{"the target's challenge back", func(c *hostile.Peer) []byte {
+			ch := c.Challenged(id)
 			return r.reply(alice, ch, func(m *wire.Reply) { m.Challenge = ch.Value })
 		}, wire.AuthFailed},
-		{"no challenge", func(c *raw) []byte {
-			return r.reply(alice, c.challenged(id), func(m *wire.Reply) { m.Challenge = nil })
+		{"no challenge", func(c *hostile.Peer) []byte {
+			return r.reply(alice, c.Challenged(id), func(m *wire.Reply) { m.Challenge = nil })
 		}, wire.AuthFailed},
 	} {
 		q := start()
-		if s := q.authSend(c.send(q)); s != wire.Success {
+		if s := q.AuthSend(c.send(q)); s != wire.Success {
 			t.Errorf("%s: %v", c.name, s)
 			continue
 		}
-		b, s := q.authReceive()
+		b, s := q.AuthReceive()
 		if s != wire.Success || b[0] != wire.AuthCommon || b[1] != wire.AuthFailure1 || b[6] != 1 || b[7] != c.explanation {
 			t.Errorf("%s: %v, % x, want explanation %d", c.name, s, b[:16], c.explanation)
 		}
-		if q.pdu() != nil {
+		if q.PDU() != nil {
 			t.Errorf("%s: the connection goes on", c.name)
 		}
 	}
@@ -177,9 +178,9 @@ func TestChallengesDiffer(t *testing.T) {
 	r := newRig(t, target.Config{})
 	seen := map[string]bool{}
 	for range 3 {
-		c := r.raw().open()
-		c.connect(hello(alice))
-		ch := c.challenged(7)
+		c := r.raw().Open()
+		c.Connect(hello(alice))
+		ch := c.Challenged(7)
 		for what, v := range map[string]string{"value": string(ch.Value), "public value": string(ch.Public), "sequence number": fmt.Sprint(ch.Sequence)} {
 			if seen[v] || ch.Sequence == 0 {
 				t.Errorf("the %s came before", what)
@@ -192,8 +193,8 @@ func TestChallengesDiffer(t *testing.T) {
 // TestAuthCommands puts the commands around the messages wrong.
 func TestAuthCommands(t *testing.T) {
 	r := newRig(t, target.Config{})
-	c := r.raw().open()
-	c.connect(hello(alice))
+	c := r.raw().Open()
+	c.Connect(hello(alice))
 	for name, change := range map[string]func(cmd *wire.Command){
 		"security protocol": func(cmd *wire.Command) { cmd.CDW10 ^= 1 << 24 },
 		"SPSP":              func(cmd *wire.Command) { cmd.CDW10 ^= 1 << 8 },
@@ -203,28 +204,28 @@ func TestAuthCommands(t *testing.T) {
 		b := n.Encode()
 		cmd := wire.AuthCommand(wire.FabricsAuthSend, uint32(len(b)))
 		change(&cmd)
-		if e, _ := c.do(cmd, b); e.Status.Code() != wire.InvalidField {
+		if e, _ := c.Do(cmd, b); e.Status.Code() != wire.InvalidField {
 			t.Errorf("send with another %s: %v", name, e.Status)
 		}
 		cmd = wire.AuthCommand(wire.FabricsAuthReceive, 512)
 		change(&cmd)
-		if e, _ := c.do(cmd, nil); e.Status.Code() != wire.InvalidField {
+		if e, _ := c.Do(cmd, nil); e.Status.Code() != wire.InvalidField {
 			t.Errorf("receive with another %s: %v", name, e.Status)
 		}
 	}
-	if e, _ := c.do(wire.AuthCommand(wire.FabricsAuthReceive, 512), nil); e.Status.Code() != wire.CommandSequence {
+	if e, _ := c.Do(wire.AuthCommand(wire.FabricsAuthReceive, 512), nil); e.Status.Code() != wire.CommandSequence {
 		t.Errorf("receive before anything: %v", e.Status)
 	}
-	if s := c.authSend([]byte{0, 0, 0}); s.Code() != wire.InvalidField {
+	if s := c.AuthSend([]byte{0, 0, 0}); s.Code() != wire.InvalidField {
 		t.Errorf("three bytes: %v", s)
 	}
 	// A challenge that does not fit is not sent in part, and can be asked for again.
 	n := wire.Negotiate{Transaction: 7, Hashes: []byte{1}, Groups: []byte{1}}
-	c.authSend(n.Encode())
-	if e, _ := c.do(wire.AuthCommand(wire.FabricsAuthReceive, 100), nil); e.Status.Code() != wire.DataSGLLength {
+	c.AuthSend(n.Encode())
+	if e, _ := c.Do(wire.AuthCommand(wire.FabricsAuthReceive, 100), nil); e.Status.Code() != wire.DataSGLLength {
 		t.Errorf("room for 100 bytes: %v", e.Status)
 	}
-	if b, s := c.authReceive(); s != wire.Success || b[1] != wire.AuthChallenge {
+	if b, s := c.AuthReceive(); s != wire.Success || b[1] != wire.AuthChallenge {
 		t.Errorf("asked again: %v", s)
 	}
 }
@@ -234,11 +235,11 @@ func TestReauthentication(t *testing.T) {
 	r := newRig(t, target.Config{})
 	c, _ := r.admin(alice)
 	r.authenticate(c, alice)
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.Status != wire.Success {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.Status != wire.Success {
 		t.Error(e.Status)
 	}
-	c.authSend(r.reply(bob, c.challenged(3), func(m *wire.Reply) { m.Transaction = 3 }))
-	if b, _ := c.authReceive(); b[1] != wire.AuthFailure1 || c.pdu() != nil {
+	c.AuthSend(r.reply(bob, c.Challenged(3), func(m *wire.Reply) { m.Transaction = 3 }))
+	if b, _ := c.AuthReceive(); b[1] != wire.AuthFailure1 || c.PDU() != nil {
 		t.Error("the queue goes on")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/internal/hostile"
 	"nitro/nvme/target"
 	"nitro/nvme/wire"
 )
@@ -44,17 +45,17 @@ func (b *belt) SetWriteDeadline(time.Time) error { return nil }
 // instructions rather than time.
 func BenchmarkTarget(b *testing.B) {
 	write := func(size int) []byte {
-		return capsule(&wire.Command{Opcode: wire.IOWrite, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLInCapsule, Length: uint32(size), CDW12: uint32(size/512 - 1)}, make([]byte, size))
+		return hostile.Capsule(&wire.Command{Opcode: wire.IOWrite, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLInCapsule, Length: uint32(size), CDW12: uint32(size/512 - 1)}, make([]byte, size))
 	}
 	read := func(size int) []byte {
-		return capsule(&wire.Command{Opcode: wire.IORead, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: uint32(size), CDW12: uint32(size/512 - 1)}, nil)
+		return hostile.Capsule(&wire.Command{Opcode: wire.IORead, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: uint32(size), CDW12: uint32(size/512 - 1)}, nil)
 	}
 	for _, c := range []struct {
 		name string
 		pdu  []byte
 		back int
 	}{
-		{"flush", capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil), 24},
+		{"flush", hostile.Capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil), 24},
 		{"read4k", read(4096), 24 + 4096 + 24}, {"write4k", write(4096), 24},
 		{"read128k", read(128 << 10), 24 + 128<<10 + 24}, {"write128k", write(128 << 10), 24},
 	} {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/internal/hostile"
 	"nitro/internal/pipes"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
@@ -18,14 +19,14 @@ import (
 // not authenticated, of controllers, and of a queue's commands.
 func TestConnections(t *testing.T) {
 	r := newRig(t, target.Config{Connections: 6, Pending: 3, Controllers: 2})
-	refused := func(c *raw) bool {
+	refused := func(c *hostile.Peer) bool {
 		var b [wire.ICSize]byte
 		wire.ICReq{}.Encode(&b)
-		_, err := c.nc.Write(b[:])
+		_, err := c.Conn.Write(b[:])
 		return err != nil
 	}
 	for range 3 {
-		r.raw().open()
+		r.raw().Open()
 	}
 	if !refused(r.raw()) {
 		t.Error("a fourth connection without authentication")
@@ -38,18 +39,18 @@ func TestConnections(t *testing.T) {
 func TestControllers(t *testing.T) {
 	r := newRig(t, target.Config{Controllers: 2})
 	for range 3 {
-		c := r.raw().open()
-		if e := c.connect(hello(alice)); e.Status != wire.Success {
+		c := r.raw().Open()
+		if e := c.Connect(hello(alice)); e.Status != wire.Success {
 			t.Fatalf("who has not authenticated counts: %v", e.Status)
 		}
 	}
 	one, _ := r.admin(alice)
 	r.admin(alice)
-	if e := r.raw().open().connect(hello(alice)); e.Status != wire.ConnectBusy {
+	if e := r.raw().Open().Connect(hello(alice)); e.Status != wire.ConnectBusy {
 		t.Errorf("a third controller: %v", e.Status)
 	}
 	r.admin(bob)
-	one.nc.Close()
+	one.Conn.Close()
 	r.eventually("a controller is gone", func() bool { return r.happened(target.EventClosed) })
 	r.admin(alice)
 }
@@ -58,25 +59,25 @@ func TestControllers(t *testing.T) {
 // take memory.
 func TestQueueOverrun(t *testing.T) {
 	r := newRig(t, target.Config{InCapsule: 8192, Transfers: 1, Depth: 4})
-	c := r.raw().open()
-	if e := c.connect(hello(alice)); e.Status != wire.Success {
+	c := r.raw().Open()
+	if e := c.Connect(hello(alice)); e.Status != wire.Success {
 		t.Fatal(e.Status)
 	}
 	r.authenticate(c, alice)
-	c.do(propertySet(enable), nil)
-	q := r.raw().open()
+	c.Do(hostile.PropertySet(hostile.Enable), nil)
+	q := r.raw().Open()
 	h := hello(alice)
 	h.QID, h.CNTLID, h.SQSize = 1, 1, 3
-	if e := q.connect(h); e.Status != wire.Success {
+	if e := q.Connect(h); e.Status != wire.Success {
 		t.Fatal(e.Status)
 	}
 	r.authenticate(q, alice)
 	go func() {
 		for cid := range uint16(6) {
-			q.nc.Write(capsule(&wire.Command{Opcode: wire.IOWrite, CID: cid, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW12: 1}, nil))
+			q.Conn.Write(hostile.Capsule(&wire.Command{Opcode: wire.IOWrite, CID: cid, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW12: 1}, nil))
 		}
 	}()
-	q.ended("a queue of 4 with 6 commands", wire.FatalSequence, 0)
+	q.Ended("a queue of 4 with 6 commands", wire.FatalSequence, 0)
 }
 
 // TestEventRequests: four are held, a fifth is refused, one can be aborted.
@@ -84,18 +85,18 @@ func TestEventRequests(t *testing.T) {
 	r := newRig(t, target.Config{})
 	c, _ := r.admin(alice)
 	for cid := range uint16(4) {
-		c.send(capsule(&wire.Command{Opcode: wire.AdminAsyncEvent, CID: 100 + cid, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil))
+		c.Send(hostile.Capsule(&wire.Command{Opcode: wire.AdminAsyncEvent, CID: 100 + cid, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil))
 	}
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminAsyncEvent}, nil); e.Status.Code() != wire.AsyncLimit {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminAsyncEvent}, nil); e.Status.Code() != wire.AsyncLimit {
 		t.Errorf("a fifth: %v", e.Status)
 	}
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminAbort, CDW10: 102 << 16}, nil); e.CID != 102 || e.Status != wire.AbortRequested {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminAbort, CDW10: 102 << 16}, nil); e.CID != 102 || e.Status != wire.AbortRequested {
 		t.Errorf("command %d: %v", e.CID, e.Status)
 	}
-	if e, _ := c.completion(); e.Status != wire.Success || e.Result != 0 {
+	if e, _ := c.Completion(); e.Status != wire.Success || e.Result != 0 {
 		t.Errorf("abort: %v, %d", e.Status, e.Result)
 	}
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminAbort, CDW10: 102 << 16}, nil); e.Status != wire.Success || e.Result != 1 {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminAbort, CDW10: 102 << 16}, nil); e.Status != wire.Success || e.Result != 1 {
 		t.Errorf("abort of nothing: %v, %d", e.Status, e.Result)
 	}
 }
@@ -109,39 +110,39 @@ func TestPatience(t *testing.T) {
 		host   func(r *rig) net.Conn
 		told   string
 	}{
-		{"silent from the start", target.Config{SetupLimit: 3 * time.Second}, func(r *rig) net.Conn { return r.raw().nc }, target.EventRefused},
+		{"silent from the start", target.Config{SetupLimit: 3 * time.Second}, func(r *rig) net.Conn { return r.raw().Conn }, target.EventRefused},
 		{"no authentication", target.Config{SetupLimit: 3 * time.Second}, func(r *rig) net.Conn {
-			c := r.raw().open()
-			c.connect(hello(alice))
-			return c.nc
+			c := r.raw().Open()
+			c.Connect(hello(alice))
+			return c.Conn
 		}, target.EventRefused},
 		{"half a header", target.Config{StallLimit: 3 * time.Second, SetupLimit: time.Hour}, func(r *rig) net.Conn {
-			c := r.raw().open()
-			c.send(make([]byte, 5))
-			return c.nc
+			c := r.raw().Open()
+			c.Send(make([]byte, 5))
+			return c.Conn
 		}, target.EventRefused},
 		{"half the data", target.Config{StallLimit: 3 * time.Second, SetupLimit: time.Hour}, func(r *rig) net.Conn {
-			c := r.raw().open()
+			c := r.raw().Open()
 			var cmd wire.Command
 			data := new([wire.ConnectSize]byte)
 			h := hello(alice)
 			h.Encode(&cmd, data)
-			c.send(capsule(&cmd, data[:])[:600])
-			return c.nc
+			c.Send(hostile.Capsule(&cmd, data[:])[:600])
+			return c.Conn
 		}, target.EventRefused},
 		{"takes no answer", target.Config{StallLimit: 3 * time.Second, SetupLimit: time.Hour}, func(r *rig) net.Conn {
 			c := r.raw()
 			var b [wire.ICSize]byte
 			wire.ICReq{}.Encode(&b)
-			c.send(b[:])
-			return c.nc
+			c.Send(b[:])
+			return c.Conn
 		}, target.EventRefused},
 		{"no keep alive", target.Config{SetupLimit: time.Hour}, func(r *rig) net.Conn {
-			c := r.raw().open()
+			c := r.raw().Open()
 			h := hello(alice)
 			h.KATO = 3000
-			c.connect(h)
-			return c.nc
+			c.Connect(h)
+			return c.Conn
 		}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -160,17 +161,17 @@ func TestKeptAlive(t *testing.T) {
 	r := newRigPaced(t, target.Config{}, time.Hour)
 	c, id := r.admin(alice)
 	q := r.queue(alice, id, 1)
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminSetFeatures, CDW10: wire.FeatureKeepAlive, CDW11: 2500}, nil); e.Status != wire.Success {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminSetFeatures, CDW10: wire.FeatureKeepAlive, CDW11: 2500}, nil); e.Status != wire.Success {
 		t.Fatal(e.Status)
 	}
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminGetFeatures, CDW10: wire.FeatureKeepAlive}, nil); e.Result != 2500 {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminGetFeatures, CDW10: wire.FeatureKeepAlive}, nil); e.Result != 2500 {
 		t.Errorf("keep alive timeout %d", e.Result)
 	}
 	for name, cmd := range map[string]wire.Command{
 		"none":       {Opcode: wire.AdminSetFeatures, CDW10: wire.FeatureKeepAlive},
 		"11 minutes": {Opcode: wire.AdminSetFeatures, CDW10: wire.FeatureKeepAlive, CDW11: 660000},
 	} {
-		if e, _ := c.do(cmd, nil); e.Status.Code() != wire.KeepAliveInvalid {
+		if e, _ := c.Do(cmd, nil); e.Status.Code() != wire.KeepAliveInvalid {
 			t.Errorf("%s: %v", name, e.Status)
 		}
 	}
@@ -182,7 +183,7 @@ func TestKeptAlive(t *testing.T) {
 		if i%2 == 0 {
 			queue, cmd = c, wire.Command{Opcode: wire.AdminKeepAlive}
 		}
-		if e, _ := queue.do(cmd, nil); e.Status != wire.Success {
+		if e, _ := queue.Do(cmd, nil); e.Status != wire.Success {
 			t.Fatal(e.Status)
 		}
 	}

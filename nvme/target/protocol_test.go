@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"nitro/internal/hostile"
 	"nitro/nvme/target"
 	"nitro/nvme/wire"
 )
@@ -11,98 +12,29 @@ import (
 // TestSetUpRefused puts each field of an ICReq wrong.
 func TestSetUpRefused(t *testing.T) {
 	r := newRig(t, target.Config{})
-	for _, c := range []struct {
-		name   string
-		change func(b []byte)
-		status uint16
-		field  uint32
-	}{
-		{"a command first", func(b []byte) { b[0] = wire.TypeCapsuleCmd }, wire.FatalSequence, 0},
-		{"an answer first", func(b []byte) { b[0] = wire.TypeICResp }, wire.FatalSequence, 0},
-		{"HLEN", func(b []byte) { b[2] = 127 }, wire.FatalHeaderField, 2},
-		{"PLEN too short", func(b []byte) { b[4] = 24 }, wire.FatalHeaderField, 4},
-		{"PLEN too long", func(b []byte) { b[7] = 0x80 }, wire.FatalHeaderField, 4},
-		{"PFV", func(b []byte) { b[8] = 1 }, wire.FatalUnsupported, 8},
-		{"HPDA", func(b []byte) { b[10] = 32 }, wire.FatalHeaderField, 10},
-		{"DGST", func(b []byte) { b[11] = 4 }, wire.FatalUnsupported, 11},
-	} {
-		var b [wire.ICSize]byte
-		wire.ICReq{}.Encode(&b)
-		c.change(b[:])
+	for _, c := range hostile.SetUps() {
 		raw := r.raw()
-		raw.send(b[:])
-		raw.ended(c.name, c.status, c.field)
+		raw.Send(c.Sent)
+		raw.Ended(c.Name, c.Status, c.Field)
 	}
 	r.eventually("all connections are gone", func() bool { n, p, _, _ := r.Counts(); return n == 0 && p == 0 })
 }
 
-// h2c makes an H2CData PDU.
-func h2c(d wire.Data, flags uint8, data []byte) []byte {
-	b := make([]byte, wire.DataPDU)
-	h := wire.Header{Type: wire.TypeH2CData, Flags: flags, HLEN: wire.DataPDU, PDO: wire.DataPDU, PLEN: uint32(wire.DataPDU + len(data))}
-	h.Encode(b)
-	d.Encode(b)
-	return append(b, data...)
-}
-
 // TestPDURefused sends PDUs that break the transport's rules, on an I/O queue that has
-// an R2T open for 1,024 bytes of command 9.
+// an R2T open.
 func TestPDURefused(t *testing.T) {
 	r := newRig(t, target.Config{InCapsule: 8192})
 	_, id := r.admin(alice)
-	command := func(change func(b []byte)) []byte {
-		b := capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil)
-		change(b)
-		return b
-	}
-	data := pattern(1024, 0)
-	right := wire.Data{CCCID: 9, TTAG: 0, Offset: 0, Length: 1024}
-	for _, c := range []struct {
-		name   string
-		pdu    []byte
-		status uint16
-		field  uint32
-	}{
-		{"second set-up", command(func(b []byte) { b[0] = wire.TypeICReq }), wire.FatalSequence, 0},
-		{"PDU of a controller", command(func(b []byte) { b[0] = wire.TypeCapsuleResp }), wire.FatalHeaderField, 0},
-		{"R2T", command(func(b []byte) { b[0] = wire.TypeR2T }), wire.FatalHeaderField, 0},
-		{"unknown type", command(func(b []byte) { b[0] = 0x7f }), wire.FatalHeaderField, 0},
-		{"HLEN", command(func(b []byte) { b[2] = 73 }), wire.FatalHeaderField, 2},
-		{"digest that was not agreed", command(func(b []byte) { b[1] = wire.FlagHeaderDigest }), wire.FatalHeaderField, 1},
-		{"PLEN below the header", command(func(b []byte) { b[4] = 71 }), wire.FatalHeaderField, 4},
-		{"PLEN of 4 GiB", command(func(b []byte) { copy(b[4:], "\xff\xff\xff\xff"); b[3] = 72 }), wire.FatalDataLimit, 4},
-		{"PDO in the header", command(func(b []byte) { b[5] = 1; b[3] = 8 }), wire.FatalHeaderField, 3},
-		{"PDO not aligned", command(func(b []byte) { b[5] = 1; b[3] = 73 }), wire.FatalHeaderField, 3},
-		{"PDO at the end", command(func(b []byte) { b[4] = 76; b[3] = 76 }), wire.FatalHeaderField, 4},
-		{"more in the capsule than fits", command(func(b []byte) { b[3] = 72; le.PutUint32(b[4:], 72+8193) }), wire.FatalDataLimit, 4},
-		{"data that the command does not have", capsule(&wire.Command{Opcode: wire.IOWrite, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 512}, pattern(512, 0)), wire.FatalHeaderField, 4},
-		{"other length than the command's", capsule(&wire.Command{Opcode: wire.IOWrite, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLInCapsule, Length: 1024}, pattern(512, 0)), wire.FatalHeaderField, 4},
-		{"offset into the capsule", capsule(&wire.Command{Opcode: wire.IOWrite, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLInCapsule, Address: 16, Length: 512}, pattern(512, 0)), wire.FatalHeaderField, 4},
-		{"data for no R2T", h2c(wire.Data{CCCID: 9, TTAG: 1, Length: 1024}, wire.FlagLast, data), wire.FatalHeaderField, 10},
-		{"data for a tag of 65535", h2c(wire.Data{CCCID: 9, TTAG: 0xffff, Length: 1024}, wire.FlagLast, data), wire.FatalHeaderField, 10},
-		{"data of another command", h2c(wire.Data{CCCID: 8, Length: 1024}, wire.FlagLast, data), wire.FatalHeaderField, 8},
-		{"data out of order", h2c(wire.Data{CCCID: 9, Offset: 512, Length: 512}, wire.FlagLast, data[:512]), wire.FatalDataRange, 12},
-		{"data at 4 GiB", h2c(wire.Data{CCCID: 9, Offset: 0xfffffe00, Length: 512}, wire.FlagLast, data[:512]), wire.FatalDataRange, 12},
-		{"more data than asked for", h2c(wire.Data{CCCID: 9, Length: 1536}, wire.FlagLast, pattern(1536, 0)), wire.FatalDataRange, 12},
-		{"DATAL that lies", h2c(wire.Data{CCCID: 9, Length: 512}, wire.FlagLast, data), wire.FatalHeaderField, 16},
-		{"not the last", h2c(right, 0, data), wire.FatalHeaderField, 1},
-		{"the last too early", h2c(wire.Data{CCCID: 9, Length: 512}, wire.FlagLast, data[:512]), wire.FatalHeaderField, 1},
-		{"no data", h2c(right, wire.FlagLast, nil), wire.FatalHeaderField, 16},
-		{"more than MAXH2CDATA", func() []byte { b := h2c(right, wire.FlagLast, nil); le.PutUint32(b[4:], 24+1<<20); return b }(), wire.FatalDataLimit, 4},
-	} {
+	for _, c := range hostile.PDUs(8192) {
 		q := r.queue(alice, id, 1)
-		q.send(capsule(&wire.Command{Opcode: wire.IOWrite, CID: 9, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW12: 1}, nil))
-		b := q.pdu()
-		if d := wire.DecodeData((*[wire.R2TPDU]byte)(b)); b[0] != wire.TypeR2T || d != right {
-			t.Fatalf("%s: R2T % x", c.name, b)
-		}
-		go q.nc.Write(c.pdu) // of long ones the target reads the start only
-		q.ended(c.name, c.status, c.field)
+		hostile.Ask(t, q, c.Name)
+		go q.Conn.Write(c.Sent) // of long ones the target reads the start only
+		q.Ended(c.Name, c.Status, c.Field)
 		r.eventually("the queue is gone", func() bool { n, _, _, _ := r.Counts(); return n == 1 })
 	}
 	// The controller is there still, and a queue after all that works.
 	q := r.queue(alice, id, 1)
-	if e, _ := q.do(wire.Command{Opcode: wire.IOWrite, NSID: 1}, pattern(512, 1)); e.Status != wire.Success {
+	if e, _ := q.Do(wire.Command{Opcode: wire.IOWrite, NSID: 1}, pattern(512, 1)); e.Status != wire.Success {
 		t.Error(e.Status)
 	}
 }
@@ -116,9 +48,9 @@ func TestTransferInPieces(t *testing.T) {
 	one, two := pattern(1024, 1), pattern(1024, 2)
 	tags := map[uint16]uint16{}
 	for cid := range uint16(3) { // the third has to wait for a transfer
-		q.send(capsule(&wire.Command{Opcode: wire.IOWrite, CID: cid, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW10: uint32(cid) * 2, CDW12: 1}, nil))
+		q.Send(hostile.Capsule(&wire.Command{Opcode: wire.IOWrite, CID: cid, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW10: uint32(cid) * 2, CDW12: 1}, nil))
 		if cid < 2 {
-			d := wire.DecodeData((*[wire.R2TPDU]byte)(q.pdu()))
+			d := wire.DecodeData((*[wire.R2TPDU]byte)(q.PDU()))
 			tags[d.CCCID] = d.TTAG
 		}
 	}
@@ -128,15 +60,15 @@ func TestTransferInPieces(t *testing.T) {
 			if part[1] == 1024 {
 				flags = wire.FlagLast
 			}
-			q.send(h2c(wire.Data{CCCID: uint16(cid), TTAG: tags[uint16(cid)], Offset: uint32(part[0]), Length: uint32(part[1] - part[0])}, flags, data[part[0]:part[1]]))
+			q.Send(hostile.H2C(wire.Data{CCCID: uint16(cid), TTAG: tags[uint16(cid)], Offset: uint32(part[0]), Length: uint32(part[1] - part[0])}, flags, data[part[0]:part[1]]))
 			if flags == 0 {
 				continue
 			}
-			if e, _ := q.completion(); e.CID != uint16(cid) || e.Status != wire.Success {
+			if e, _ := q.Completion(); e.CID != uint16(cid) || e.Status != wire.Success {
 				t.Errorf("command %d: %v", e.CID, e.Status)
 			}
 			if cid == 0 {
-				d := wire.DecodeData((*[wire.R2TPDU]byte)(q.pdu()))
+				d := wire.DecodeData((*[wire.R2TPDU]byte)(q.PDU()))
 				if d.CCCID != 2 || d.Length != 1024 {
 					t.Errorf("the third command's R2T: %+v", d)
 				}
@@ -144,8 +76,8 @@ func TestTransferInPieces(t *testing.T) {
 			}
 		}
 	}
-	q.send(h2c(wire.Data{CCCID: 2, TTAG: tags[2], Length: 1024}, wire.FlagLast, one))
-	if e, _ := q.completion(); e.CID != 2 || e.Status != wire.Success {
+	q.Send(hostile.H2C(wire.Data{CCCID: 2, TTAG: tags[2], Length: 1024}, wire.FlagLast, one))
+	if e, _ := q.Completion(); e.CID != 2 || e.Status != wire.Success {
 		t.Errorf("command %d: %v", e.CID, e.Status)
 	}
 	got := make([]byte, 3072)
@@ -159,12 +91,12 @@ func TestTransferInPieces(t *testing.T) {
 func TestDigests(t *testing.T) {
 	r := newRig(t, target.Config{InCapsule: 8192})
 	_, id := r.admin(alice)
-	open := func() *raw {
+	open := func() *hostile.Peer {
 		q := r.raw()
 		var b [wire.ICSize]byte
 		wire.ICReq{Digest: 2}.Encode(&b)
-		q.send(b[:])
-		q.pdu()
+		q.Send(b[:])
+		q.PDU()
 		return q
 	}
 	withDigest := func(b []byte, start int) []byte {
@@ -178,30 +110,30 @@ func TestDigests(t *testing.T) {
 	var cmd wire.Command
 	data := new([wire.ConnectSize]byte)
 	h.Encode(&cmd, data)
-	bad := withDigest(capsule(&cmd, data[:]), wire.CommandPDU)
+	bad := withDigest(hostile.Capsule(&cmd, data[:]), wire.CommandPDU)
 	bad[200] ^= 1
-	q.send(bad)
-	if e, _ := q.completion(); e.Status != wire.TransientTransport {
+	q.Send(bad)
+	if e, _ := q.Completion(); e.Status != wire.TransientTransport {
 		t.Errorf("a Connect with a wrong data digest: %v", e.Status)
 	}
-	q.send(withDigest(capsule(&cmd, data[:]), wire.CommandPDU))
-	if e, _ := q.completion(); e.Status != wire.Success {
+	q.Send(withDigest(hostile.Capsule(&cmd, data[:]), wire.CommandPDU))
+	if e, _ := q.Completion(); e.Status != wire.Success {
 		t.Errorf("a Connect with a right data digest: %v", e.Status)
 	}
 	none := open()
-	none.send(capsule(&cmd, data[:]))
-	none.ended("no data digest", wire.FatalHeaderField, 1)
+	none.Send(hostile.Capsule(&cmd, data[:]))
+	none.Ended("no data digest", wire.FatalHeaderField, 1)
 
 	head := r.raw()
 	var b [wire.ICSize]byte
 	wire.ICReq{Digest: 1}.Encode(&b)
-	head.send(b[:])
-	head.pdu()
-	c := capsule(&wire.Command{Opcode: wire.AdminKeepAlive, Flags: wire.FlagSGL}, nil)
+	head.Send(b[:])
+	head.PDU()
+	c := hostile.Capsule(&wire.Command{Opcode: wire.AdminKeepAlive, Flags: wire.FlagSGL}, nil)
 	c[1], c[4] = wire.FlagHeaderDigest, wire.CommandPDU+wire.DigestSize
 	sum := wire.Digest(c) ^ 1
-	head.send(le.AppendUint32(c, sum))
-	head.ended("a wrong header digest", wire.FatalHeaderDigest, sum)
+	head.Send(le.AppendUint32(c, sum))
+	head.Ended("a wrong header digest", wire.FatalHeaderDigest, sum)
 }
 
 // TestDataDigestOfTransfer: the second of two PDUs is damaged, the command fails, the
@@ -260,15 +192,15 @@ func TestConnectRefused(t *testing.T) {
 	} {
 		h := hello(alice)
 		c.change(&h)
-		q := r.raw().open()
-		e := q.connect(h)
+		q := r.raw().Open()
+		e := q.Connect(h)
 		if e.Status.Code() != c.status || e.Result != c.field {
 			t.Errorf("%s: %v, result %#x, want status %#x, %#x", c.name, e.Status, e.Result, uint16(c.status), c.field)
 		}
-		if e, _ := q.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.Status.Code() != wire.CommandSequence {
+		if e, _ := q.Do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.Status.Code() != wire.CommandSequence {
 			t.Errorf("%s: a command afterwards: %v", c.name, e.Status)
 		}
-		q.nc.Close()
+		q.Conn.Close()
 		r.eventually("the connection is gone", func() bool { _, pending, _, _ := r.Counts(); return pending == 0 })
 	}
 }
@@ -276,33 +208,33 @@ func TestConnectRefused(t *testing.T) {
 // TestBeforeAuthentication: a queue that has not authenticated does nothing else.
 func TestBeforeAuthentication(t *testing.T) {
 	r := newRig(t, target.Config{})
-	c := r.raw().open()
-	if e := c.connect(hello(alice)); e.Status != wire.Success {
+	c := r.raw().Open()
+	if e := c.Connect(hello(alice)); e.Status != wire.Success {
 		t.Fatal(e.Status)
 	}
 	for name, cmd := range map[string]wire.Command{
 		"identify":     {Opcode: wire.AdminIdentify, CDW10: 1, Length: 4096},
 		"property get": {Opcode: wire.Fabrics, NSID: wire.FabricsPropertyGet, CDW10: 1},
-		"property set": propertySet(enable),
+		"property set": hostile.PropertySet(hostile.Enable),
 		"disconnect":   {Opcode: wire.Fabrics, NSID: wire.FabricsDisconnect},
 		"keep alive":   {Opcode: wire.AdminKeepAlive},
 		"features":     {Opcode: wire.AdminSetFeatures, CDW10: wire.FeatureHostBehavior, Length: 512},
 	} {
-		if e, data := c.do(cmd, nil); e.Status.Code() != wire.AuthRequired || len(data) > 0 {
+		if e, data := c.Do(cmd, nil); e.Status.Code() != wire.AuthRequired || len(data) > 0 {
 			t.Errorf("%s: %v and %d bytes", name, e.Status, len(data))
 		}
 	}
-	if e := c.connect(hello(alice)); e.Status.Code() != wire.CommandSequence {
+	if e := c.Connect(hello(alice)); e.Status.Code() != wire.CommandSequence {
 		t.Errorf("a second Connect: %v", e.Status)
 	}
 	// An I/O queue cannot come before its controller has authenticated.
 	h := hello(alice)
 	h.QID, h.CNTLID = 1, 1
-	if e := r.raw().open().connect(h); e.Status.Code() != wire.ConnectParameters {
+	if e := r.raw().Open().Connect(h); e.Status.Code() != wire.ConnectParameters {
 		t.Errorf("an I/O queue: %v", e.Status)
 	}
 	r.authenticate(c, alice)
-	if e, _ := c.do(wire.Command{Opcode: wire.AdminIdentify, CDW10: 1, Length: 4096}, nil); e.Status.Code() != wire.CommandSequence {
+	if e, _ := c.Do(wire.Command{Opcode: wire.AdminIdentify, CDW10: 1, Length: 4096}, nil); e.Status.Code() != wire.CommandSequence {
 		t.Errorf("identify before the controller is enabled: %v", e.Status)
 	}
 }
@@ -313,16 +245,16 @@ func TestDigestOfPieces(t *testing.T) {
 	v := ramVolume(t, 512, 1<<20)
 	p := target.NewProven(t, subsystem, alice, v)
 	p.Digest = true
-	q := &raw{t: t, nc: p.Queue()}
-	q.send(capsule(&wire.Command{Opcode: wire.IOWrite, CID: 9, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW12: 1}, nil))
-	d := wire.DecodeData((*[wire.R2TPDU]byte)(q.pdu()))
+	q := hostile.New(t, p.Queue(), patience)
+	q.Send(hostile.Capsule(&wire.Command{Opcode: wire.IOWrite, CID: 9, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 1024, CDW12: 1}, nil))
+	d := wire.DecodeData((*[wire.R2TPDU]byte)(q.PDU()))
 	data := pattern(512, 1)
 	for i, damage := range []uint32{1, 0} {
-		b := h2c(wire.Data{CCCID: 9, TTAG: d.TTAG, Offset: uint32(i) * 512, Length: 512}, wire.FlagDataDigest|uint8(i)*wire.FlagLast, data)
+		b := hostile.H2C(wire.Data{CCCID: 9, TTAG: d.TTAG, Offset: uint32(i) * 512, Length: 512}, wire.FlagDataDigest|uint8(i)*wire.FlagLast, data)
 		le.PutUint32(b[4:], uint32(len(b)+wire.DigestSize))
-		q.send(le.AppendUint32(b, wire.Digest(data)^damage))
+		q.Send(le.AppendUint32(b, wire.Digest(data)^damage))
 	}
-	if e, _ := q.completion(); e.Status != wire.TransientTransport {
+	if e, _ := q.Completion(); e.Status != wire.TransientTransport {
 		t.Error(e.Status)
 	}
 	got := make([]byte, 1024)
@@ -336,13 +268,13 @@ func TestDigestOfPieces(t *testing.T) {
 func TestAlignment(t *testing.T) {
 	p := target.NewProven(t, subsystem, alice, ramVolume(t, 512, 1<<20))
 	p.Align = 128
-	q := &raw{t: t, nc: p.Queue()}
-	read := capsule(&wire.Command{Opcode: wire.IORead, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 512}, nil)
-	flush := capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil)
-	go q.nc.Write(bytes.Join([][]byte{flush, flush, flush, read, flush, read}, nil)) // the responses leave traces before the data
+	q := hostile.New(t, p.Queue(), patience)
+	read := hostile.Capsule(&wire.Command{Opcode: wire.IORead, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport, Length: 512}, nil)
+	flush := hostile.Capsule(&wire.Command{Opcode: wire.IOFlush, NSID: 1, Flags: wire.FlagSGL, SGL: wire.SGLTransport}, nil)
+	go q.Conn.Write(bytes.Join([][]byte{flush, flush, flush, read, flush, read}, nil)) // the responses leave traces before the data
 	seen := 0
 	for seen < 2 {
-		b := q.pdu()
+		b := q.PDU()
 		if b == nil {
 			t.Fatal("the connection ended")
 		}
@@ -361,24 +293,24 @@ func TestAlignment(t *testing.T) {
 func TestFlowControl(t *testing.T) {
 	r := newRig(t, target.Config{})
 	c, id := r.admin(alice)
-	first, _ := c.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil)
+	first, _ := c.Do(wire.Command{Opcode: wire.AdminKeepAlive}, nil)
 	for i := range uint16(70) {
-		if e, _ := c.do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.SQHD != (first.SQHD+1+i)%32 {
+		if e, _ := c.Do(wire.Command{Opcode: wire.AdminKeepAlive}, nil); e.SQHD != (first.SQHD+1+i)%32 {
 			t.Fatalf("SQHD %d after %d and %d commands", e.SQHD, first.SQHD, i+1)
 		}
 	}
-	q := r.raw().open()
+	q := r.raw().Open()
 	h := hello(alice)
 	h.QID, h.CNTLID, h.Attributes = 1, id, wire.ConnectNoFlowControl
-	if e := q.connect(h); e.SQHD != 0xffff || e.Status != wire.Success {
+	if e := q.Connect(h); e.SQHD != 0xffff || e.Status != wire.Success {
 		t.Errorf("connect: SQHD %#x, %v", e.SQHD, e.Status)
 	}
 	// A message of an authentication is data as well: it comes with SUCCESS.
 	n := wire.Negotiate{Transaction: 1, Hashes: []byte{1}, Groups: []byte{1}}
-	q.authSend(n.Encode())
+	q.AuthSend(n.Encode())
 	cmd := wire.AuthCommand(wire.FabricsAuthReceive, 512)
-	q.send(capsule(&cmd, nil))
-	if b := q.pdu(); b[0] != wire.TypeC2HData || b[1] != wire.FlagLast|wire.FlagSuccess {
+	q.Send(hostile.Capsule(&cmd, nil))
+	if b := q.PDU(); b[0] != wire.TypeC2HData || b[1] != wire.FlagLast|wire.FlagSuccess {
 		t.Errorf("% x", b[:8])
 	}
 }
@@ -388,8 +320,8 @@ func TestAdminGoes(t *testing.T) {
 	r := newRig(t, target.Config{})
 	c, id := r.admin(alice)
 	q := r.queue(alice, id, 1)
-	c.nc.Close()
-	if q.pdu() != nil {
+	c.Conn.Close()
+	if q.PDU() != nil {
 		t.Error("the I/O queue goes on")
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"regexp"
-	"sync"
 	"time"
 
 	"nitro/internal/tied"
+	"nitro/qemu-test/console"
 )
 
 // Program is the emulator's name.
@@ -44,10 +43,9 @@ var Hurried = []string{"-icount", "shift=8"}
 type Board struct {
 	program *tied.Program
 	folder  *tied.Folder // holds the sockets
-	seen    int          // how much of the console Expect has gone over
 
-	console    transcript
-	complaints transcript
+	console    *console.Console
+	complaints *console.Console
 }
 
 // Start starts a board. Who calls it must call Close. Should this process die
@@ -57,9 +55,7 @@ func Start(c Config) (*Board, error) {
 	if err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}
-	b := &Board{folder: folder}
-	b.console.init(c.Log)
-	b.complaints.init(nil)
+	b := &Board{folder: folder, console: console.New(c.Log), complaints: console.New(nil)}
 	cmd := exec.Command(cmp.Or(c.Program, Program), append([]string{
 		"-M", cmp.Or(c.Machine, "mcimx6ul-evk"), "-m", "512M", "-display", "none", "-monitor", "none", "-net", "none",
 		"-serial", "stdio", "-gdb", b.server(gdbSocket), "-qmp", b.server(qmpSocket),
@@ -68,7 +64,7 @@ func Start(c Config) (*Board, error) {
 	if c.Image != "" {
 		cmd.Args = append(cmd.Args, "-kernel", c.Image)
 	}
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &b.console, &b.complaints, c.Files
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = b.console, b.complaints, c.Files
 	if b.program, err = tied.Start(cmd); err != nil {
 		folder.Remove()
 		if errors.Is(err, exec.ErrNotFound) {
@@ -76,6 +72,10 @@ func Start(c Config) (*Board, error) {
 		}
 		return nil, fmt.Errorf("emulator: %w", err)
 	}
+	go func() {
+		<-b.program.Ended() // all has been said then
+		b.console.End(b.end())
+	}()
 	return b, nil
 }
 
@@ -136,11 +136,11 @@ func (b *Board) end() error {
 	if err := b.program.Err(); err != nil {
 		how = err.Error()
 	}
-	return fmt.Errorf("%s: %s", how, bytes.TrimSpace(b.complaints.bytes()))
+	return fmt.Errorf("%s: %s", how, bytes.TrimSpace(b.complaints.Said()))
 }
 
 // Complaints returns all that the emulator itself has said.
-func (b *Board) Complaints() []byte { return b.complaints.bytes() }
+func (b *Board) Complaints() []byte { return b.complaints.Said() }
 
 // Wait waits until the emulator ends by itself, as it does at a reset when it was
 // started with -no-reboot.
@@ -152,99 +152,24 @@ func (b *Board) Wait(limit time.Duration) error {
 		}
 		return nil
 	case <-time.After(limit):
-		return fmt.Errorf("emulator: still running after %v; the console ends in\n%s", limit, b.tail())
+		return fmt.Errorf("emulator: still running after %v; the console ends in\n%s", limit, b.console.Tail())
 	}
 }
 
 // Console returns all that the board has said, with its carriage returns.
-func (b *Board) Console() []byte { return b.console.bytes() }
+func (b *Board) Console() []byte { return b.console.Said() }
 
 // Skip has Expect begin behind all that the board has said so far.
-func (b *Board) Skip() { b.seen = len(b.console.bytes()) }
+func (b *Board) Skip() { b.console.Skip() }
 
 // Expect waits until the console matches a pattern, behind what earlier calls
 // have matched, and returns the match and its groups. The pattern's last line
 // should end in \r\n or in something else that ends it, as half a line may match.
 // The error holds the end of the console.
 func (b *Board) Expect(pattern string, limit time.Duration) ([]string, error) {
-	re, err := regexp.Compile(pattern)
+	m, err := b.console.Expect(pattern, limit)
 	if err != nil {
 		return nil, fmt.Errorf("emulator: %w", err)
 	}
-	late := time.After(limit)
-	for gone := false; ; {
-		more := b.console.next()
-		said := b.console.bytes()[b.seen:]
-		if at := re.FindSubmatchIndex(said); at != nil {
-			b.seen += at[1]
-			return groups(said, at), nil
-		}
-		if gone {
-			return nil, fmt.Errorf("emulator: it ended (%v) without saying %q; the console ends in\n%s", b.end(), pattern, b.tail())
-		}
-		select {
-		case <-more:
-		case <-b.Ended():
-			gone = true // look once more: all has been said now
-		case <-late:
-			return nil, fmt.Errorf("emulator: %q did not come within %v; the console ends in\n%s", pattern, limit, b.tail())
-		}
-	}
-}
-
-func groups(said []byte, at []int) []string {
-	var all []string
-	for i := 0; i < len(at); i += 2 {
-		s := ""
-		if at[i] >= 0 {
-			s = string(said[at[i]:at[i+1]])
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
-// tail is the end of the console, for errors.
-func (b *Board) tail() []byte {
-	const most = 3000
-	said := b.Console()
-	return bytes.ReplaceAll(said[max(0, len(said)-most):], []byte("\r"), nil)
-}
-
-// A transcript keeps what is written to it and tells when there is more.
-type transcript struct {
-	mu   sync.Mutex
-	said []byte
-	more chan struct{} // closed by the next write
-	also io.Writer
-}
-
-func (t *transcript) init(also io.Writer) {
-	t.more = make(chan struct{})
-	t.also = also
-}
-
-// Write implements io.Writer.
-func (t *transcript) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.said = append(t.said, p...)
-	close(t.more)
-	t.more = make(chan struct{})
-	if t.also != nil {
-		return t.also.Write(p)
-	}
-	return len(p), nil
-}
-
-func (t *transcript) bytes() []byte {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.said[:len(t.said):len(t.said)]
-}
-
-func (t *transcript) next() <-chan struct{} {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.more
+	return m, nil
 }

@@ -20,6 +20,8 @@
 //	kernel      release, firmware (as DMI names it), uptime (seconds)
 //	network     address
 //	metadata    cycle, volumes, subsystem, product
+//	refused     discovery, name, secret: what nvme-cli said when another host was to discover and to
+//	            connect, and this one with a wrong secret; no namespace came
 //	connect     host (NQN)
 //	namespace   nsid, bytes, device
 //	filesystem  made: true, or false where the volume had one
@@ -28,6 +30,14 @@
 //	lost        the connection is gone; I/O waits
 //	back        seconds; then verify again
 //	gone        nsid: the namespace was taken away; then namespace again when one comes
+//
+// The second namespace is fio's, if there is work for it. Beside the steps above come, for the
+// device itself first and then for a file of an ext4 on it:
+//
+//	half        on (device or file): half of the bytes are written. On the device the host then
+//	            cuts the controller's connections, in the middle of its I/O
+//	fio         on, written, read, seconds, error, complaints: all that was written was read and right;
+//	            complaints is how often the kernel has told of a failed I/O since it began
 package linuxhost
 
 import (
@@ -113,19 +123,32 @@ func (r Report) String() string {
 type Work struct {
 	Pattern string // what its files repeat: at most 64 letters and digits, found nowhere else
 	Bytes   int    // of each round
+	Fio     int64  // bytes that fio writes, half of them on the device; 0 is no fio
+}
+
+// FioVolume is the size in bytes of a volume that is large enough for fio.
+const FioVolume = 64 << 20
+
+// FioParts gives how large a part of the volume fio writes, and how often.
+func (w Work) FioParts() (size int64, loops int64) {
+	const most = FioVolume / 4 * 3 // beside the file system's own structures
+	half := max(w.Fio/2, 1<<20)
+	size = min(half, most) / 4096 * 4096
+	return size, (half + size - 1) / size
 }
 
 // Parameters of the kernel's command line that the first process reads.
 const (
 	PatternParameter = "nitro.pattern"
 	BytesParameter   = "nitro.bytes"
+	FioParameter     = "nitro.fio"
 )
 
 // CommandLine is the kernel's. A panic restarts at once; the kernel's tests of its own
 // ciphers would run beside the host's work for seconds.
 func (w Work) CommandLine() string {
-	return fmt.Sprintf("console=ttyS0,115200 quiet loglevel=3 panic=-1 rdinit=/init cryptomgr.notests=1 %s=%s %s=%d",
-		PatternParameter, w.Pattern, BytesParameter, w.Bytes)
+	return fmt.Sprintf("console=ttyS0,115200 quiet loglevel=3 panic=-1 rdinit=/init cryptomgr.notests=1 %s=%s %s=%d %s=%d",
+		PatternParameter, w.Pattern, BytesParameter, w.Bytes, FioParameter, w.Fio)
 }
 
 // Content is a file's: lines of 64 bytes, each with the pattern, the file's number and the
@@ -146,7 +169,8 @@ const lineSize = 64
 func Make(ctx context.Context, folder string) (kernel, initramfs string, err error) {
 	return peer.Host{
 		Init:     "./qemu-test/linuxhost/init",
-		Programs: []string{"nvme", "mke2fs"},
+		Programs: []string{"nvme", "mke2fs", "fio"},
+		Absent:   []string{"libgfapi.so.0", "libnbd.so.0", "libibverbs.so.1", "librdmacm.so.1", "librados.so.2", "librbd.so.1", "libpmemblk.so.1", "libpmem.so.1"},
 		Modules:  []string{"virtio-pci", "virtio-net", "crc32c-generic", "dh-generic", "nvme-tcp", "ext4"},
 	}.Make(ctx, folder)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -18,11 +19,12 @@ type Cable int
 
 // Cables.
 const (
-	User   Cable = iota // a network of IPv4 with a gateway (10.0.2.2), DHCP and forwards, all played by this process
-	Raw                 // the test, which sends and receives frames: Rack.Frames
-	Listen              // another machine, which dials the socket Path
-	Dial                // another machine, which listens at the socket Path
-	ToHost              // the rack's host (Config.Host), whose wire is private
+	User    Cable = iota // a network of IPv4 with a gateway (10.0.2.2), DHCP and forwards, all played by this process
+	Raw                  // the test, which sends and receives frames: Rack.Frames
+	Listen               // another machine, which dials the socket Path
+	Dial                 // another machine, which listens at the socket Path
+	ToHost               // the rack's host (Config.Host), whose wire is private
+	Private              // the same wire, whose host is this process: Rack.Wire
 )
 
 // A Net is what one Ethernet port of the board is plugged into. The emulator knows the
@@ -39,9 +41,9 @@ const maxNets = 2
 
 // A port is a Net in use.
 type port struct {
-	listener *net.UnixListener // User, Raw
+	listener *net.UnixListener // User, Raw, Private
 	frames   *Frames           // Raw
-	user     *user             // User
+	user     *user             // User, Private
 }
 
 func (p *port) close() {
@@ -75,7 +77,7 @@ func (r *Rack) netArgs(c *Config) (args []string, err error) {
 		r.nets = append(r.nets, p)
 		netdev := fmt.Sprintf(",id=net%d", i)
 		switch n.Cable {
-		case User, Raw:
+		case User, Raw, Private:
 			n.Path = r.folder.Join(fmt.Sprintf("net%d", i))
 			if p.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: n.Path, Net: "unix"}); err != nil {
 				return nil, err
@@ -109,9 +111,15 @@ func (r *Rack) connectNets(c *Config) error {
 			return err
 		}
 		frames := newFrames(conn)
-		if c.Nets[i].Cable == Raw {
+		switch c.Nets[i].Cable {
+		case Raw:
 			p.frames = frames
-		} else if p.user, err = newUser(frames, c.Nets[i].Forward); err != nil {
+		case User:
+			p.user, err = newUser(frames, gateway, c.Nets[i].Forward)
+		case Private:
+			p.user, err = newUser(frames, hostAddress, nil)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -134,9 +142,16 @@ func (r *Rack) Address(boardPort int) (string, error) {
 
 // Gateway is the gateway's own TCP/IP, at 10.0.2.2 of the first network of cable User: tests
 // serve on it what the board is to reach. Nil where there is none.
-func (r *Rack) Gateway() *stack.Stack {
+func (r *Rack) Gateway() *stack.Stack { return r.stackAt(gateway) }
+
+// Wire is the host's TCP/IP on its private wire, at 169.254.1.1 of the network of cable
+// Private. Nil where there is none.
+func (r *Rack) Wire() *stack.Stack { return r.stackAt(hostAddress) }
+
+// stackAt is the TCP/IP of this process at the first network where it has an address.
+func (r *Rack) stackAt(address netip.Prefix) *stack.Stack {
 	for _, p := range r.nets {
-		if p.user != nil {
+		if p.user != nil && p.user.address == address {
 			return p.user.stack
 		}
 	}

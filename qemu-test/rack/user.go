@@ -25,6 +25,9 @@ var (
 	gateway      = netip.MustParsePrefix("10.0.2.2/24")
 	boardAddress = netip.MustParseAddr("10.0.2.15")
 
+	// hostAddress is the host's on the cable Private, where the board has one by itself.
+	hostAddress = netip.MustParsePrefix("169.254.1.1/16")
+
 	gatewayMAC = []byte{0x52, 0x55, 0x0a, 0x00, 0x02, 0x02}
 )
 
@@ -46,6 +49,7 @@ const (
 // 4.7.0 (tcp_mss, sbreserve) empty the buffer of what the client has sent already. The
 // client's first request then never comes whole. A busy machine is slow enough for that.
 type user struct {
+	address netip.Prefix // of this end
 	stack   *stack.Stack
 	forward map[int]int // TCP ports of the board, and those of 127.0.0.1
 	listen  []net.Listener
@@ -57,11 +61,11 @@ type user struct {
 
 // newUser begins to play at the end of a cable, which is then its own. A forward to
 // port 0 gets a free one.
-func newUser(f *Frames, forward map[int]int) (_ *user, err error) {
-	u := &user{forward: map[int]int{}}
+func newUser(f *Frames, address netip.Prefix, forward map[int]int) (_ *user, err error) {
+	u := &user{address: address, forward: map[int]int{}}
 	u.ctx, u.cancel = context.WithCancel(context.Background())
 	end := &cable{frames: f, changed: make(chan struct{}, 1)}
-	if u.stack, err = stack.New(stack.Config{Name: "user", Link: end, Address: gateway, NoIPv6: true}); err != nil {
+	if u.stack, err = stack.New(stack.Config{Name: "user", Link: end, Address: address, NoIPv6: true}); err != nil {
 		f.close()
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func cablePair(t *testing.T) (a, b *Frames) {
 // end, though the board repeats its SYN-ACK.
 func TestUser(t *testing.T) {
 	here, there := cablePair(t)
-	u, err := newUser(here, map[int]int{80: 0, 81: 0})
+	u, err := newUser(here, gateway, map[int]int{80: 0, 81: 0})
 	must(t, err)
 	defer u.close()
 	end := &boardEnd{cable: &cable{frames: there, changed: make(chan struct{}, 1)}}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -59,8 +60,14 @@ func run() error {
 	if err := h.askMetadata(); err != nil {
 		return err
 	}
+	if err := h.refused(); err != nil {
+		return err
+	}
 	if err := h.connect(); err != nil {
 		return err
+	}
+	if h.Fio > 0 {
+		go h.fio()
 	}
 	for {
 		v, err := h.await()
@@ -115,6 +122,10 @@ func (h *host) readCommandLine() (err error) {
 			if h.Bytes, err = strconv.Atoi(value); err != nil {
 				return err
 			}
+		case linuxhost.FioParameter:
+			if h.Fio, err = strconv.ParseInt(value, 10, 64); err != nil {
+				return err
+			}
 		}
 	}
 	if h.Pattern == "" || h.Bytes <= 0 {
@@ -144,14 +155,60 @@ func (h *host) askMetadata() (err error) {
 	}
 }
 
-// connect connects to the subsystem, in both directions authenticated.
+// Another host, and a secret that is nobody's: examples of RFC 4122 and of nvme-cli.
+const (
+	anotherID     = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+	anotherSecret = "DHHC-1:01:27vup6MiNIrRNURxNQBW6Uee719bsCNAposWDyO20PyLLMUQ:"
+)
+
+// refused expects the board to show nothing to another host, nor to one that has a wrong
+// secret.
+func (h *host) refused() error {
+	another, wrong := h.access.NVMe, h.access.NVMe
+	another.Host, another.HostID = "nqn.2014-08.org.nvmexpress:uuid:"+anotherID, anotherID
+	wrong.HostSecret = anotherSecret
+	var said []any
+	for _, c := range []struct {
+		who string
+		do  func() (string, error)
+	}{
+		{"discovery", func() (string, error) { return nvme("discover", another) }},
+		{"name", func() (string, error) { return nvme("connect", another, "-n", another.Subsystem) }},
+		{"secret", func() (string, error) { return nvme("connect", wrong, secrets(wrong)...) }},
+	} {
+		out, err := c.do()
+		if err == nil {
+			return fmt.Errorf("the board answers another host (%s): %s", c.who, out)
+		}
+		if seen, _ := filepath.Glob("/sys/block/nvme*"); len(seen) > 0 { // fails on bad patterns only
+			return fmt.Errorf("another host (%s) sees %v", c.who, seen)
+		}
+		line, _, _ := strings.Cut(out, "\n")
+		said = append(said, c.who, line)
+	}
+	report("refused", true, said...)
+	return nil
+}
+
+// nvme runs a command of nvme-cli's for a host.
+func nvme(command string, n metadata.NVMe, more ...string) (string, error) {
+	args := []string{command, "-t", n.Transport, "-a", n.Address, "-s", strconv.Itoa(int(n.Port)), "-q", n.Host, "-I", n.HostID}
+	out, err := exec.Command("/bin/nvme", append(args, more...)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// secrets has a host connect to the subsystem, authenticated in both directions.
+func secrets(n metadata.NVMe) []string {
+	return []string{"-n", n.Subsystem, "--dhchap-secret", n.HostSecret, "--dhchap-ctrl-secret", n.ControllerSecret}
+}
+
+// connect connects to the subsystem.
 func (h *host) connect() error {
 	n := h.access.NVMe
-	out, err := exec.Command("/bin/nvme", "connect", "-t", n.Transport, "-a", n.Address, "-s", strconv.Itoa(int(n.Port)),
-		"-n", n.Subsystem, "-q", n.Host, "-I", n.HostID, "--dhchap-secret", n.HostSecret, "--dhchap-ctrl-secret", n.ControllerSecret,
-		"--ctrl-loss-tmo", "600", "--reconnect-delay", "1", "--keep-alive-tmo", "30", "--hdr-digest", "--data-digest").CombinedOutput()
+	out, err := nvme("connect", n, append(secrets(n),
+		"--ctrl-loss-tmo", "600", "--reconnect-delay", "1", "--keep-alive-tmo", "30", "--hdr-digest", "--data-digest")...)
 	if err != nil {
-		return fmt.Errorf("nvme connect: %w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("nvme connect: %w: %s", err, out)
 	}
 	report("connect", true, "host", n.Host)
 	return nil

@@ -28,14 +28,15 @@ type block struct {
 
 const mounted = "/mnt"
 
-// find gives the first namespace, or nil. A controller that is cut off keeps its namespaces.
-func (h *host) find() *block {
+// find gives the first namespace, or fio's, or nil. A controller that is cut off keeps its
+// namespaces.
+func (h *host) find(forFio bool) *block {
 	files, _ := filepath.Glob("/sys/block/nvme*/nsid") // fails on bad patterns only
 	for _, file := range files {
 		folder := filepath.Dir(file)
 		nsid, err := strconv.Atoi(read(file))
 		sectors, err2 := strconv.ParseInt(read(filepath.Join(folder, "size")), 10, 64)
-		if _, err3 := os.Stat("/dev/" + filepath.Base(folder)); errors.Join(err, err2, err3) == nil && sectors > 0 {
+		if _, err3 := os.Stat("/dev/" + filepath.Base(folder)); errors.Join(err, err2, err3) == nil && sectors > 0 && forFio == (h.Fio > 0 && nsid == fioNamespace) {
 			return &block{host: h, name: filepath.Base(folder), nsid: nsid, bytes: 512 * sectors}
 		}
 	}
@@ -45,7 +46,7 @@ func (h *host) find() *block {
 // await waits for a namespace, for as long as it takes: whoever attaches volumes is free to.
 func (h *host) await() (*block, error) {
 	for {
-		if v := h.find(); v != nil {
+		if v := h.find(false); v != nil {
 			report("namespace", true, "nsid", v.nsid, "bytes", v.bytes, "device", v.name)
 			return v, nil
 		}
