@@ -62,20 +62,23 @@ func (s *Slots) Reconfigure(b []byte) (next *config.Signed, waits []string, err 
 		return nil, nil, tpmCoded(fmt.Errorf("configuration of epoch %d comes into force with the next boot: %w", next.Epoch, err))
 	}
 	c.reconfigured.Store(next)
-	return next, waiting(c.Config, next), nil
+	return next, c.Waiting(), nil
 }
 
-// waiting names the members of a configuration that what runs took from that of the boot.
-func waiting(boot, next *config.Signed) (names []string) {
+// Waiting names the members of the configuration in force that wait for the next boot: what
+// runs took them from that of the boot. It may be asked at any time.
+func (c *Controller) Waiting() (names []string) {
+	boot, next := c.Config, c.Configuration()
+	if boot == nil {
+		return nil
+	}
 	for _, member := range []struct {
 		name       string
 		boot, next any
 	}{
 		{"host", boot.Host, next.Host},
-		{"time_servers", boot.TimeServers, next.TimeServers},
 		{"syslog", boot.Collector, next.Collector},
-		{"key_service", boot.KeyService, next.KeyService},
-		{"storage_servers", boot.StorageServers, next.StorageServers},
+		{"key_service", boot.KeyService != nil, boot.KeyService != nil || next.KeyService != nil}, // another one, or none any more, does not wait
 	} {
 		if !reflect.DeepEqual(member.boot, member.next) {
 			names = append(names, member.name)

@@ -172,6 +172,7 @@ func (f *firmware) Status() standing.Status {
 		Seconds: int64(time.Since(f.ready) / time.Second), Host: f.hostStatus(),
 	}
 	c := &f.chain
+	s.Waits = c.Waiting()
 	if c.Handover != nil {
 		s.Slot = c.Handover.Slot.String()
 	}

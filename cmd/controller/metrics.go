@@ -168,7 +168,7 @@ func (f *firmware) timeMetrics() []text.Family {
 		gauge("time_floor_seconds", "The time that has passed for sure, since 1970.", text.One(float64(f.clock.Floor().Unix()))),
 		gauge("time_seconds", "The board's clock, since 1970.", text.One(float64(time.Now().Unix()))),
 	}
-	if f.chain.Config != nil && len(f.chain.Config.TimeServers) > 0 {
+	if c := f.chain.Configuration(); c != nil && len(c.TimeServers) > 0 {
 		families = append(families, gauge("time_servers_agree", "Time servers that have agreed last.", text.One(float64(f.timeAgree.Load()))),
 			total("time_failures", "Questions to the time servers that set nothing.", text.One(float64(f.timeFailures.Load()))))
 	}

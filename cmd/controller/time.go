@@ -103,11 +103,12 @@ const (
 	askLater = 1024 * time.Second
 )
 
-// keepTime asks the time servers, if the configuration names any, and stores the time now
+// keepTime asks the time servers, if the configuration in force names any, and stores the time now
 // and then. It ends with the service.
 func (f *firmware) keepTime() {
-	client := &sntp.Client{Servers: f.chain.Config.TimeServers, Dial: f.ports[0].Dial}
+	client := &sntp.Client{Dial: f.ports[0].Dial}
 	for told := ""; f.reason() == nil; {
+		client.Servers = f.chain.Configuration().TimeServers
 		wait, text := askLater, ""
 		err := f.clock.Keep()
 		if len(client.Servers) > 0 {

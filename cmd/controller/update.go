@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ecdsa"
 	"fmt"
 	"log"
 
@@ -38,10 +39,28 @@ func (f *firmware) openUpdates(id uint64) (err error) {
 }
 
 // reconfigured has a configuration that has come into force count for who is known, on open
-// connections too, and for who may witness the log.
+// connections too, for who may witness the log, and for who gives keys. Time servers and
+// storage servers are looked up when they are used.
 func (f *firmware) reconfigured(c *config.Signed, board string) {
 	f.show(f.know)
 	f.knowInQuarantine(board)
 	f.log.SetWitnesses(c.Witnesses)
+	f.trustKeyService(c)
 	log.Printf("configuration of epoch %d", c.Epoch)
+}
+
+// trustKeyService has keys come from the key service of a configuration that has come into
+// force.
+func (f *firmware) trustKeyService(c *config.Signed) {
+	s := f.volumes.Load()
+	if s == nil || f.chain.Config.KeyService == nil { // then it waits for the next boot, or there is none
+		return
+	}
+	var k *ecdsa.PublicKey
+	if c.KeyService != nil {
+		k = c.KeyService.Key
+	}
+	if err := s.Trust(k); err != nil {
+		log.Printf("volumes: %v", err)
+	}
 }

@@ -34,6 +34,9 @@ type Status struct {
 	Emulated    bool   `json:"emulated"`
 	Seconds     int64  `json:"ready_seconds"` // since it serves
 
+	// Waits are the members of the configuration in force that wait for the next boot.
+	Waits []string `json:"configuration_waits,omitempty"`
+
 	Host       *Host       `json:"host,omitempty"` // absent where the board guards none
 	Quarantine *Quarantine `json:"quarantine,omitempty"`
 }

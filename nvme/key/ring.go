@@ -82,6 +82,18 @@ func NewRing(c Config) (*Ring, error) {
 		requests: map[[VolumeSize]byte]Request{}, leases: map[[VolumeSize]byte]*Lease{}}, nil
 }
 
+// Trust has grants come from another key service from now on, or from none (nil). Leases
+// that are there go on to their ends; what the old service signs is refused.
+func (r *Ring) Trust(service *ecdsa.PublicKey) error {
+	if service != nil && service.Curve != elliptic.P256() {
+		return errors.New("key: the key service's key must be on P-256")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.conf.Service = service
+	return nil
+}
+
 // A Volume is what the volume's metadata says, which the key must fit.
 type Volume struct {
 	ID         [VolumeSize]byte
@@ -233,6 +245,9 @@ func (r *Ring) newLease(volume [VolumeSize]byte) (*Lease, error) {
 func (r *Ring) judge(grant []byte, v *Volume) (*Grant, uint64, error) {
 	if r.quarantine {
 		return nil, 0, ErrQuarantine
+	}
+	if r.conf.Service == nil {
+		return nil, 0, fmt.Errorf("key: no key service is trusted: %w", ErrSignature)
 	}
 	g, err := OpenGrant(grant, r.conf.Service)
 	if err != nil {

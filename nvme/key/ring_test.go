@@ -700,3 +700,32 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestTrust: grants of a key service that is trusted no more are refused, leases that are
+// there go on.
+func TestTrust(t *testing.T) {
+	r := newRig(t, 2)
+	l := r.attach()
+	other, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		trusted *ecdsa.PublicKey
+		want    error
+	}{"another": {&other.PublicKey, ErrSignature}, "none": {nil, ErrSignature}, "the same": {&r.service.PublicKey, nil}} {
+		if err := r.Trust(c.trusted); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := r.deliver(r.grant(r.request()), r.key); !errors.Is(err, c.want) || !l.Held() {
+			t.Errorf("%s: %v; the lease goes on: %v", name, err, l.Held())
+		}
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Trust(&p384.PublicKey) == nil {
+		t.Error("a key on P-384 is trusted")
+	}
+}

@@ -13,6 +13,7 @@ package storage
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -282,6 +283,15 @@ func (s *Service) targetEvent(e target.Event) {
 	if s.conf.Notify != nil {
 		s.conf.Notify(Event{Kind: e.Kind, Remote: e.Remote, Host: e.HostNQN, Err: e.Err})
 	}
+}
+
+// Trust has keys come from another key service from now on, or from none (nil). Without a
+// key service in its Config a Service takes none.
+func (s *Service) Trust(service *ecdsa.PublicKey) error {
+	if s.ring == nil {
+		return ErrNoService
+	}
+	return s.ring.Trust(service)
 }
 
 // Volumes lists all volumes, those of the pool first.

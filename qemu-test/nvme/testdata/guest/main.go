@@ -31,6 +31,7 @@ var (
 	options   = flag.String("options", "", "further options of nvme connect")
 	serve     = flag.Bool("serve", false, "be a target instead, with a RAM disk as namespace 1, until somebody connects to -done")
 	done      = flag.Int("done", 7, "a port")
+	erase     = flag.Bool("erase", false, "erase the namespace in all ways that there are")
 	full      = flag.Bool("full", false, "all that nvme-cli shows, a file system, a namespace that comes and goes")
 )
 
@@ -101,6 +102,11 @@ func run() error {
 	}
 	if err := verify(device); err != nil {
 		return err
+	}
+	if *erase {
+		if err := erases(device); err != nil {
+			return err
+		}
 	}
 	if *full {
 		for _, do := range []func() error{show, func() error { return fileSystem(device) }, hotPlug, func() error { return restart(device) }} {
@@ -334,4 +340,66 @@ func hotPlug() error {
 	}
 	step("a namespace went")
 	return nil
+}
+
+// secretText is what the host writes before it erases.
+const secretText = "what the host erases "
+
+// erases has the namespace erased in each way, and expects that nothing of before is read,
+// and that it can be used. Other ways are refused.
+func erases(device string) error {
+	for _, way := range [][]string{
+		{"format", device, "-s", "2", "--force"}, {"sanitize", "/dev/nvme0", "-a", "4"}, {"format", device, "-s", "1", "--force"}, {"format", device, "-s", "0", "--force"},
+	} {
+		before, err := block(device, strings.Repeat(secretText, 1+4096/len(secretText))[:4096])
+		if err != nil || !strings.Contains(before, secretText) {
+			return fmt.Errorf("before %v: %w; %.40q", way, err, before)
+		}
+		if _, err := nvme(way...); err != nil {
+			return err
+		}
+		if way[0] == "sanitize" {
+			if err := await("the end of the sanitize", sanitized); err != nil {
+				return err
+			}
+		}
+		after, err := block(device, "")
+		if err != nil || strings.Contains(after, secretText[:8]) {
+			return fmt.Errorf("after %v: %w; %.40q", way, err, after)
+		}
+		step("erased by %v", way)
+	}
+	for _, way := range [][]string{{"sanitize", "/dev/nvme0", "-a", "2"}, {"sanitize", "/dev/nvme0", "-a", "3"}, {"sanitize", "/dev/nvme0", "-a", "4", "--no-dealloc"}, {"format", device, "-s", "2", "-l", "1", "--force"}} {
+		if said, err := nvme(way...); err == nil {
+			return fmt.Errorf("%v is done: %s", way, said)
+		}
+	}
+	step("refused to erase otherwise")
+	return verify(device)
+}
+
+// sanitized tells whether the log page says that a Sanitize was completed.
+func sanitized() bool {
+	said, err := nvme("get-log", "/dev/nvme0", "--log-id=0x81", "--log-len=512", "-b")
+	return err == nil && len(said) >= 4 && said[2]&7 == 1
+}
+
+// block writes a block past the kernel's cache, if there is something to write, and reads it
+// the same way.
+func block(device, text string) (string, error) {
+	f, err := os.OpenFile(device, os.O_RDWR|syscall.O_DIRECT, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	raw := make([]byte, 2*4096)
+	b := raw[4096-int(uintptr(unsafe.Pointer(&raw[0]))%4096):][:4096]
+	const at = 1 << 20
+	if copy(b, text) > 0 {
+		if _, err := f.WriteAt(b, at); err != nil {
+			return "", err
+		}
+	}
+	_, err = f.ReadAt(b, at)
+	return string(b), err
 }
