@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"nitro/internal/hostile"
 	"nitro/nvme/target"
 	"nitro/nvme/volume"
 	"nitro/nvme/wire"
@@ -322,19 +323,18 @@ func TestTurnsFatal(t *testing.T) {
 	here, there := net.Pipe()
 	turns := new(atomic.Int64)
 	ended := p.Serve(newPrompt(there, turns), false)
-	c := &raw{t: t, nc: here}
-	here.SetDeadline(time.Now().Add(patience))
+	c := hostile.New(t, here, patience)
 	for turns.Load() < 2 { // then whoever waits does so again
-		if s, got := c.do(wire.Command{Opcode: wire.IORead, NSID: 1, Length: 512}, nil); s.Status != wire.Success || len(got) != 512 {
+		if s, got := c.Do(wire.Command{Opcode: wire.IORead, NSID: 1, Length: 512}, nil); s.Status != wire.Success || len(got) != 512 {
 			t.Fatalf("read: %v, %d bytes", s.Status, len(got))
 		}
 	}
 	cmd := wire.Command{Opcode: wire.IOWrite, Flags: wire.FlagSGL, NSID: 1, SGL: wire.SGLInCapsule, Length: 1024}
-	c.send(capsule(&cmd, make([]byte, 512)))
-	if got := c.pdu(); got == nil || got[0] != wire.TypeC2HTermReq {
+	c.Send(hostile.Capsule(&cmd, make([]byte, 512)))
+	if got := c.PDU(); got == nil || got[0] != wire.TypeC2HTermReq {
 		t.Errorf("a length that does not fit: % x", got)
 	}
-	if got := c.pdu(); got != nil {
+	if got := c.PDU(); got != nil {
 		t.Errorf("the connection goes on with % x", got)
 	}
 	<-ended
@@ -346,16 +346,15 @@ func TestTurnsMore(t *testing.T) {
 	here, there := net.Pipe()
 	turns := new(atomic.Int64)
 	p.Serve(newPrompt(there, turns), false)
-	c := &raw{t: t, nc: here}
-	here.SetDeadline(time.Now().Add(patience))
+	c := hostile.New(t, here, patience)
 	for turns.Load() < 20 {
 		var all []byte
 		for id := range uint16(5) {
-			all = append(all, capsule(&wire.Command{Opcode: wire.IORead, Flags: wire.FlagSGL, CID: id, NSID: 1, SGL: wire.SGLTransport, Length: 8192, CDW12: 15}, nil)...)
+			all = append(all, hostile.Capsule(&wire.Command{Opcode: wire.IORead, Flags: wire.FlagSGL, CID: id, NSID: 1, SGL: wire.SGLTransport, Length: 8192, CDW12: 15}, nil)...)
 		}
-		c.send(all)
+		c.Send(all)
 		for id := range uint16(5) {
-			if e, data := c.completion(); e.CID != id || e.Status != wire.Success || len(data) != 8192 {
+			if e, data := c.Completion(); e.CID != id || e.Status != wire.Success || len(data) != 8192 {
 				t.Fatalf("command %d: %+v, %d bytes", id, e, len(data))
 			}
 		}
