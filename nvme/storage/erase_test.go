@@ -334,50 +334,29 @@ func TestEraseOldCard(t *testing.T) {
 	}
 }
 
-// TestEraseAnother: an erase that was under way when its volume was detached does not meet
-// the one that is attached in its place, nor the same one.
-func TestEraseAnother(t *testing.T) {
+// TestEraseLate: an erase that comes after its volume was detached does not meet the next
+// attachment, whose key is another one's, and erases nothing.
+func TestEraseLate(t *testing.T) {
 	x := newBoard(t).start()
-	v, other := x.volume(1, storage.Pool, 64), x.volume(2, storage.RAM, 64)
+	v := x.volume(1, storage.Pool, 64)
 	if err := x.BeginCycle(7, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, next := range [][16]byte{v, other} {
-		x.attach(v, nil)
-		host := x.connect()
-		x.settling = make(chan chan struct{})
-		going := make(chan struct{})
-		created, erased := make(chan error, 1), make(chan error, 1)
-		go func() { // holds everything else up
-			_, err := x.Create(t.Context(), storage.Spec{ID: [16]byte{9, next[0]}, Name: string([]byte{'x', 'a' + next[0]}), Kind: storage.RAM, BlockSize: 512, Blocks: 1, Commitment: [32]byte{1}})
-			created <- err
-		}()
-		x.settling <- going
-		x.settling = nil
-		go func() { erased <- format(x, host) }()
-		n, err := host.Namespace(t.Context(), 1)
-		for err == nil {
-			err = n.WriteAt(t.Context(), 3, plain)
-		}
-		var status wire.Status
-		if !errors.As(err, &status) || status.Code() != wire.FormatInProgress {
-			t.Fatal(err)
-		}
-		detached := make(chan error, 1)
-		go func() { detached <- x.Detach(t.Context(), v) }()
-		close(going)
-		if err := errors.Join(<-created, <-detached); err != nil {
-			t.Fatal(err)
-		}
-		<-erased // before or after the detachment
-		x.attach(next, nil)
-		x.write(host, 1)
-		if !x.read(host, 1) {
-			t.Error("what came in its place is erased")
-		}
-		if err := x.Detach(t.Context(), next); err != nil || !x.empty() {
-			t.Errorf("%v; no key in memory %v", err, x.empty())
-		}
+	x.attach(v, nil)
+	host, late := x.connect(), x.Shown(v)
+	x.write(host, 1)
+	if err := x.Detach(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.EraseForHost(t.Context(), late); !errors.Is(err, storage.ErrDetached) {
+		t.Errorf("of a detached volume: %v", err)
+	}
+	x.attach(v, nil)
+	if err := x.EraseForHost(t.Context(), late); !errors.Is(err, storage.ErrDetached) || !x.read(host, 1) {
+		t.Errorf("of one that is attached again: %v", err)
+	}
+	if err := x.EraseForHost(t.Context(), x.Shown(v)); err != nil || x.read(host, 1) {
+		t.Errorf("of the present one: %v", err)
 	}
 }
 

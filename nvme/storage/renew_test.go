@@ -142,3 +142,19 @@ func TestRenewKept(t *testing.T) {
 		}
 	})
 }
+
+// TestRenewDetached: a renewal that begins after a detachment does not attach the volume.
+func TestRenewDetached(t *testing.T) {
+	x := newBoard(t).start()
+	v := x.volume(1, storage.Pool, 64)
+	if err := x.BeginCycle(7, false); err != nil {
+		t.Fatal(err)
+	}
+	x.attach(v, standing)
+	if err := x.Detach(t.Context(), v); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Ask(t.Context(), v, &source{board: x.board}); !errors.Is(err, storage.ErrDetached) || x.state(v).Attached || !x.empty() {
+		t.Errorf("%v, attached %v", err, x.state(v).Attached)
+	}
+}
