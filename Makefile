@@ -16,7 +16,7 @@ PORTABLE = ./attest/akcert ./attest/document ./attest/eventlog ./attest/evidence
 	./qemu-test/conformance ./qemu-test/torture
 HOSTED   = ./attest/verify ./net/audit/... ./net/metrics ./net/https ./net/policy ./net/update ./nvme/pool ./nvme/remote ./nvme/storage
 
-.PHONY: all armory nitroctl run demo host test soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-nvme bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
+.PHONY: all armory nitroctl run demo host test hil soak test-tamper test-powercut vet verify test-std bench bench-board bench-ground bench-boot bench-host bench-net bench-card bench-api bench-nvme bench-xts bench-sha256 bench-verify bench-store peer deps clean help FORCE
 
 all: build/controller.elf build/bootloader.elf ## build the firmware
 
@@ -68,6 +68,11 @@ test-tamper: deps ## change, swap and replay every region of the boot chain, and
 
 test-powercut: deps ## cut the power at every write and TPM command of provisioning, boots, updates and store traffic (twenty minutes)
 	NITRO_POWERCUT=all $(GO) test -count=1 -timeout 60m -p 1 -run 'TestCut' -v ./net/provisioning ./boot/chain
+
+# The rig is a file: docs/hil.md.
+RIG ?= qemu-test/hil/testdata/emulator.json
+hil: deps ## run the end-to-end tests over a board on the bench, or the emulator: make hil RIG=bench.json
+	$(GO) test -count=1 -timeout 2h -v ./qemu-test/hil -rig $(abspath $(RIG))
 
 soak: deps peer host ## ten minutes of HTTPS load, card traffic and garbage collection; 100,000 quotes and requests, 10,000 handshakes; 1 GiB of NVMe/TCP with Linux; 5 GiB of fio on the rack
 	$(GO) test -count=1 -timeout 30m -run TestSoak -v ./qemu-test -soak 10m
