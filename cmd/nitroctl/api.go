@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -21,13 +22,14 @@ func apiFlags(f *flag.FlagSet) func() (*remote, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := need(map[string]string{"cert": *cert, "key": *key}); err != nil {
+		certFile, keyFile := cmp.Or(*cert, r.context.Cert), cmp.Or(*key, r.context.Key)
+		if err := need(map[string]string{"cert": certFile, "key": keyFile}); err != nil {
 			return nil, err
 		}
 		if r.pin == nil {
 			return nil, usage("-pin is missing: nitroctl attest verify proves the board and shows its key")
 		}
-		pair, err := tls.LoadX509KeyPair(*cert, *key)
+		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 		if err != nil {
 			return nil, fmt.Errorf("client certificate: %w", err)
 		}

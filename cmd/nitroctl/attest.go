@@ -137,9 +137,9 @@ func attestVerify(f *flag.FlagSet) func(*call) (result, error) {
 	nonceText := f.String("nonce", "", "with -in: nonce that it was asked for with, in `hexadecimal`")
 	out := f.String("out", "", "with -board: also keep the evidence in this new `file`")
 	return func(*call) (result, error) {
-		asks := f.Lookup("board").Value.String() != ""
+		asks := *in == ""
 		switch {
-		case asks == (*in != ""):
+		case !asks && namesBoard(f):
 			return nil, usage("give -board, or -in with -nonce")
 		case asks && *nonceText != "":
 			return nil, usage("-nonce goes with -in: a board is asked with a new random nonce each time")
@@ -172,6 +172,9 @@ func attestVerify(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !r.pinGiven {
+			r.pin = nil // the context's may be of an earlier boot, and this is what finds the next one
+		}
 		return verifyBoard(r, p, *out)
 	}
 }
@@ -191,6 +194,9 @@ func verifyBoard(r *remote, p *verify.Policy, out string) (result, error) {
 	v := verdict{File: out, Connection: &a.connection}
 	v, err = judge(a.body, p, v)
 	v.Connection.Verified = err == nil
+	if err == nil && r.context.Name != "" {
+		err = r.context.keepPin(hexOf(a.key))
+	}
 	return v, err
 }
 

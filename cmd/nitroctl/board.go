@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -30,6 +31,9 @@ type remote struct {
 	limit   time.Duration
 	client  *tls.Certificate // that it shows; nil is none
 	most    int              // bytes of an answer; 0 is maxReply
+
+	context  boardContext // that what no flag gave was taken from; without a name none
+	pinGiven bool         // by the flag, and not by the context
 }
 
 // httpsPort is where boards serve.
@@ -41,18 +45,23 @@ const pinUsage = "SHA-256 of the board's TLS key, in `hexadecimal`, as attest ve
 // remoteFlags are the flags of a board.
 func remoteFlags(f *flag.FlagSet) func() (*remote, error) {
 	board := f.String("board", "", "`address` of the board: host, or host:port")
+	from := contextFlag(f)
 	pin := f.String("pin", "", pinUsage)
 	limit := f.Duration("timeout", time.Minute, "`time` that the board has to answer")
 	return func() (*remote, error) {
-		if err := need(map[string]string{"board": *board}); err != nil {
+		known, err := from(*board)
+		if err != nil {
+			return nil, err
+		}
+		address := cmp.Or(*board, known.Board)
+		if err := need(map[string]string{"board": address}); err != nil {
 			return nil, err
 		}
 		if *limit <= 0 {
 			return nil, usage("-timeout %v: it must be longer than nothing", *limit)
 		}
-		r := &remote{address: withPort(*board, httpsPort), limit: *limit}
-		var err error
-		r.pin, err = digestFlag("pin", *pin)
+		r := &remote{address: withPort(address, httpsPort), limit: *limit, context: known, pinGiven: *pin != ""}
+		r.pin, err = digestFlag("pin", cmp.Or(*pin, known.Pin))
 		return r, err
 	}
 }

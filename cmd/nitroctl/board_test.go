@@ -356,7 +356,7 @@ func TestPolicy(t *testing.T) {
 		{file + "-release @release -issuer @issuer.pem -out @x", exitUsage, "-out goes with -board"},
 		{"attest verify -in @evidence.json -release @release -issuer @issuer.pem", exitUsage, "may be of any age"},
 		{"attest verify -in @evidence.json -nonce 00 -release @release -issuer @issuer.pem", exitUsage, "8 to 64 bytes"},
-		{"attest verify -release @release -issuer @issuer.pem", exitUsage, "give -board, or -in"},
+		{"attest verify -release @release -issuer @issuer.pem", exitUsage, "-board is missing"},
 		{"attest verify -board b -nonce 0001020304050607 -release @release -issuer @issuer.pem", exitUsage, "new random nonce"},
 		{"attest verify -board b -timeout 0s -release @release -issuer @issuer.pem", exitUsage, "longer than nothing"},
 		{"attest fetch -board b", exitUsage, "-out is missing"},

@@ -232,6 +232,13 @@ func (b *tpmBoard) attest(r *provisioning.Record) {
 			b.Errorf("%+v", c)
 		}
 	}
+	b.Setenv("XDG_CONFIG_HOME", b.path("config"))
+	b.ok("context add earlier -pin " + strings.Repeat("0", 64) + " -board " + address)
+	b.json("attest verify -context earlier"+policy, exitOK, &v)
+	b.ok("status") // by the pin that is kept now
+	if c, err := readContexts(); err != nil || c.find("earlier").Pin != key {
+		b.Errorf("proved, and the context has %+v, %v", c, err)
+	}
 	out := b.ok("attest verify -board " + address + policy)
 	for _, want := range []string{"ok        replay", "not checked: ", "ends at this board", key} {
 		if !strings.Contains(out, want) {

@@ -127,7 +127,7 @@ func sealCheck(f *flag.FlagSet) func(*call) (result, error) {
 	boardKey := f.String("board-key", "", "`file` of the board key's public half, PEM")
 	unprovisioned := f.Bool("unprovisioned", false, "check approvals alone: the card has not met its board yet")
 	return func(c *call) (result, error) {
-		if f.Lookup("board").Value.String() != "" {
+		if namesBoard(f) {
 			if *path != "" || *dir != "" || *anchors != "" || *pcr1 != "" || *boardKey != "" || *unprovisioned {
 				return nil, usage("-board asks about what the board runs: it goes with -pin and -timeout alone")
 			}

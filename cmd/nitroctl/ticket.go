@@ -88,7 +88,7 @@ func ticketSign(f *flag.FlagSet) func(*call) (result, error) {
 			return nil, usage("code %d, incident %d: no board has such numbers", *number, *incident)
 		}
 		t := &ticket.Ticket{Code: uint32(*number), Incident: uint32(*incident), AcceptLoss: *acceptLoss}
-		asked, given := f.Lookup("board").Value.String() != "", *number != 0 || *incident != 0 || *digest != ""
+		asked, given := namesBoard(f), *number != 0 || *incident != 0 || *digest != ""
 		if asked == given {
 			return nil, usage("give -board, or -code and -incident with -record or -ticket-board")
 		}
