@@ -52,7 +52,7 @@ usage: nitroctl GROUP COMMAND [flags] [arguments]
 		}
 	}
 	fmt.Fprint(t, "  help [GROUP [COMMAND]]\tthis, or more of one\n")
-	fmt.Fprint(t, "  completion bash|zsh\tprint what completes command lines\n")
+	fmt.Fprint(t, "  completion bash|zsh|fish\tprint what completes command lines\n")
 	t.Flush()
 	fmt.Fprint(w, `
 exit codes: 0 done, 1 refused or a check failed, 2 wrong usage, 3 file, device or board out of reach
@@ -107,13 +107,20 @@ func anyWord(c *command) string {
 }
 
 // completion prints a script that completes groups, commands and flags. One function does
-// for both shells: zsh reads bash's by bashcompinit.
+// for bash and zsh: zsh reads bash's by bashcompinit.
 func completion(args []string, s streams) int {
-	if len(args) != 1 || args[0] != "bash" && args[0] != "zsh" {
-		return misuse(s, "nitroctl", "completion is for bash or zsh")
+	if len(args) != 1 {
+		args = []string{""}
 	}
-	if args[0] == "zsh" {
+	switch args[0] {
+	case "bash":
+	case "zsh":
 		fmt.Fprint(s.out, "autoload -U +X bashcompinit && bashcompinit\n")
+	case "fish":
+		fishCompletion(s.out)
+		return exitOK
+	default:
+		return misuse(s, "nitroctl", "completion is for bash, zsh or fish")
 	}
 	fmt.Fprint(s.out, "_nitroctl() {\n  local words=\n  case \"$COMP_CWORD ${COMP_WORDS[1]} ${COMP_WORDS[2]}\" in\n")
 	var names []string
@@ -132,4 +139,44 @@ func completion(args []string, s streams) int {
 	fmt.Fprintf(s.out, "  \"1 \"*) words=%q ;;\n  esac\n", strings.Join(append(names, "help", "completion"), " "))
 	fmt.Fprint(s.out, "  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\ncomplete -o default -F _nitroctl nitroctl\n")
 	return exitOK
+}
+
+// fishCompletion prints it for fish, which shows what each thing is beside it. Values of flags
+// are files, as they are for fish by itself.
+func fishCompletion(w io.Writer) {
+	fmt.Fprint(w, `function __nitroctl_at
+  set -l words (commandline -opc)
+  set -l last (math (count $argv) + 1)
+  test (count $words) -ge $last; or return 1
+  set -l is $words[2..$last]
+  test "$is" = "$argv"
+end
+`)
+	quote := func(text string) string { return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(text) + "'" }
+	offer := func(when, what, is string) {
+		fmt.Fprintf(w, "complete -c nitroctl -f -n %s -a %s -d %s\n", quote(when), what, quote(is))
+	}
+	flags := func(when string, c *command, g *group) {
+		f, _, _ := c.flags(g)
+		f.VisitAll(func(f *flag.Flag) {
+			kind, text := flag.UnquoteUsage(f)
+			value := ""
+			if kind != "" {
+				value = " -r"
+			}
+			fmt.Fprintf(w, "complete -c nitroctl -n %s -o %s%s -d %s\n", quote(when), f.Name, value, quote(text))
+		})
+	}
+	first := "test (count (commandline -opc)) -eq 1"
+	for _, g := range groups {
+		offer(first, g.name, g.summary)
+		for _, c := range g.commands {
+			if c.name != "" {
+				offer("__nitroctl_at "+g.name+"; and test (count (commandline -opc)) -eq 2", c.name, c.summary)
+			}
+			flags("__nitroctl_at "+c.full(g), c, g)
+		}
+	}
+	offer(first, "help", "more of a command")
+	offer(first, "completion", "print what completes command lines")
 }

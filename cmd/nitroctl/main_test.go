@@ -154,7 +154,7 @@ func (b *bench) card() {
 
 // TestHelp compares all help with what is kept: go test ./cmd/nitroctl -run TestHelp -update
 func TestHelp(t *testing.T) {
-	lines := []string{"help", "completion bash"}
+	lines := []string{"help", "completion bash", "completion fish"}
 	for _, g := range groups {
 		if g.find("") == nil {
 			lines = append(lines, "help "+g.name)
@@ -237,6 +237,38 @@ func TestCompletion(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || got != c.want {
 			t.Errorf("%s %s: completed to %q, want %q (%v)", c.words, c.last, got, c.want, err)
+		}
+	}
+}
+
+// TestFishCompletion has fish complete.
+func TestFishCompletion(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "nitroctl.fish")
+	var out bytes.Buffer
+	if exit := run([]string{"completion", "fish"}, streams{&out, &out, false}); exit != exitOK {
+		t.Fatal(&out)
+	}
+	must(t, os.WriteFile(script, out.Bytes(), 0o644))
+	for _, c := range []struct{ line, want string }{
+		{"nitroctl ca", "card"},
+		{"nitroctl card i", "inspect"},
+		{"nitroctl card build -release x -conf", "-config"},
+		{"nitroctl seal ", "approve check"},
+		{"nitroctl stat", "status"},
+		{"nitroctl status -p", "-pin"},
+		{"nitroctl status -board x -p", "-pin"},
+		{"nitroctl volume attach -pi", "-pin"},
+	} {
+		cmd := exec.Command("fish", "--no-config", "-c", "source "+script+"; complete -C "+"'"+c.line+"'")
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		text, err := cmd.Output()
+		var got []string
+		for line := range strings.Lines(string(text)) { // each with a tab and what it is
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			got = append(got, word)
+		}
+		if strings.Join(got, " ") != c.want || err != nil {
+			t.Errorf("%s: completed to %q, want %q (%v)", c.line, got, c.want, err)
 		}
 	}
 }
@@ -364,7 +396,7 @@ func TestRefusals(t *testing.T) {
 		{"card", exitUsage, "build, inspect"},
 		{"card nonsense", exitUsage, "nitroctl help card"},
 		{"help nonsense", exitUsage, "nitroctl help"},
-		{"completion fish", exitUsage, "bash or zsh"},
+		{"completion csh", exitUsage, "bash, zsh or fish"},
 		{"card build -nonsense", exitUsage, "nitroctl help card build"},
 		{"card inspect", exitUsage, "give one card"},
 		{"card inspect @card.img @card.img", exitUsage, "give one card"},

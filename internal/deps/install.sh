@@ -4,7 +4,7 @@
 # further packages.
 set -eu
 
-packages="gcc libc6-dev libcap2 libedit2 libseccomp2 libgnutls30 libuuid1 zlib1g binutils-arm-linux-gnueabihf xz-utils swtpm iperf3 tpm2-tools fdisk ovmf u-boot-qemu redfishtool python3-sushy testssl.sh sslscan openssl $*"
+packages="gcc libc6-dev libcap2 libedit2 libseccomp2 libgnutls30 libuuid1 zlib1g binutils-arm-linux-gnueabihf xz-utils swtpm iperf3 tpm2-tools fdisk ovmf u-boot-qemu redfishtool python3-sushy testssl.sh sslscan openssl fish $*"
 
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
