@@ -39,7 +39,9 @@
 // The board executes some 250 million instructions a second, so a segment must not
 // pass every layer on its own. TCP hands down packets of up to 48 KiB, which the
 // lowest layer splits into frames (split.go); segments that arrive together are
-// joined before they go up (join.go). Payload is copied once on either way between
+// joined before they go up (join.go). Those of known connections go to TCP on the
+// receiver's own goroutine (flow.go), which then lets the connections' handlers answer
+// (turns.go). Payload is copied once on either way between
 // the link's buffers and gVisor's, and once between those and the caller's.
 package stack
 

@@ -21,7 +21,8 @@
 // I/O costs no hand-over and no allocation: data is read from the socket into the
 // connection's own buffer and written from it, header, data and response in one call.
 // Where volumes make one wait, several such lanes share a connection (Config.Lanes): one
-// reads while others work. Responses are gathered while more commands are waiting to be
+// reads while others work. Where volumes do not, and the connection lets it, the goroutine
+// that receives for all connections does small commands itself (turn.go). Responses are gathered while more commands are waiting to be
 // read, and sent at once when there are none.
 //
 // # What it takes
