@@ -20,6 +20,7 @@ import (
 	"nitro/boot/config"
 	"nitro/boot/medium"
 	"nitro/internal/tied"
+	"nitro/net/policy"
 	"nitro/qemu-test/factory"
 	"nitro/qemu-test/rack"
 	"nitro/resetctl/firmware"
@@ -151,7 +152,12 @@ func (g *guardedParts) hostSet(t *testing.T, f *factory.Factory) *golden.HostSet
 // says all of that. It gives the host's boot and what evidence has of it.
 func (b *trustedBoard) released(t *testing.T, g *guardedParts) (*rack.Boot, *golden.HostCycle) {
 	t.Helper()
-	seen := len(b.Pins.Changes())
+	return b.releasedSince(t, g, len(b.Pins.Changes()))
+}
+
+// releasedSince is released, of the changes of lines from a number on.
+func (b *trustedBoard) releasedSince(t *testing.T, g *guardedParts, seen int) (*rack.Boot, *golden.HostCycle) {
+	t.Helper()
 	b.says(`controller: host: cycle \d+: running`)
 	boot, err := b.Host.AwaitRunning(hostLimit)
 	must(t, err)
@@ -257,14 +263,60 @@ func TestHost(t *testing.T) {
 		t.Errorf("the cycle behind a broken latch is %+v", cycle)
 	}
 
+	b.byOperator(t, g, next)
+
 	// The host loses its power, and with it the latch.
 	b.Host.PowerOff()
-	b.says(`controller: host: cycle 3: held`)
+	b.says(`controller: host: cycle 5: held`)
 	for _, w := range rack.HostWires() {
 		must(t, b.Pins.AwaitLevel(w.Name, true, hostLimit))
 	}
 	if s := b.status(); s.State != "in service" || s.Host.State != "held" || s.Host.Power || s.Host.Running {
 		t.Errorf("without power it is %+v", s)
+	}
+}
+
+// byOperator has an operator hold the host, let it go, and reset it, and sees the lines do so.
+func (b *trustedBoard) byOperator(t *testing.T, g *guardedParts, boot *rack.Boot) {
+	t.Helper()
+	tool := newTool(b)
+	operator, err := b.factory.Clients.Certificate(policy.Operator, "operator")
+	must(t, err)
+	cert, key := savePEM(t, tool.folder, operator)
+	r, err := b.evidence(nil)
+	must(t, err)
+	address, err := b.Address(443)
+	must(t, err)
+	type state struct {
+		Powered, Held bool
+		Cycle         uint64
+	}
+	ask := func(line string) (s state) {
+		tool.run(&s, line, "-board", address, "-pin", fmt.Sprintf("%x", r.Facts.TLSKey), "-cert", cert, "-key", key)
+		return s
+	}
+	if s := ask("host power off"); !s.Held || s.Cycle != 3 {
+		t.Errorf("off: %+v", s)
+	}
+	for _, w := range rack.HostWires() {
+		if w.Name != rack.WireButton {
+			must(t, b.Pins.AwaitLevel(w.Name, true, hostLimit))
+		}
+	}
+	if !boot.Ended {
+		t.Error("the host was turned off, and runs")
+	}
+	for n, line := range []string{"host power on", "host reset"} {
+		seen := len(b.Pins.Changes())
+		s := ask(line)
+		next, cycle := b.releasedSince(t, g, seen)
+		if want := uint64(4 + n); s.Held || !s.Powered || s.Cycle != want || cycle.Number != want || next == boot || !boot.Ended {
+			t.Errorf("%s: %+v, and evidence has cycle %d", line, s, cycle.Number)
+		}
+		boot = next
+	}
+	if s := ask("host status"); s.Held || s.Cycle != 5 {
+		t.Errorf("status: %+v", s)
 	}
 }
 
@@ -287,6 +339,11 @@ func TestHostHeld(t *testing.T) {
 	if _, err := b.evidence(nil); err != nil {
 		t.Errorf("the board itself is refused: %v", err)
 	}
+	c := newClients(b)
+	if o := fmt.Sprint(c.want(policy.Operator, "GET", "/redfish/v1/Systems/host", "", 200)); !strings.Contains(o, "PowerState:Off") || !strings.Contains(o, "Health:Critical") {
+		t.Errorf("the API has the host as %s", o)
+	}
+	c.want(policy.Auditor, "POST", "/redfish/v1/Systems/host/Actions/ComputerSystem.Reset", `{"ResetType":"On"}`, 403)
 	r, err := b.evidence(g.hostSet(t, b.factory))
 	if err == nil || !strings.Contains(err.Error(), "host-firmware: was not measured") {
 		t.Errorf("evidence vouches for the host: %v, %v", err, r.Facts)
