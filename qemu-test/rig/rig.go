@@ -86,15 +86,15 @@ func Open(ctx context.Context, path string, log io.Writer) (*Rig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rig: %w", err)
 	}
+	r.Materials = within(folder, d.Materials)
+	if !r.Has("release") || !r.Has("issuer.pem") {
+		return nil, fmt.Errorf("rig: %s has no release/ and issuer.pem: put there what docs/hil.md, \"Materials\", lists", r.Materials)
+	}
 	b, err := newBench(d, folder, log)
 	if err != nil {
 		return nil, err
 	}
-	r.Board, r.Materials = b, within(folder, d.Materials)
-	if !r.Has("release") || !r.Has("issuer.pem") {
-		b.Close()
-		return nil, fmt.Errorf("rig: %s has no release/ and issuer.pem: put there what docs/hil.md, \"Materials\", lists", r.Materials)
-	}
+	r.Board = b
 	return r, nil
 }
 
