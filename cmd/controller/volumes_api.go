@@ -306,7 +306,11 @@ func erasedName(id [16]byte) string { return fmt.Sprintf("%s%x", erasedPrefix, i
 const erasedPrefix = "volumes/erased/"
 
 // forgetErasedOfNone forgets certificates of volumes that are gone with the last boot.
+// Without a pool nobody knows which are.
 func (f *firmware) forgetErasedOfNone(s *storage.Service) {
+	if _, there := s.Spaces()[storage.Pool]; !there {
+		return
+	}
 	ids, err := identities(f.chain.Store, erasedPrefix)
 	if err != nil {
 		log.Printf("%v", err)

@@ -126,6 +126,7 @@ type vol struct {
 	descriptor
 	used int
 	open *Volume
+	gone bool // it is erased, and the table does not say yet that its extents are free
 }
 
 // Close gives up the pool and its volumes. Deallocations that wait are made durable.

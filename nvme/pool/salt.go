@@ -147,6 +147,9 @@ func (p *Pool) Erase(names ...string) error {
 	if err := p.renewSalts(erased); err != nil {
 		return err
 	}
+	for v := range erased {
+		v.gone = true
+	}
 	for _, v := range p.vols {
 		if !erased[v] {
 			continue
@@ -154,6 +157,7 @@ func (p *Pool) Erase(names ...string) error {
 		if err := p.write(record{kind: kindEmpty, arg: v.slot}); err != nil {
 			return err
 		}
+		v.gone = false
 	}
 	return p.seal()
 }

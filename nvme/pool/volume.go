@@ -62,6 +62,18 @@ func (v *Volume) usable() error {
 	return nil
 }
 
+// writable is usable, of what is written: an extent that one copy of the table may have as
+// free keeps nothing.
+func (v *Volume) writable() error {
+	if err := v.usable(); err != nil {
+		return err
+	}
+	if v.v.gone {
+		return fmt.Errorf("volume %s was erased: %w", v.v.name, ErrFailed)
+	}
+	return nil
+}
+
 // run gives the longest piece of n bytes at an offset that lies in one row on the device,
 // or nowhere.
 func (v *Volume) run(off uint64, n int) (sector uint64, length int, mapped bool) {
@@ -139,7 +151,7 @@ func (v *Volume) WriteAt(ctx context.Context, lba uint64, b []byte) error {
 func (v *Volume) overwrite(ctx context.Context, off uint64, b []byte) (done bool, err error) {
 	v.p.mu.RLock()
 	defer v.p.mu.RUnlock()
-	if err := v.usable(); err != nil {
+	if err := v.writable(); err != nil {
 		return false, err
 	}
 	for o, n := off, len(b); n > 0; {
@@ -168,7 +180,7 @@ func (v *Volume) fill(ctx context.Context, off uint64, b []byte) error {
 	p := v.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := v.usable(); err != nil {
+	if err := v.writable(); err != nil {
 		return err
 	}
 	if err := v.room(off, len(b)); err != nil {

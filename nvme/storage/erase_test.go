@@ -14,6 +14,44 @@ import (
 	"nitro/nvme/wire"
 )
 
+// TestEraseHalfRecorded: the card fails between the two copies of the record that says that a
+// volume is empty. What the host writes then is refused, since the next start may have its
+// place as free; nothing that was acknowledged is lost.
+func TestEraseHalfRecorded(t *testing.T) {
+	for writes := range 4 { // before the first copy, between, behind
+		x := newBoard(t).start()
+		v := x.volume(1, storage.Pool, 64)
+		x.BeginCycle(7, false)
+		x.attach(v, nil)
+		host := x.connect()
+		x.write(host, 1)
+		x.erasing = func(secret [32]byte) error {
+			x.erase = secret
+			x.card.CutAfter(writes, mediumtest.Prefix)
+			return nil
+		}
+		erased := format(x, host)
+		x.card.PowerOn()
+		x.erasing = nil
+		n, err := host.Namespace(t.Context(), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written := errors.Join(n.WriteAt(t.Context(), 3, plain), n.Flush(t.Context()))
+		if (erased == nil) != (written == nil) {
+			t.Errorf("%d writes: erased %v, written %v", writes, erased, written)
+		}
+		x.Close()
+		y := x.board.start()
+		y.BeginCycle(8, false)
+		y.attach(v, nil)
+		if written == nil && !y.read(y.connect(), 1) {
+			t.Errorf("%d writes: what was acknowledged is lost", writes)
+		}
+		y.Close()
+	}
+}
+
 // An eraser is a way in which a host erases.
 type eraser func(x *boot, c *initiator.Controller) error
 
