@@ -26,6 +26,11 @@ func apiFlags(f *flag.FlagSet) func() (*remote, error) {
 		if err := need(map[string]string{"cert": certFile, "key": keyFile}); err != nil {
 			return nil, err
 		}
+		if r.pin == nil && r.proves() {
+			if err := r.prove(); err != nil {
+				return nil, err
+			}
+		}
 		if r.pin == nil {
 			return nil, usage("-pin is missing: nitroctl attest verify proves the board and shows its key")
 		}

@@ -148,7 +148,14 @@ func attestVerify(f *flag.FlagSet) func(*call) (result, error) {
 		case *in != "" && *out != "":
 			return nil, usage("-out goes with -board")
 		}
-		p, err := policy()
+		r := new(remote) // nobody, of a file
+		var err error
+		if asks {
+			if r, err = board(); err != nil {
+				return nil, err
+			}
+		}
+		p, err := policy(r.context.Policy)
 		if err != nil {
 			return nil, err
 		}
@@ -168,33 +175,32 @@ func attestVerify(f *flag.FlagSet) func(*call) (result, error) {
 			}
 			return judge(text, p, verdict{File: *in})
 		}
-		r, err := board()
-		if err != nil {
-			return nil, err
-		}
 		if !r.pinGiven {
 			r.pin = nil // the context's may be of an earlier boot, and this is what finds the next one
 		}
-		return verifyBoard(r, p, *out)
+		v, err := verifyBoard(r, p, *out)
+		if v.Connection == nil { // it did not come to judging
+			return nil, err
+		}
+		return v, err
 	}
 }
 
 // verifyBoard has a board prove itself, over the connection that it is asked on.
-func verifyBoard(r *remote, p *verify.Policy, out string) (result, error) {
+func verifyBoard(r *remote, p *verify.Policy, out string) (v verdict, err error) {
 	a, err := fetchEvidence(r, p.Nonce)
 	if err != nil {
-		return nil, err
+		return v, err
 	}
 	if out != "" {
 		if err := writeNew(out, a.body); err != nil {
-			return nil, err
+			return v, err
 		}
 	}
 	p.TLSKey = &a.key
-	v := verdict{File: out, Connection: &a.connection}
-	v, err = judge(a.body, p, v)
+	v, err = judge(a.body, p, verdict{File: out, Connection: &a.connection})
 	v.Connection.Verified = err == nil
-	if err == nil && r.context.Name != "" {
+	if err == nil && r.ofContext() {
 		err = r.context.keepPin(hexOf(a.key))
 	}
 	return v, err

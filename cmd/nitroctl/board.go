@@ -31,6 +31,7 @@ type remote struct {
 	limit   time.Duration
 	client  *tls.Certificate // that it shows; nil is none
 	most    int              // bytes of an answer; 0 is maxReply
+	ctx     context.Context  // ends what is asked, of a command that goes on until it is told to end; nil is none
 
 	context  boardContext // that what no flag gave was taken from; without a name none
 	pinGiven bool         // by the flag, and not by the context
@@ -127,9 +128,25 @@ type reply struct {
 // maxReply is the longest answer in bytes: evidence with a request for a key.
 const maxReply = evidence.MaxSize + 8<<10
 
-// ask asks a board. Status codes are the caller's to judge.
+// ask asks a board. Status codes are the caller's to judge. One that shows another key than
+// the pinned one is asked again if it proves that key by its context's policy.
 func (r *remote) ask(method, path, kind string, body []byte) (*reply, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), r.limit)
+	a, err := r.askOnce(method, path, kind, body)
+	if errors.Is(err, errPin) && r.proves() {
+		if err := r.prove(); err != nil {
+			return nil, err
+		}
+		return r.askOnce(method, path, kind, body)
+	}
+	return a, err
+}
+
+func (r *remote) askOnce(method, path, kind string, body []byte) (*reply, error) {
+	until := r.ctx
+	if until == nil {
+		until = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(until, r.limit)
 	defer cancel()
 	q, err := http.NewRequestWithContext(ctx, method, "https://"+r.address+path, bytes.NewReader(body))
 	if err != nil {

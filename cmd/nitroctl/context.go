@@ -14,6 +14,7 @@ import (
 	"text/tabwriter"
 
 	"nitro/attest/ijson"
+	"nitro/attest/verify"
 )
 
 var contextGroup = &group{"context", "boards by name, with the files that belong to them", []*command{
@@ -28,9 +29,11 @@ where neither -context nor -board is given; a flag that is given wins. Of files 
 kept, and nothing that is in them. The first context that is added is in use.
 
 A board has another TLS key after each start, so a pin ends with its boot: attest verify with
-a context keeps in it the key that it has proved.
+a context keeps in it the key that it has proved. With -policy, which is what attest verify
+-policy takes, all commands do that by themselves whenever the board shows a key that is not
+the kept one, and go on only if the evidence is accepted.
 `,
-		example: "nitroctl context add -board 192.0.2.10 -cert ada.pem -key ada.key rack-3",
+		example: "nitroctl context add -board 192.0.2.10 -cert ada.pem -key ada.key -policy policy.json rack-3",
 		setup:   contextAdd,
 	},
 	{
@@ -111,6 +114,9 @@ type boardContext struct {
 	Pin   string `json:"pin,omitempty"` // of the boot that was proved last
 	Cert  string `json:"cert,omitempty"`
 	Key   string `json:"key,omitempty"`
+	// Policy is a file as attest verify -policy takes it: with it the board is proved anew by
+	// itself when it shows another key than the pinned one.
+	Policy string `json:"policy,omitempty"`
 }
 
 func (c *contexts) print(w io.Writer) {
@@ -217,6 +223,7 @@ func contextAdd(f *flag.FlagSet) func(*call) (result, error) {
 	pin := f.String("pin", "", pinUsage)
 	cert := f.String("cert", "", "`file` of the client's certificate, PEM")
 	key := f.String("key", "", "`file` of its private key, PEM")
+	policy := f.String("policy", "", "`file` of the policy that the board's evidence is held to, JSON (docs/nitroctl.md, \"Policy\")")
 	return func(a *call) (result, error) {
 		if err := need(map[string]string{"board": *board}); err != nil {
 			return nil, err
@@ -230,6 +237,14 @@ func contextAdd(f *flag.FlagSet) func(*call) (result, error) {
 			return nil, err
 		}
 		if b.Key, err = absolute(*key); err != nil {
+			return nil, err
+		}
+		if *policy != "" {
+			if _, err := standingPolicy(*policy); err != nil {
+				return nil, err
+			}
+		}
+		if b.Policy, err = absolute(*policy); err != nil {
 			return nil, err
 		}
 		return changeContexts(a, func(c *contexts, name string) error {
@@ -299,4 +314,46 @@ func (b *boardContext) keepPin(pin string) error {
 	}
 	kept.Pin = pin
 	return c.write()
+}
+
+// standingPolicy reads a policy file, and asks for evidence with a new nonce by it.
+func standingPolicy(path string) (*verify.Policy, error) {
+	p, err := readPolicyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if p.Nonce, err = nonceFlag(""); err != nil {
+		return nil, err
+	}
+	if err := p.Check(); err != nil {
+		return nil, usage("%s: %v", path, err)
+	}
+	return p, nil
+}
+
+// ofContext tells whether the board that is spoken to is the context's.
+func (r *remote) ofContext() bool {
+	return r.context.Name != "" && r.address == withPort(r.context.Board, httpsPort)
+}
+
+// proves tells whether the board may prove itself anew: its context has a policy, and nobody
+// has said by a flag which key it must have.
+func (r *remote) proves() bool { return r.ofContext() && r.context.Policy != "" && !r.pinGiven }
+
+// prove has the board prove itself by the context's policy, and pins the key that it shows.
+func (r *remote) prove() error {
+	p, err := standingPolicy(r.context.Policy)
+	if err != nil {
+		return err
+	}
+	asked := &remote{address: r.address, limit: r.limit, ctx: r.ctx, context: r.context, pinGiven: true}
+	v, err := verifyBoard(asked, p, "")
+	if err == nil {
+		r.pin, err = digestFlag("pin", v.Connection.TLSKey)
+	}
+	if errors.Is(err, verify.ErrRefused) {
+		return advised{fmt.Errorf("the board at %s shows another key than the one that context %s has proved last, and by %s %w", r.address, r.context.Name, r.context.Policy, err),
+			fmt.Sprintf("nitroctl attest verify -context %s shows each check; nitroctl status -board %s asks how the board stands, without proof.", r.context.Name, r.address)}
+	}
+	return err
 }

@@ -47,7 +47,7 @@ func TestContexts(t *testing.T) {
 	t.Chdir(b.dir)
 	b.json("context add -board 192.0.2.10 -cert ada.pem -key ada.key rack-3", exitOK, &c)
 	b.json("context add rack-4 -board 192.0.2.11:8443 -pin "+pin, exitOK, &c)
-	want := contexts{1, "rack-3", []boardContext{{"rack-3", "192.0.2.10", "", b.path("ada.pem"), b.path("ada.key")}, {"rack-4", "192.0.2.11:8443", pin, "", ""}}}
+	want := contexts{1, "rack-3", []boardContext{{"rack-3", "192.0.2.10", "", b.path("ada.pem"), b.path("ada.key"), ""}, {"rack-4", "192.0.2.11:8443", pin, "", "", ""}}}
 	if fmt.Sprint(c) != fmt.Sprint(want) {
 		t.Errorf("%+v, not %+v", c, want)
 	}
@@ -64,6 +64,8 @@ func TestContexts(t *testing.T) {
 		{"context add rack-5", exitUsage, "-board is missing"},
 		{"context add -board 192.0.2.12 -pin 12 rack-5", exitUsage, "SHA-256"},
 		{"context add -board 192.0.2.12 -cert nowhere.pem rack-5", exitIO, "nowhere.pem"},
+		{"context add -board 192.0.2.12 -policy nowhere.json rack-5", exitIO, "nowhere.json"},
+		{"context add -board 192.0.2.12 -policy ada.pem rack-5", exitRefused, "ada.pem"},
 		{"context use rack-5", exitUsage, "no context \"rack-5\""},
 		{"context remove rack-5", exitUsage, "no context \"rack-5\""},
 		{"status -context rack-5", exitUsage, "no context \"rack-5\""},

@@ -48,7 +48,11 @@ func attestDocument(f *flag.FlagSet) func(*call) (result, error) {
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		p, err := policy()
+		r, err := board()
+		if err != nil {
+			return nil, err
+		}
+		p, err := policy(r.context.Policy)
 		if err != nil {
 			return nil, err
 		}
@@ -56,10 +60,6 @@ func attestDocument(f *flag.FlagSet) func(*call) (result, error) {
 		rand.Read(p.Nonce)
 		if err := p.Check(); err != nil {
 			return nil, usage("%v", err)
-		}
-		r, err := board()
-		if err != nil {
-			return nil, err
 		}
 		return fetchDocument(r, p, *recipient, *out)
 	}

@@ -222,7 +222,7 @@ func keyserviceServe(f *flag.FlagSet) func(*call) (result, error) {
 		if err := need(map[string]string{"dir": *dir, "owner": *owner}); err != nil {
 			return nil, err
 		}
-		p, err := policy()
+		p, err := policy("")
 		if err != nil {
 			return nil, err
 		}

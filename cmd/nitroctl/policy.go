@@ -35,8 +35,9 @@ type policyFile struct {
 // policyLimit bounds a policy file.
 var policyLimit = ijson.Limit{Size: 64 << 10, Depth: 2}
 
-// policyFlags are the flags of a policy.
-func policyFlags(f *flag.FlagSet) func() (*verify.Policy, error) {
+// policyFlags are the flags of a policy. Where none of them is given, what they give is that
+// of another file, if one is named.
+func policyFlags(f *flag.FlagSet) func(otherwise string) (*verify.Policy, error) {
 	var p policyFile
 	file := f.String("policy", "", "`file` of the policy, JSON, in the place of all flags of it (docs/nitroctl.md, \"Policy\")")
 	own := map[string]bool{}
@@ -55,29 +56,36 @@ func policyFlags(f *flag.FlagSet) func() (*verify.Policy, error) {
 	f.BoolVar(&p.AcceptWeakSecret, "accept-weak-secret", false, "accept SoC secrets that are none, or the same on every chip")
 	policies := map[string]bool{}
 	f.VisitAll(func(f *flag.Flag) { policies[f.Name] = !own[f.Name] })
-	return func() (*verify.Policy, error) {
-		if *file == "" {
-			return p.policy("")
-		}
-		var both error
+	return func(otherwise string) (*verify.Policy, error) {
+		given := ""
 		f.Visit(func(f *flag.Flag) {
 			if policies[f.Name] {
-				both = usage("-policy and -%s: the policy is in the file, or in flags", f.Name)
+				given = f.Name
 			}
 		})
-		if both != nil {
-			return nil, both
+		switch {
+		case *file != "" && given != "":
+			return nil, usage("-policy and -%s: the policy is in the file, or in flags", given)
+		case *file != "":
+			return readPolicyFile(*file)
+		case given == "" && otherwise != "":
+			return readPolicyFile(otherwise)
 		}
-		text, err := readFile(*file, int64(policyLimit.Size))
-		if err != nil {
-			return nil, err
-		}
-		p, err := readPolicy(text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", *file, err)
-		}
-		return p.policy(filepath.Dir(*file))
+		return p.policy("")
 	}
+}
+
+// readPolicyFile reads a policy and what it names.
+func readPolicyFile(path string) (*verify.Policy, error) {
+	text, err := readFile(path, int64(policyLimit.Size))
+	if err != nil {
+		return nil, err
+	}
+	p, err := readPolicy(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p.policy(filepath.Dir(path))
 }
 
 // readPolicy reads a policy file strictly: a name that is not known would be a wish that

@@ -216,6 +216,34 @@ func TestProvision(t *testing.T) {
 	m.attest(r)
 }
 
+// byPolicy has commands prove the board by the policy of a context when its key is not the one
+// that is kept there, and go on only if it is accepted.
+func (b *tpmBoard) byPolicy(address, key string) {
+	b.Helper()
+	const weak = `"accept_development":true,"accept_open_life_cycle":true,"accept_weak_secret":true,`
+	for name, accepts := range map[string]string{"good.policy": weak, "strict.policy": ""} {
+		must(b, os.WriteFile(b.path(name), []byte(`{"format":1,`+accepts+`"releases":["release"],"issuers":["board.issuer.pem"]}`), 0o644))
+	}
+	stale := strings.Repeat("0", 64)
+	b.ok("context add proves -policy @good.policy -pin " + stale + " -board " + address)
+	b.ok("context add refuses -policy @strict.policy -pin " + stale + " -board " + address)
+	var s statusInfo
+	if b.json("status -context proves", exitOK, &s); !s.Connection.Verified || s.Connection.TLSKey != key {
+		b.Errorf("%+v", s.Connection)
+	}
+	if p := b.json("status -context refuses", exitRefused, nil); !strings.Contains(p.Message, "shows another key") || !strings.Contains(p.Message, "life cycle") || !strings.Contains(p.Next, "attest verify -context refuses") {
+		b.Errorf("%+v", p)
+	}
+	if p := b.json("status -context proves -pin "+stale, exitRefused, nil); !strings.Contains(p.Message, "is not the pinned one") {
+		b.Errorf("a pin that is given does not win: %+v", p)
+	}
+	b.ok("attest verify -context proves") // its policy, where no flag gives one
+	c, err := readContexts()
+	if err != nil || c.find("proves").Pin != key || c.find("refuses").Pin != stale {
+		b.Errorf("kept is %+v, %v", c, err)
+	}
+}
+
 // attest has the provisioned board prove itself.
 func (b *tpmBoard) attest(r *provisioning.Record) {
 	b.Helper()
@@ -239,6 +267,7 @@ func (b *tpmBoard) attest(r *provisioning.Record) {
 	if c, err := readContexts(); err != nil || c.find("earlier").Pin != key {
 		b.Errorf("proved, and the context has %+v, %v", c, err)
 	}
+	b.byPolicy(address, key)
 	out := b.ok("attest verify -board " + address + policy)
 	for _, want := range []string{"ok        replay", "not checked: ", "ends at this board", key} {
 		if !strings.Contains(out, want) {
