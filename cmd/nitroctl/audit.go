@@ -27,9 +27,14 @@ var auditGroup = &group{"audit", "what was asked of a board, and what it did", [
 		name: "tail", summary: "show a board's last audit records",
 		about: `
 Shows records of a board's audit log, oldest first: the last ones, or those from an index on.
-They are what the board says now: audit export and verify prove them.
+They are what the board says now: audit export and verify prove them. With -follow it goes on
+to show what comes, until Ctrl-C: over lost connections, and over a restart of the board if it
+is asked by a context that has a policy (nitroctl context add -policy), since the board has
+another TLS key then. It says when records were cleared before they were seen, and when the log
+begins anew. What asks for records is recorded: it asks only when the metrics, which the
+principal must be allowed to read, say that there are more than its own.
 `,
-		example: "nitroctl audit tail -n 50" + auditClient, setup: auditTail,
+		example: "nitroctl audit tail -n 50 -follow" + auditClient, setup: auditTail,
 	},
 	{
 		name: "export", summary: "take a board's audit log away",
@@ -78,82 +83,8 @@ const (
 	logActions = logPath + "/Actions/Oem/NitroLog."
 )
 
-// Limits of what is read.
-const (
-	maxTail   = 2000
-	tailPage  = 200
-	witnessed = 64 << 10 // bytes of a witness's answer
-)
-
-// A tailInfo is some records.
-type tailInfo struct {
-	Records    []json.RawMessage `json:"records"`
-	Connection connection        `json:"connection"`
-}
-
-func (t tailInfo) print(w io.Writer) {
-	for _, r := range t.Records {
-		fmt.Fprintln(w, printable(string(r)))
-	}
-	t.Connection.print(w)
-}
-
-// entries is a page of the log's entries.
-type entries struct {
-	Count   int `json:"Members@odata.count"`
-	Members []struct {
-		ID      string `json:"Id"`
-		Message string
-	}
-}
-
-func auditTail(f *flag.FlagSet) func(*call) (result, error) {
-	board := apiFlags(f)
-	n := f.Int("n", 20, "how `many` records, 2,000 at most")
-	from := f.Int64("from", -1, "`index` of the first one, instead of the last ones")
-	return func(*call) (result, error) {
-		if *n < 1 || *n > maxTail {
-			return nil, usage("-n %d: 1 to %d", *n, maxTail)
-		}
-		r, err := board()
-		if err != nil {
-			return nil, err
-		}
-		page := func(skip, top int) (e entries, c connection, err error) {
-			c, err = r.call(http.MethodGet, fmt.Sprintf("%s/Entries?$skip=%d&$top=%d", logPath, skip, top), nil, &e, http.StatusOK)
-			return e, c, err
-		}
-		head, c, err := page(0, 1)
-		if err != nil {
-			return nil, err
-		}
-		t := tailInfo{Connection: c, Records: []json.RawMessage{}}
-		skip := max(head.Count-*n, 0)
-		if *from >= 0 && len(head.Members) > 0 {
-			first, err := strconv.ParseInt(head.Members[0].ID, 10, 63)
-			if err != nil || *from < first {
-				return nil, fmt.Errorf("record %d was cleared: the first one is %s", *from, printable(head.Members[0].ID))
-			}
-			skip = int(*from - first)
-		}
-		for len(t.Records) < *n {
-			e, _, err := page(skip+len(t.Records), min(tailPage, *n-len(t.Records)))
-			if err != nil {
-				return nil, err
-			}
-			for _, m := range e.Members {
-				if !json.Valid([]byte(m.Message)) {
-					return nil, fmt.Errorf("the board at %s gives a record that is no JSON: is it a board?", r.address)
-				}
-				t.Records = append(t.Records, json.RawMessage(m.Message))
-			}
-			if len(e.Members) == 0 {
-				break
-			}
-		}
-		return t, nil
-	}
-}
+// witnessed is how long a witness's answer may be, in bytes.
+const witnessed = 64 << 10
 
 // An logExportInfo is an export that was written.
 type logExportInfo struct {

@@ -47,6 +47,7 @@ type call struct {
 	args []string // behind the flags
 	bar  func(done, total int64)
 	say  func(format string, args ...any) // a line on the way, for people alone
+	line func(text string)                // a line of what has no end, before the result
 }
 
 // A usageError says that the command line is wrong.
@@ -148,7 +149,8 @@ func (c *command) run(g *group, args []string, s streams) int {
 			fmt.Fprintf(s.err, format+"\n", args...)
 		}
 	}
-	r, err := do(&call{args: rest, bar: b.show, say: say})
+	line := func(text string) { fmt.Fprintln(s.out, text) }
+	r, err := do(&call{args: rest, bar: b.show, say: say, line: line})
 	b.end()
 	return report(s, f.Name(), *output == "json", r, err)
 }
