@@ -298,10 +298,8 @@ func (b *trustedBoard) byOperator(t *testing.T, g *guardedParts, boot *rack.Boot
 	if s := ask("host power off"); !s.Held || s.Cycle != 3 {
 		t.Errorf("off: %+v", s)
 	}
-	for _, w := range rack.HostWires() {
-		if w.Name != rack.WireButton {
-			must(t, b.Pins.AwaitLevel(w.Name, true, hostLimit))
-		}
+	for _, reset := range []string{rack.WireHost, rack.WireBMC, rack.WirePlatform} {
+		must(t, b.Pins.AwaitLevel(reset, true, hostLimit))
 	}
 	if !boot.Ended {
 		t.Error("the host was turned off, and runs")
