@@ -123,7 +123,7 @@ func (s *Service) grant(c *call) (int, any, *keyservice.Error) {
 	if c.who != "" {
 		var l *standing
 		if a.body.Standing {
-			l = &standing{c.rec.AK, a.request.Cycle, ends, c.who, s.now().Unix()}
+			l = &standing{c.rec.AK, a.request.Cycle, ends, c.who, c.rec.Time.Unix()}
 		}
 		if err := s.stand(a.volume, l); err != nil {
 			s.waiting.drop(answer.Grant)
@@ -252,7 +252,7 @@ func (s *Service) sign(c *call, a *application, ends uint64, commitment [32]byte
 			return answer, internal(err)
 		}
 	}
-	w := waiting{text: grant, grant: g, who: c.who, ak: a.facts.AK, at: s.now()}
+	w := waiting{text: grant, grant: g, who: c.who, ak: a.facts.AK, at: c.rec.Time}
 	if g.CMS {
 		answer.Ciphertext = kms.Reference{Volume: g.Volume, Commitment: commitment}.Encode()
 		if w.beside, err = evidence.Decode(a.body.Evidence); err != nil {

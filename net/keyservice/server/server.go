@@ -278,6 +278,10 @@ func (s *Service) serve(c *call) (int, any, *keyservice.Error) {
 	if err != nil || len(c.body) > keyservice.MaxBody {
 		return 0, nil, refuse(http.StatusBadRequest, keyservice.Malformed, "send less", "the body cannot be read, or has more than %d bytes", keyservice.MaxBody)
 	}
+	// Again: who sends slowly may have been revoked meanwhile.
+	if problem := s.identify(c); problem != nil {
+		return 0, nil, problem
+	}
 	return route.do(s, c)
 }
 
