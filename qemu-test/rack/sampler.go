@@ -1,6 +1,7 @@
 package rack
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,16 +69,21 @@ func (s *sampler) stop() {
 	s.over.Wait()
 }
 
-// sampleExpander asks for lines of the expander.
+// sampleExpander asks for lines of the expander. The host's processor, which is let go last, is
+// the first one that is asked for and the last one that is noted: so what is let go while the
+// others are asked for does not come out in another order.
 func (p *Pins) sampleExpander(lines []Pin) error {
-	for _, pin := range lines {
-		d, err := expanderState(p.qmp, pin)
-		if err != nil {
+	drives := make([]Drive, len(lines))
+	for n, pin := range lines {
+		var err error
+		if drives[n], err = expanderState(p.qmp, pin); err != nil {
 			return err
 		}
-		p.mu.Lock()
-		p.set(pin, d)
-		p.mu.Unlock()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, pin := range slices.Backward(lines) {
+		p.set(pin, drives[n])
 	}
 	return nil
 }
