@@ -29,20 +29,12 @@ import (
 
 const updatePath = "/redfish/v1/UpdateService"
 
-// next builds a release that the board can be updated to: another program, under the
-// bootloader that it has.
+// next builds a release that the board can be updated to.
 func (b *trustedBoard) next(v factory.Version) *release.Release {
 	b.t.Helper()
 	p, err := programs()
 	must(b.t, err)
-	bootloader, err := release.ReadPayload(p[0])
-	must(b.t, err)
-	controller, err := release.ReadPayload(p[1])
-	must(b.t, err)
-	controller.Bytes = append(controller.Bytes, make([]byte, 4096)...) // of what the program has zeroed
-	r, err := release.Build(b.factory.Keys, release.Options{
-		Product: factory.Product, Version: v.Name, SecurityVersion: v.Security, Bootloader: bootloader, Controller: controller, Also: []*release.Release{b.release},
-	})
+	r, err := b.factory.Next(p[0], p[1], v, b.release)
 	must(b.t, err)
 	return r
 }

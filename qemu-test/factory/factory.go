@@ -82,21 +82,39 @@ type Version struct {
 
 // Release builds a release from the programs' ELF files.
 func (f *Factory) Release(bootloader, controller string, v Version) (*release.Release, error) {
-	first, err := release.ReadPayload(bootloader)
+	first, second, err := payloads(bootloader, controller)
 	if err != nil {
-		return nil, fmt.Errorf("factory: %w", err)
-	}
-	second, err := release.ReadPayload(controller)
-	if err != nil {
-		return nil, fmt.Errorf("factory: %w", err)
+		return nil, err
 	}
 	return f.Build(first, second, v)
 }
 
-// Build builds a release from the programs.
-func (f *Factory) Build(bootloader, controller release.Payload, v Version) (*release.Release, error) {
+// Next builds a release that a board with an earlier one can be updated to: another program,
+// under the bootloader that it has.
+func (f *Factory) Next(bootloader, controller string, v Version, earlier *release.Release) (*release.Release, error) {
+	first, second, err := payloads(bootloader, controller)
+	if err != nil {
+		return nil, err
+	}
+	second.Bytes = append(second.Bytes, make([]byte, 4096)...) // of what the program has zeroed
+	return f.Build(first, second, v, earlier)
+}
+
+// payloads reads the programs' ELF files.
+func payloads(bootloader, controller string) (first, second release.Payload, err error) {
+	if first, err = release.ReadPayload(bootloader); err == nil {
+		second, err = release.ReadPayload(controller)
+	}
+	if err != nil {
+		err = fmt.Errorf("factory: %w", err)
+	}
+	return first, second, err
+}
+
+// Build builds a release from the programs, which runs where earlier ones have run as well.
+func (f *Factory) Build(bootloader, controller release.Payload, v Version, earlier ...*release.Release) (*release.Release, error) {
 	return release.Build(f.Keys, release.Options{
-		Product: Product, Version: v.Name, SecurityVersion: v.Security, Bootloader: bootloader, Controller: controller,
+		Product: Product, Version: v.Name, SecurityVersion: v.Security, Bootloader: bootloader, Controller: controller, Also: earlier,
 	})
 }
 

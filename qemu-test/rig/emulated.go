@@ -88,8 +88,7 @@ func (e *emulated) make(ctx context.Context) error {
 	return os.WriteFile(material("maker.pem"), maker, 0o644)
 }
 
-// releases builds the firmware as it is, and the same once more under a later name, with zeros
-// behind it so that it is another program.
+// releases builds the firmware, and a release that it can be updated to.
 func (e *emulated) releases(ctx context.Context, f *factory.Factory) (first, next *release.Release, err error) {
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
@@ -100,22 +99,9 @@ func (e *emulated) releases(ctx context.Context, f *factory.Factory) (first, nex
 	if err := (metal.Build{}).Image(ctx, "nitro/cmd/controller", controller); err != nil {
 		return nil, nil, err
 	}
-	first, err = f.Release(bootloader, controller, factory.Version{Name: "1.0", Security: 1})
-	if err != nil {
-		return nil, nil, err
+	if first, err = f.Release(bootloader, controller, factory.Version{Name: "1.0", Security: 1}); err == nil {
+		next, err = f.Next(bootloader, controller, factory.Version{Name: "1.1", Security: 1}, first)
 	}
-	loader, err := release.ReadPayload(bootloader)
-	if err != nil {
-		return nil, nil, err
-	}
-	program, err := release.ReadPayload(controller)
-	if err != nil {
-		return nil, nil, err
-	}
-	program.Bytes = append(program.Bytes, make([]byte, 4096)...)
-	next, err = release.Build(f.Keys, release.Options{
-		Product: factory.Product, Version: "1.1", SecurityVersion: 1, Bootloader: loader, Controller: program, Also: []*release.Release{first},
-	})
 	return first, next, err
 }
 
