@@ -21,6 +21,7 @@ import (
 
 	"nitro/internal/hostile"
 	"nitro/net/metadata"
+	"nitro/net/metrics"
 	"nitro/net/policy"
 	"nitro/nvme/dhchap"
 	"nitro/nvme/initiator"
@@ -362,15 +363,6 @@ func (w *wireHosts) metrics() (string, error) {
 	return string(text), err
 }
 
-// sample finds a sample in the text of the metrics.
-func sample(text, name string) (v float64, err error) {
-	_, rest, there := strings.Cut(text, "\n"+name+" ")
-	if _, err := fmt.Sscan(rest, &v); !there || err != nil {
-		return 0, fmt.Errorf("no %s in the metrics: %v", name, err)
-	}
-	return v, nil
-}
-
 // inUse asks what is in use.
 func (w *wireHosts) inUse() (m memory, err error) {
 	text, err := w.metrics()
@@ -378,7 +370,7 @@ func (w *wireHosts) inUse() (m memory, err error) {
 		return m, err
 	}
 	for name, v := range map[string]*float64{"nitro_go_goroutines": &m.goroutines, "nitro_go_heap_live_bytes": &m.live, "nitro_kernel_memory_bytes": &m.pages} {
-		if *v, err = sample(text, name); err != nil {
+		if *v, err = metrics.Find(text, name); err != nil {
 			return m, err
 		}
 	}
@@ -465,7 +457,7 @@ func (w *wireHosts) counted(t *testing.T, times int) {
 	for reason, least := range map[string]int{
 		"connection": 2, "authentication": 1, "protocol": len(hostile.SetUps()) + len(hostile.PDUs(inCapsule)) - 1, // the last one's admin queue may go first
 	} {
-		n, err := sample(text, `nitro_volume_refused_total{reason="`+reason+`"}`)
+		n, err := metrics.Find(text, `nitro_volume_refused_total{reason="`+reason+`"}`)
 		must(t, err)
 		if n < float64(times*least) {
 			t.Errorf("%v were refused for %s, and there were %d", n, reason, times*least)

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -17,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +23,7 @@ import (
 	"nitro/attest/verify"
 	"nitro/boot/card"
 	"nitro/internal/tied"
+	"nitro/net/metrics"
 	"nitro/net/policy"
 	"nitro/net/provisioning"
 	"nitro/qemu-test/factory"
@@ -324,25 +323,15 @@ func (t *tale) evidence(ctx context.Context) (string, error) {
 	rand.Read(nonce)
 	client := &http.Client{Timeout: stepLimit, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} // evidence vouches for the key
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+t.address+"/v1/evidence", strings.NewReader(fmt.Sprintf(`{"nonce":"%x"}`, nonce)))
+	text, shown, err := t.ask(ctx, client, http.MethodPost, "/v1/evidence", fmt.Sprintf(`{"nonce":"%x"}`, nonce))
 	if err != nil {
 		return "", err
-	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if err != nil || answer.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %.200s: %w", answer.Status, text, err)
 	}
 	policy, err := t.bench.policy()
 	if err != nil {
 		return "", err
 	}
 	policy.Nonce = nonce
-	shown := sha256.Sum256(tlsKey(answer.TLS.PeerCertificates[0]))
 	result, err := verify.Evidence(text, *policy)
 	if err != nil {
 		return "", err
@@ -354,8 +343,28 @@ func (t *tale) evidence(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d checks; TLS key %x is this boot's", len(result.Checks), shown[:6]), nil
 }
 
-// tlsKey is what evidence hashes of a certificate's key.
-func tlsKey(c *x509.Certificate) []byte { return c.RawSubjectPublicKeyInfo }
+// tlsKey is the hash of the key that a connection's other end has shown, as evidence has it.
+func tlsKey(s *tls.ConnectionState) [sha256.Size]byte {
+	return sha256.Sum256(s.PeerCertificates[0].RawSubjectPublicKeyInfo)
+}
+
+// ask asks the board for what it answers with 200, and gives the TLS key that it has shown.
+func (t *tale) ask(ctx context.Context, client *http.Client, method, path, body string) (text []byte, key [sha256.Size]byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, "https://"+t.address+path, strings.NewReader(body))
+	if err != nil {
+		return nil, key, err
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		return nil, key, err
+	}
+	defer answer.Body.Close()
+	text, err = io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %.200s", path, answer.Status, text)
+	}
+	return text, tlsKey(answer.TLS), err
+}
 
 // hostSays waits for a step of the host's.
 func (t *tale) hostSays(step string, limit time.Duration) (linuxhost.Report, error) {
@@ -392,7 +401,7 @@ func (t *tale) refused(ctx context.Context) (string, error) {
 	}
 	var counted []float64
 	for _, reason := range []string{"connection", "authentication"} {
-		n, err := metric(text, `nitro_volume_refused_total{reason="`+reason+`"}`)
+		n, err := metrics.Find(text, `nitro_volume_refused_total{reason="`+reason+`"}`)
 		if err != nil {
 			return "", err
 		}
@@ -412,7 +421,7 @@ func (t *tale) metrics(ctx context.Context) (string, error) {
 		return "", err
 	}
 	pinned := func(s tls.ConnectionState) error {
-		if key := sha256.Sum256(tlsKey(s.PeerCertificates[0])); hex.EncodeToString(key[:]) != t.pin {
+		if key := tlsKey(&s); hex.EncodeToString(key[:]) != t.pin {
 			return errors.New("the board shows another TLS key than its evidence names")
 		}
 		return nil
@@ -421,30 +430,8 @@ func (t *tale) metrics(ctx context.Context) (string, error) {
 		InsecureSkipVerify: true, VerifyConnection: pinned, Certificates: []tls.Certificate{pair},
 	}}}
 	defer client.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+t.address+"/metrics", nil)
-	if err != nil {
-		return "", err
-	}
-	answer, err := client.Do(r)
-	if err != nil {
-		return "", err
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("metrics: %s: %.200s", answer.Status, text)
-	}
+	text, _, err := t.ask(ctx, client, http.MethodGet, "/metrics", "")
 	return string(text), err
-}
-
-// metric finds a sample in Prometheus' text.
-func metric(text, name string) (float64, error) {
-	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, name+" "); ok {
-			return strconv.ParseFloat(strings.TrimSpace(value), 64)
-		}
-	}
-	return 0, fmt.Errorf("the metrics have no %s", name)
 }
 
 func (t *tale) connect(context.Context) (string, error) {

@@ -54,6 +54,16 @@ func Yes(is bool) float64 {
 	return 0
 }
 
+// Find finds the value of a sample, named with its labels as in text that [Text] wrote.
+func Find(text, sample string) (float64, error) {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, sample+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("metrics: no %s", sample)
+}
+
 // Text writes families in their order; one without samples is left out. It panics if a
 // name is none: names are the program's own.
 func Text(all []Family) []byte {

@@ -37,6 +37,23 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestFind(t *testing.T) {
+	text := string(metrics.Text([]metrics.Family{
+		{Name: "one", Help: "two 2", Kind: metrics.Gauge, Samples: metrics.One(1.5)},
+		{Name: "two_total", Kind: metrics.Counter, Samples: []metrics.Sample{{Value: 7, Labels: []string{"a", "x"}}, {Value: 8, Labels: []string{"a", "y"}}}},
+	}))
+	for sample, want := range map[string]float64{"one": 1.5, `two_total{a="x"}`: 7, `two_total{a="y"}`: 8} {
+		if got, err := metrics.Find(text, sample); err != nil || got != want {
+			t.Errorf("%s: %v, %v", sample, got, err)
+		}
+	}
+	for _, sample := range []string{"on", "two", "two_total", `two_total{a="z"}`, ""} {
+		if got, err := metrics.Find(text, sample); err == nil {
+			t.Errorf("%q: %v", sample, got)
+		}
+	}
+}
+
 func TestMisconfigured(t *testing.T) {
 	for name, all := range map[string][]metrics.Family{
 		"no name":           {{Name: "a-b", Kind: metrics.Gauge, Samples: metrics.One(1)}},
