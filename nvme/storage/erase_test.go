@@ -20,9 +20,7 @@ import (
 func TestEraseHalfRecorded(t *testing.T) {
 	for writes := range 4 { // before the first copy, between, behind
 		x := newBoard(t).start()
-		v := x.volume(1, storage.Pool, 64)
-		x.BeginCycle(7, false)
-		x.attach(v, nil)
+		v := x.serving(nil)
 		host := x.connect()
 		x.write(host, 1)
 		x.erasing = func(secret [32]byte) error {
@@ -183,11 +181,7 @@ func TestEraseNotAllowed(t *testing.T) {
 	allowed := false
 	b.mayErase = func() bool { return allowed }
 	x := b.start()
-	v := x.volume(1, storage.Pool, 64)
-	if err := x.BeginCycle(7, false); err != nil {
-		t.Fatal(err)
-	}
-	x.attach(v, nil)
+	x.serving(nil)
 	host := x.connect()
 	x.write(host, 1)
 	var status wire.Status
@@ -226,11 +220,7 @@ func TestEraseFails(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			x := newBoard(t).start()
-			v := x.volume(1, storage.Pool, 64)
-			if err := x.BeginCycle(7, false); err != nil {
-				t.Fatal(err)
-			}
-			x.attach(v, nil)
+			v := x.serving(nil)
 			host := x.connect()
 			x.write(host, 1)
 			c.fail(x)
@@ -344,11 +334,7 @@ func TestEraseCut(t *testing.T) {
 // what the host erased.
 func TestEraseOldCard(t *testing.T) {
 	x := newBoard(t).start()
-	v := x.volume(1, storage.Pool, 64)
-	if err := x.BeginCycle(7, false); err != nil {
-		t.Fatal(err)
-	}
-	x.attach(v, nil)
+	v := x.serving(nil)
 	host := x.connect()
 	x.write(host, 1)
 	old, era := make([]byte, 16<<20), x.era
@@ -376,11 +362,7 @@ func TestEraseOldCard(t *testing.T) {
 // attachment, whose key is another one's, and erases nothing.
 func TestEraseLate(t *testing.T) {
 	x := newBoard(t).start()
-	v := x.volume(1, storage.Pool, 64)
-	if err := x.BeginCycle(7, false); err != nil {
-		t.Fatal(err)
-	}
-	x.attach(v, nil)
+	v := x.serving(nil)
 	host, late := x.connect(), x.Shown(v)
 	x.write(host, 1)
 	if err := x.Detach(t.Context(), v); err != nil {
@@ -401,11 +383,7 @@ func TestEraseLate(t *testing.T) {
 // TestEraseWhileClosing: quarantine waits for no erase, and no erase for quarantine.
 func TestEraseWhileClosing(t *testing.T) {
 	x := newBoard(t).start()
-	v := x.volume(1, storage.Pool, 64)
-	if err := x.BeginCycle(7, false); err != nil {
-		t.Fatal(err)
-	}
-	x.attach(v, nil)
+	x.serving(nil)
 	host := x.connect()
 	begun, going := make(chan struct{}), make(chan struct{})
 	x.erasing = func(secret [32]byte) error { x.erase = secret; close(begun); <-going; return nil }

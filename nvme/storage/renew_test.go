@@ -83,11 +83,7 @@ func TestRenew(t *testing.T) {
 				b := newBoard(t)
 				b.ticking = time.Now()
 				x := b.start()
-				v := x.volume(1, storage.Pool, 64)
-				if err := x.BeginCycle(7, false); err != nil {
-					t.Fatal(err)
-				}
-				x.attach(v, c.first)
+				v := x.serving(c.first)
 				host := x.connect()
 				x.write(host, 1)
 				r := &renewer{board: b, answer: c.answer}
@@ -126,11 +122,7 @@ func TestRenewKept(t *testing.T) {
 		b := newBoard(t)
 		b.ticking = time.Now()
 		x := b.start()
-		v := x.volume(1, storage.Pool, 64)
-		if err := x.BeginCycle(7, false); err != nil {
-			t.Fatal(err)
-		}
-		x.attach(v, minutes(10))
+		x.serving(minutes(10))
 		before := bytes.Clone(b.standing)
 		r := &renewer{board: b, answer: func(int, *key.Grant) error { return nil }}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -146,11 +138,7 @@ func TestRenewKept(t *testing.T) {
 // TestRenewDetached: a renewal that begins after a detachment does not attach the volume.
 func TestRenewDetached(t *testing.T) {
 	x := newBoard(t).start()
-	v := x.volume(1, storage.Pool, 64)
-	if err := x.BeginCycle(7, false); err != nil {
-		t.Fatal(err)
-	}
-	x.attach(v, standing)
+	v := x.serving(standing)
 	if err := x.Detach(t.Context(), v); err != nil {
 		t.Fatal(err)
 	}

@@ -334,6 +334,17 @@ func (x *boot) attach(id [16]byte, change func(*key.Grant)) {
 	}
 }
 
+// serving begins a host cycle, and attaches a new volume of the pool, which is namespace 1.
+func (x *boot) serving(change func(*key.Grant)) [16]byte {
+	x.t.Helper()
+	v := x.volume(1, storage.Pool, 64)
+	if err := x.BeginCycle(7, false); err != nil {
+		x.t.Fatal(err)
+	}
+	x.attach(v, change)
+	return v
+}
+
 func (x *boot) state(id [16]byte) storage.State {
 	x.t.Helper()
 	s, err := x.Volume(id)
