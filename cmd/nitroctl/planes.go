@@ -31,11 +31,15 @@ import (
 const planeYears = 1
 
 // planeFlags are the flags of who admits and revokes control planes, beside a running
-// service.
-func planeFlags(f *flag.FlagSet) (dir *string, open func(name string) (*server.Owner, policy.Principal, error)) {
+// service. The control plane is the call's argument.
+func planeFlags(f *flag.FlagSet) (dir *string, open func(c *call) (*server.Owner, policy.Principal, error)) {
 	dir = f.String("dir", "", "`folder` of the key service")
 	owner := f.String("owner", "", "trust `domain` of the control planes, as keyservice serve has it")
-	return dir, func(name string) (*server.Owner, policy.Principal, error) {
+	return dir, func(c *call) (*server.Owner, policy.Principal, error) {
+		name, err := c.one("name of a control plane")
+		if err != nil {
+			return nil, policy.Principal{}, err
+		}
 		if err := need(map[string]string{"dir": *dir, "owner": *owner}); err != nil {
 			return nil, policy.Principal{}, err
 		}
@@ -75,14 +79,10 @@ func keyserviceAdmit(f *flag.FlagSet) func(*call) (result, error) {
 	dir, open := planeFlags(f)
 	out := f.String("out", "", "`folder` for the new files")
 	return func(c *call) (result, error) {
-		name, err := c.one("name of a control plane")
-		if err != nil {
-			return nil, err
-		}
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		o, p, err := open(name)
+		o, p, err := open(c)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func keyserviceAdmit(f *flag.FlagSet) func(*call) (result, error) {
 		if err != nil {
 			return nil, err
 		}
-		return admit(o, p, ca, key, filepath.Join(*out, name))
+		return admit(o, p, ca, key, filepath.Join(*out, p.Name))
 	}
 }
 
@@ -146,14 +146,10 @@ func keyserviceAccess(f *flag.FlagSet) func(*call) (result, error) {
 	_, open := planeFlags(f)
 	out := f.String("out", "", "new `file` for the access key")
 	return func(c *call) (result, error) {
-		name, err := c.one("name of a control plane")
-		if err != nil {
-			return nil, err
-		}
 		if err := need(map[string]string{"out": *out}); err != nil {
 			return nil, err
 		}
-		o, p, err := open(name)
+		o, p, err := open(c)
 		if err != nil {
 			return nil, err
 		}
@@ -212,11 +208,7 @@ func keyserviceRevoke(f *flag.FlagSet) func(*call) (result, error) {
 		if *access != "" {
 			return revokeAccess(*dir, *access, c.args)
 		}
-		name, err := c.one("name of a control plane")
-		if err != nil {
-			return nil, err
-		}
-		o, p, err := open(name)
+		o, p, err := open(c)
 		if err != nil {
 			return nil, err
 		}
