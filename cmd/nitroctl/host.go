@@ -126,6 +126,20 @@ func (r *remote) host() (hostInfo, error) {
 	return h, nil
 }
 
+// glance is host without what the board would record: by its status, which anybody may ask
+// for. A board that guards no host holds it.
+func (r *remote) glance() (hostInfo, error) {
+	s, err := askStatus(r)
+	if err != nil {
+		return hostInfo{}, err
+	}
+	h := hostInfo{Held: true, Connection: s.Connection}
+	if is := s.Host; is != nil {
+		h.Powered, h.Held, h.Adopted, h.Cycle, h.Why = is.Power, !is.Running, is.Adopted, is.Cycle, is.Why
+	}
+	return h, nil
+}
+
 func hostStatus(f *flag.FlagSet) func(*call) (result, error) {
 	board := apiFlags(f)
 	return func(*call) (result, error) {
@@ -157,7 +171,7 @@ func hostChange(f *flag.FlagSet, kind func(*call) (string, error)) func(*call) (
 		if err != nil {
 			return nil, err
 		}
-		before, err := r.host()
+		before, err := r.glance()
 		if err != nil {
 			return nil, err
 		}
@@ -182,7 +196,7 @@ func awaitHost(r *remote, before hostInfo, reset string, limit time.Duration, sa
 	}
 	said, began := "", time.Now()
 	for ; ; time.Sleep(hostPoll) {
-		h, err := r.host()
+		h, err := r.glance()
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"nitro/net/policy"
+	"nitro/net/standing"
 	"nitro/qemu-test/factory"
 )
 
@@ -20,6 +21,7 @@ type fakeHost struct {
 	cycle          int
 	why, bad       string // of being held; of a cycle that begins
 	looks          int    // that the next change takes
+	read           int    // times that what the board records was read
 	pending, asked string
 }
 
@@ -28,13 +30,16 @@ func (h *fakeHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	switch {
-	case r.Method == "GET" && r.URL.Path == systemPath:
+	case r.Method == "GET" && r.URL.Path == "/v1/status":
 		if h.looks--; h.looks <= 0 {
 			h.change()
 		}
+		json.NewEncoder(w).Encode(standing.Status{State: standing.InService, Host: &standing.Host{Power: h.powered, Running: h.powered && !h.held, Cycle: uint64(h.cycle), Why: h.why}})
+	case r.Method == "GET" && r.URL.Path == systemPath:
+		h.read++
 		conditions := ""
 		if h.why != "" {
-			conditions = fmt.Sprintf(`"Conditions":[{"Message":"%s"}],`, h.why)
+			conditions = fmt.Sprintf(`"Conditions":[{"Message":%q}],`, h.why)
 		}
 		fmt.Fprintf(w, `{"Status":{%s"State":"Enabled"},"Oem":{"Nitro":{"Powered":%v,"Held":%v,"Adopted":false,"Cycle":%d}}}`, conditions, h.powered, h.held, h.cycle)
 	case r.Method == "POST" && r.URL.Path == systemResetPath:
@@ -91,10 +96,13 @@ func TestHost(t *testing.T) {
 			t.Errorf("%s: asked for %q, and has %+v", c.line, h.asked, s)
 		}
 	}
+	if h.read != 1 {
+		t.Errorf("the host was read %d times, each of them recorded: once was asked for", h.read)
+	}
 	if out := b.ok("host status" + as); !strings.Contains(out, "is held in reset") {
 		t.Errorf("%s", out)
 	}
-	h.bad = "firmware of the host does not verify\\u001b[2J"
+	h.bad = "firmware of the host does not verify\x1b[2J"
 	if p := b.json("host power on"+as, exitRefused, &s); !strings.HasPrefix(p.Message, "the host is held: firmware of the host does not verify") || strings.Contains(p.Message, "\x1b") || p.Next == "" {
 		t.Errorf("%+v", p)
 	}
