@@ -102,8 +102,7 @@ func (f *firmware) newVolumes() (*storage.Service, error) {
 }
 
 // storageServers are those on which the owner lets volumes lie, by the configuration in
-// force. They are on the management
-// network: the host's wire leads to the host alone.
+// force. They are on the management network: the host's wire leads to the host alone.
 func (f *firmware) storageServers() map[string]storage.Server {
 	all := map[string]storage.Server{}
 	for _, s := range f.chain.Configuration().StorageServers {

@@ -62,11 +62,14 @@ func (a volumesAPI) Volumes() (all []redfish.VolumeState) {
 		all = append(all, redfish.VolumeState{
 			VolumeSpec: redfish.VolumeSpec{ID: v.ID, Name: v.Name, Kind: string(v.Kind), Capacity: v.Blocks * uint64(v.BlockSize),
 				BlockSize: v.BlockSize, Commitment: v.Commitment, Place: redfish.VolumePlace(v.Place)},
-			Used: uint64(v.Used), Attached: v.Attached, Namespace: v.Namespace, Left: v.Left, Standing: v.Standing, HostErased: a.by.hostErased(v.ID),
+			Used: uint64(v.Used), Attached: v.Attached, Namespace: v.Namespace, Left: v.Left, Standing: v.Standing,
 		})
 	}
 	return all
 }
+
+// ErasedByHost implements redfish.Storage.
+func (a volumesAPI) ErasedByHost(id redfish.VolumeID) []byte { return a.by.hostErased(id) }
 
 // Create implements redfish.Storage.
 func (a volumesAPI) Create(ctx context.Context, v redfish.VolumeSpec) error {

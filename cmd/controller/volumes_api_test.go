@@ -197,8 +197,8 @@ func TestVolumesAPI(t *testing.T) {
 		t.Errorf("%v, %v", all, err)
 	}
 	w.erased = []byte("{1}")
-	if v := a.Volumes()[0]; string(v.HostErased) != "{1}" {
-		t.Errorf("the certificate of the host's erase: %q", v.HostErased)
+	if c := a.ErasedByHost(id); string(c) != "{1}" {
+		t.Errorf("the certificate of the host's erase: %q", c)
 	}
 	if err := a.Delete(ctx, id); err != nil {
 		t.Fatal(err)

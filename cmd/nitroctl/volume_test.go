@@ -70,7 +70,8 @@ func (b *volumeBoard) Reset(context.Context, string) error { return nil }
 func (b *volumeBoard) Storage() redfish.StorageState {
 	return redfish.StorageState{CapacityBytes: 1 << 30}
 }
-func (b *volumeBoard) Volumes() []redfish.VolumeState { return b.vols }
+func (b *volumeBoard) Volumes() []redfish.VolumeState       { return b.vols }
+func (b *volumeBoard) ErasedByHost(redfish.VolumeID) []byte { return nil }
 func (b *volumeBoard) Create(_ context.Context, v redfish.VolumeSpec) error {
 	if b.full {
 		e := redfish.Refuse(http.StatusInsufficientStorage, "ResourceExhaustion", "pool")

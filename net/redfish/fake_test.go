@@ -131,6 +131,12 @@ func (m *machine) PolicyEpoch() uint64 { return 7 }
 
 func (m *machine) Storage() StorageState  { return m.pool }
 func (m *machine) Volumes() []VolumeState { return m.vols }
+func (m *machine) ErasedByHost(id VolumeID) []byte {
+	if id[0] == 0xbb {
+		return []byte(`{"format":1}`)
+	}
+	return nil
+}
 func (m *machine) Create(_ context.Context, v VolumeSpec) error {
 	err := m.do("create %s %s %s %d %d %x", v.ID, v.Name, v.Kind, v.Capacity, v.BlockSize, v.Commitment[:2])
 	if err == nil {
@@ -167,7 +173,7 @@ func newMachine() *machine {
 	m.pool = StorageState{CapacityBytes: 1 << 30, FreeBytes: 1 << 29, Serial: "0x1234", Model: "SD08G"}
 	m.vols = []VolumeState{
 		{VolumeSpec: VolumeSpec{ID: VolumeID{0xaa, 1}, Name: "root", Kind: "Pool", Capacity: 1 << 20, BlockSize: 4096, Commitment: [32]byte{7}}, Used: 1 << 17, Attached: true, Namespace: 0x1f, Left: 99 * time.Second},
-		{VolumeSpec: VolumeSpec{ID: VolumeID{0xbb, 2}, Name: "scratch", Kind: "RAM", Capacity: 1 << 20, BlockSize: 512}, HostErased: []byte(`{"format":1}`)},
+		{VolumeSpec: VolumeSpec{ID: VolumeID{0xbb, 2}, Name: "scratch", Kind: "RAM", Capacity: 1 << 20, BlockSize: 512}},
 	}
 	for n := range 450 {
 		m.log = append(m.log, fmt.Sprintf(`{"v":1,"n":%d,"t":"2027-01-15T08:00:00.000Z","up":1,"boot":0,"kind":"denied"}`, n))

@@ -20,6 +20,9 @@ import (
 type Storage interface {
 	Storage() StorageState
 	Volumes() []VolumeState
+	// ErasedByHost is the certificate of a volume's last erase by the host, an object of
+	// JSON; nil where there is none.
+	ErasedByHost(id VolumeID) []byte
 	// Create makes a volume. Its capacity is whole blocks.
 	Create(ctx context.Context, v VolumeSpec) error
 	Delete(ctx context.Context, id VolumeID) error
@@ -82,9 +85,6 @@ type VolumeState struct {
 	Namespace uint32        // that the host sees; 0 for none
 	Left      time.Duration // of the lease; 0 if it is not attached
 	Standing  bool          // the board asks for the key again after its own restart
-	// HostErased is the certificate of the last erase by the host, an object of JSON; nil
-	// where there is none.
-	HostErased []byte
 }
 
 // VolumeKinds are where a volume's blocks lie.
@@ -228,11 +228,11 @@ func (s *Service) volume(c *call) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return volumeObject(v), nil
+	return s.volumeObject(v), nil
 }
 
 // volumeObject is a volume. A host sees it only as long as its key is here.
-func volumeObject(v VolumeState) object {
+func (s *Service) volumeObject(v VolumeState) object {
 	id := v.ID.String()
 	path := volumesPath + "/" + id
 	status := object{"State": "StandbyOffline", "Health": "OK"}
@@ -244,8 +244,8 @@ func volumeObject(v VolumeState) object {
 		status = enabled
 		oem["LeaseSeconds"], oem["Standing"] = int64(v.Left/time.Second), v.Standing
 	}
-	if v.HostErased != nil {
-		oem["ErasedByHost"] = object{"Certificate": json.RawMessage(v.HostErased)}
+	if certificate := s.config.Storage.ErasedByHost(v.ID); certificate != nil {
+		oem["ErasedByHost"] = object{"Certificate": json.RawMessage(certificate)}
 	}
 	actions := object{}
 	for _, name := range []string{"RequestKey", "Attach", "Detach", "Erase"} {
@@ -282,7 +282,7 @@ func (s *Service) createVolume(c *call) (reply, error) {
 	r := reply{status: http.StatusCreated, location: volumesPath + "/" + v.ID.String()}
 	for _, made := range s.config.Storage.Volumes() {
 		if made.ID == v.ID {
-			r.body = volumeObject(made)
+			r.body = s.volumeObject(made)
 		}
 	}
 	return r, nil
