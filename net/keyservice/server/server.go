@@ -1,6 +1,6 @@
 // Package server is a key service of volumes (docs/keyservice.md, version 1): it makes
 // keys, keeps them encrypted in a folder, and gives each to a board whose evidence it has
-// verified, under a signed grant. Everything it does or refuses is in its log first.
+// verified, under a signed grant. Everything that it gives out is in its log first.
 //
 // It serves over TLS that its caller sets up, with client certificates taken where they
 // are given: [TLS]. Its second face is AWS KMS's Decrypt, for SDKs of AWS. [Owner] admits
