@@ -185,7 +185,10 @@ func (a hostAPI) Host() redfish.HostState {
 	s := c.Status()
 	state := redfish.HostState{Powered: s.View.Power, Held: !s.View.Running(), Adopted: s.State.Adopted, Cycle: s.State.Cycle}
 	if h := a.f.hostStatus(); h != nil {
-		state.Fault = h.Why
+		state.Phase, state.Code, state.Fault = h.State, h.Code, h.Why
+	}
+	if facts := a.f.hostFacts.Load(); facts != nil {
+		state.Cause, state.Parts = facts.cause.String(), facts.parts
 	}
 	return state
 }
@@ -198,7 +201,10 @@ var requests = map[string]cycle.Request{
 // hostLimit is how long the host's control may take to answer that it has begun.
 const hostLimit = 10 * time.Second
 
-// Reset implements redfish.Host.
+// Reset implements redfish.Host. A host whose firmware does not verify and could not be
+// recovered stays as it is: no cycle could end otherwise, and a client that is answered with
+// success waits for a host that never comes. A golden copy that was written since, or who
+// asks for ForceOff in between, has it tried anew.
 func (a hostAPI) Reset(ctx context.Context, kind string) error {
 	c := a.f.host.Load()
 	if c == nil {
@@ -209,15 +215,27 @@ func (a hostAPI) Reset(ctx context.Context, kind string) error {
 		e.Next = "This board guards no host: have the owner's configuration name one (docs/medium.md, host)."
 		return e
 	}
+	if s := c.Status().State; s.Phase == cycle.Held && s.Why == code.HostFirmware && releases(kind) && !a.f.hostRenewed.Load() {
+		e := hostRefusal(s.Why)
+		e.Next += " To have what is there verified once more, ask for ForceOff first."
+		return e
+	}
 	ctx, cancel := context.WithTimeout(ctx, hostLimit)
 	defer cancel()
-	err := c.Ask(ctx, requests[kind])
-	if err == nil {
-		return nil
+	if err := c.Ask(ctx, requests[kind]); err != nil {
+		return hostRefusal(code.Of(err))
 	}
+	return nil
+}
+
+// releases tells whether a ResetType ends with a host that runs.
+func releases(kind string) bool { return kind == "On" || kind == "ForceRestart" }
+
+// hostRefusal refuses a reset for the reason that a code says.
+func hostRefusal(why code.Code) *redfish.Error {
 	e := redfish.Refuse(http.StatusConflict, "ResourceInUse")
-	if k, known := code.Lookup(code.Of(err)); known {
-		e.Next = fmt.Sprintf("Code %d: %s %s", uint16(code.Of(err)), k.Sentence, k.Next)
+	if k, known := code.Lookup(why); known {
+		e.Next = fmt.Sprintf("Code %d: %s %s", uint16(why), k.Sentence, k.Next)
 	}
 	return e
 }

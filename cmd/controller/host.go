@@ -5,12 +5,15 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"time"
 
+	"nitro/attest/eventlog"
+	"nitro/attest/golden"
 	"nitro/board"
 	"nitro/boot/code"
 	"nitro/boot/image"
@@ -124,10 +127,10 @@ func seeHeld(lines *resetctl.Lines) (err error) {
 
 // guardHost makes the host's control: adoption, verification and release, watch.
 func (f *firmware) guardHost(lines *resetctl.Lines) error {
-	golden := f.goldenCopies()
-	f.golden = golden
+	copies := f.goldenCopies()
+	f.golden = copies
 	c, err := resetctl.New(resetctl.Config{
-		Lines: lines, Firmware: f.hostFirmware(golden), Measurer: &f.chain, Store: hostStore{f.chain.Store},
+		Lines: lines, Firmware: f.hostFirmware(copies), Measurer: &f.chain, Store: hostStore{f.chain.Store},
 		Clock: monotonic{time.Now()}, Random: rand.Reader, Key: f.ticketKey, Boot: f.bootName(),
 		Observe: f.observeHost,
 		Quarantine: func(c code.Code) {
@@ -142,7 +145,7 @@ func (f *firmware) guardHost(lines *resetctl.Lines) error {
 		return err
 	}
 	f.host.Store(c)
-	f.takeDelivery(golden) // before the pool takes its place
+	f.takeDelivery(copies) // before the pool takes its place
 	return nil
 }
 
@@ -278,8 +281,72 @@ func (f *firmware) tellTPMLost() {
 	}
 }
 
-// observeHost tells the log, and the audit, what happens to the host.
+// A hostFacts is what the API tells of the host beside its state. It does not change:
+// another one takes its place.
+type hostFacts struct {
+	cause cycle.Cause
+	parts []redfish.HostPart
+}
+
+// knowHost keeps why the host was held last, and what of its firmware this cycle has
+// verified: of one that runs what is measured, of one that is held nothing.
+func (f *firmware) knowHost(e cycle.Event, s cycle.State, a cycle.Action) {
+	var facts hostFacts
+	if old := f.hostFacts.Load(); old != nil {
+		facts = *old
+	}
+	if c := cycle.CauseOf(f.hostPhase, e, a); c != cycle.Unchanged {
+		facts.cause = c
+	}
+	switch {
+	case s.Phase != cycle.Running && s.Phase != cycle.Stopping:
+		facts.parts = f.hostParts(nil)
+	case f.hostPhase != cycle.Running && f.hostPhase != cycle.Stopping:
+		facts.parts = f.hostParts(f.measuredHost(s.Cycle))
+	}
+	if s.Phase == cycle.Held && f.hostPhase != cycle.Held {
+		f.hostRenewed.Store(false)
+	}
+	f.hostPhase = s.Phase
+	f.hostFacts.Store(&facts)
+}
+
+// measuredHost is what the log has of a cycle; nil if that is not the last one that it has.
+func (f *firmware) measuredHost(number uint64) *golden.HostCycle {
+	f.chain.Bus.Lock()
+	defer f.chain.Bus.Unlock()
+	c, err := golden.LastHostCycle(f.chain.Log)
+	if err != nil || c == nil || c.Number != number {
+		return nil
+	}
+	return c
+}
+
+// hostParts are the parts of the host's firmware.
+func (f *firmware) hostParts(c *golden.HostCycle) (all []redfish.HostPart) {
+	if c == nil {
+		c = new(golden.HostCycle)
+	}
+	for _, p := range []struct {
+		part     hostfw.Part
+		measured *eventlog.Event
+	}{{hostfw.Host, c.Firmware}, {hostfw.BMC, c.BMC}} {
+		if f.golden[p.part] == nil {
+			continue
+		}
+		h := redfish.HostPart{Part: string(p.part), Verified: p.measured != nil}
+		if h.Verified {
+			h.Version = p.measured.Value("version")
+			hex.Decode(h.SHA256[:], []byte(p.measured.Value("sha256"))) // the log has made sure of its form
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
+// observeHost tells the log, the API, and the audit, what happens to the host.
 func (f *firmware) observeHost(e cycle.Event, s cycle.State, a cycle.Action, cause error) {
+	f.knowHost(e, s, a)
 	text := fmt.Sprintf("host: cycle %d: %v", s.Cycle, s.Phase)
 	if s.Phase == cycle.Running && s.Adopted {
 		text += ", adopted"

@@ -57,6 +57,10 @@ type firmware struct {
 	host      atomic.Pointer[resetctl.Controller] // nil where no host is guarded
 	ticketKey ticket.Key                          // of the host's tickets
 
+	hostPhase   cycle.Phase               // that the host's control was in last; its goroutine's own
+	hostFacts   atomic.Pointer[hostFacts] // nil until the control has begun
+	hostRenewed atomic.Bool               // a golden copy was written since the host came to be held
+
 	volumes     atomic.Pointer[storage.Service] // the host's; nil where none are served
 	hostSecrets [32]byte                        // what the secrets of its cycles are derived from
 	hostStates  chan cycle.State                // of the host, for the volumes; the last one

@@ -20,8 +20,9 @@ func (f *firmware) openUpdates(id uint64) (err error) {
 	board := fmt.Sprintf("%016x", id)
 	c := update.Config{
 		Chain: &f.chain, Board: board,
-		Golden: func(p hostfw.Part) *hostfw.Golden { return f.golden[p] },
-		Policy: f.policy.Load,
+		Golden:  func(p hostfw.Part) *hostfw.Golden { return f.golden[p] },
+		Renewed: func() { f.hostRenewed.Store(true) },
+		Policy:  f.policy.Load,
 		Adopt: func(s *policy.Set) {
 			f.policy.Store(s)
 			log.Printf("policy set of epoch %d", s.Epoch)

@@ -101,8 +101,20 @@ type HostState struct {
 	Held    bool // in reset
 	Adopted bool // it ran when the controller started
 	Cycle   uint64
-	Fault   string // why it is held, if it should not be; else empty
+	Phase   string     // of its control: docs/host.md; empty where none is guarded
+	Cause   string     // why it was held last, or runs on: docs/redfish.md; empty if that is not known
+	Code    uint16     // docs/codes.md: why it is held, if it should not be; else 0
+	Fault   string     // the same in words
+	Parts   []HostPart // of its firmware; none where none is guarded
 	Serial  string
+}
+
+// A HostPart is firmware of the server, as this cycle has verified it.
+type HostPart struct {
+	Part     string // "host" or "bmc"
+	Verified bool   // in this cycle, and measured; what follows is empty otherwise
+	Version  string
+	SHA256   [32]byte
 }
 
 // HostResets are Redfish's ResetTypes that a server has. ForceOff holds it in reset,

@@ -261,9 +261,8 @@ func (s *Service) system() object {
 		"Actions": object{"#ComputerSystem.Reset": reset},
 		// What boots is what was verified, and nobody overrides that. Clients such as sushy
 		// take no system that does not say so.
-		"Boot": object{"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"},
-		"Oem": object{"Nitro": object{"@odata.type": "#NitroHost.v1_0_0.NitroHost",
-			"Held": h.Held, "Powered": h.Powered, "Adopted": h.Adopted, "Cycle": h.Cycle}},
+		"Boot":  object{"BootSourceOverrideEnabled": "Disabled", "BootSourceOverrideTarget": "None"},
+		"Oem":   object{"Nitro": h.oem()},
 		"Links": object{"Chassis": []object{to(serverPath)}},
 	})
 	if s.config.Controller != nil {
@@ -271,6 +270,32 @@ func (s *Service) system() object {
 	}
 	if s.config.Storage != nil {
 		o["Storage"] = to(hostPath + "/Storage")
+	}
+	return o
+}
+
+// oem is what the specification has no properties for.
+func (h HostState) oem() object {
+	o := object{"@odata.type": "#NitroHost.v1_1_0.NitroHost", "Held": h.Held, "Powered": h.Powered, "Adopted": h.Adopted, "Cycle": h.Cycle}
+	if h.Phase != "" {
+		o["Phase"] = h.Phase
+	}
+	if h.Cause != "" {
+		o["Cause"] = h.Cause
+	}
+	if h.Code != 0 {
+		o["Code"] = h.Code
+	}
+	if len(h.Parts) > 0 {
+		all := make([]object, 0, len(h.Parts))
+		for _, p := range h.Parts {
+			part := object{"Part": p.Part, "Verified": p.Verified}
+			if p.Verified {
+				part["Version"], part["SHA256"] = p.Version, hex.EncodeToString(p.SHA256[:])
+			}
+			all = append(all, part)
+		}
+		o["Firmware"] = all
 	}
 	return o
 }

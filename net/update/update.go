@@ -48,6 +48,8 @@ type Config struct {
 	// Golden are the golden copies of the host's parts; nil where no host is guarded, and
 	// until its control has begun.
 	Golden func(firmware.Part) *firmware.Golden
+	// Renewed is told of each golden copy that was written; it may be nil.
+	Renewed func()
 
 	// Policy is the policy set in force; nil for none. Adopt puts another one in force.
 	Policy func() *policy.Set
@@ -248,7 +250,10 @@ func (s *Service) takeHost(p firmware.Part, r io.Reader) (string, error) {
 	switch {
 	case m == nil:
 		return "", err
-	case err != nil:
+	case s.c.Renewed != nil:
+		s.c.Renewed()
+	}
+	if err != nil {
 		return fmt.Sprintf("Version %s is the golden copy; it could not be made sure that no older one comes back: restart the board.", m.Version), nil
 	}
 	return fmt.Sprintf("Version %s is the golden copy: the flash gets it in the host's next cycle.", m.Version), nil
