@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rand"
-	"crypto/x509"
+	"crypto"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log"
 	"net/http"
+	"strings"
 	"time"
 
 	"nitro/boot/code"
@@ -257,46 +256,31 @@ func (a accessAPI) Certificates() []redfish.Certificate {
 
 // Request implements redfish.Access. The key is this boot's, as PCR 8 has it.
 func (a accessAPI) Request(_ context.Context, _ string, subject pkix.Name, names []string) (string, error) {
-	key := a.f.certificate.PrivateKey
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: subject, DNSNames: names}, key)
+	der, err := https.Request(a.f.certificate.PrivateKey.(crypto.Signer), subject, names)
 	if err != nil {
-		return "", refuseParameter("AlternativeNames", "CertificateService.GenerateCSR", err.Error())
+		return "", refuseParameter("AlternativeNames", "CertificateService.GenerateCSR", wrong(err))
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), nil
 }
 
-// maxChain is how many certificates a chain may have.
-const maxChain = 5
-
 // Replace implements redfish.Access: TLS shows another chain for the key of this boot, until
-// the next boot makes another key. Open connections stay.
+// the next boot makes another key. No other key ever takes its place, since evidence vouches
+// for this one. Open connections stay.
 func (a accessAPI) Replace(_ context.Context, _, chain string) error {
-	refuse := func(why string) error {
-		return refuseParameter("CertificateString", "CertificateService.ReplaceCertificate", why)
+	now, known := a.f.now()
+	if !known {
+		now = time.Time{}
 	}
-	next := a.f.certificate
-	next.Certificate, next.Leaf = nil, nil
-	for rest := []byte(chain); ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil || block.Type != "CERTIFICATE" || len(next.Certificate) == maxChain {
-			return refuse("Send 1 to 5 PEM blocks CERTIFICATE, the board's first.")
-		}
-		if next.Leaf == nil {
-			next.Leaf = c
-		}
-		next.Certificate = append(next.Certificate, c.Raw)
-	}
-	own, ok := next.PrivateKey.(*ecdsa.PrivateKey)
-	if next.Leaf == nil || !ok || !own.PublicKey.Equal(next.Leaf.PublicKey) {
-		return refuse("The first certificate must be for the key of this boot: ask for a signing request by GenerateCSR.")
+	next, err := https.Certified(a.f.certificate, chain, now)
+	if err != nil {
+		return refuseParameter("CertificateString", "CertificateService.ReplaceCertificate", wrong(err))
 	}
 	a.f.show(func(id *https.Identity) { id.Certificate = next })
 	return nil
 }
+
+// wrong is what net/https has found wrong, for the client.
+func wrong(err error) string { return strings.TrimPrefix(err.Error(), "https: ") }
 
 // PolicyEpoch implements redfish.Access.
 func (a accessAPI) PolicyEpoch() uint64 {

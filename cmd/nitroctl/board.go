@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -121,6 +122,7 @@ func (c connection) print(w io.Writer) {
 type reply struct {
 	connection
 	key    [32]byte
+	chain  []*x509.Certificate // that TLS has shown
 	status int
 	body   []byte
 }
@@ -168,7 +170,8 @@ func (r *remote) exchange(q *http.Request) (*reply, error) {
 		return nil, &unreachableError{r.address, err}
 	}
 	defer answer.Body.Close()
-	a := &reply{status: answer.StatusCode, key: provisioning.KeyDigest(answer.TLS.PeerCertificates[0])}
+	chain := answer.TLS.PeerCertificates
+	a := &reply{status: answer.StatusCode, key: provisioning.KeyDigest(chain[0]), chain: chain}
 	a.connection = connection{r.address, hexOf(a.key), r.pin != nil}
 	most := r.most
 	if most == 0 {

@@ -20,7 +20,7 @@ import (
 )
 
 // groups are all commands, in the order of the help.
-var groups = []*group{keysGroup, imageGroup, releaseGroup, sealGroup, cardGroup, goldenGroup, configGroup, policyGroup, provisionGroup, statusGroup, attestGroup, ticketGroup, hostGroup, updateGroup, auditGroup, volumeGroup, gatewayGroup, keyserviceGroup, contextGroup}
+var groups = []*group{keysGroup, imageGroup, releaseGroup, sealGroup, cardGroup, goldenGroup, configGroup, policyGroup, provisionGroup, statusGroup, attestGroup, ticketGroup, hostGroup, certGroup, updateGroup, auditGroup, volumeGroup, gatewayGroup, keyserviceGroup, contextGroup}
 
 func main() {
 	os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr, terminal(os.Stderr)}))

@@ -237,6 +237,13 @@ func (b *tpmBoard) byPolicy(address, key string) {
 	if p := b.json("status -context proves -pin "+stale, exitRefused, nil); !strings.Contains(p.Message, "is not the pinned one") {
 		b.Errorf("a pin that is given does not win: %+v", p)
 	}
+	var shown, refused certInfo
+	if b.json("cert show -context proves", exitOK, &shown); shown.Bound != boundByEvidence || shown.Certificates[0].Key != key || !shown.Connection.Verified {
+		b.Errorf("%+v", shown)
+	}
+	if p := b.json("cert show -context refuses", exitRefused, &refused); !strings.Contains(p.Message, "is not bound") || refused.Bound != "" || refused.Connection.Verified {
+		b.Errorf("%+v, %+v", p, refused)
+	}
 	b.ok("attest verify -context proves") // its policy, where no flag gives one
 	c, err := readContexts()
 	if err != nil || c.find("proves").Pin != key || c.find("refuses").Pin != stale {

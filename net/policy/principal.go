@@ -82,11 +82,7 @@ func (s *Set) Identify(chains [][]*x509.Certificate) (Principal, error) {
 	if len(chains) == 0 || len(chains[0]) < 2 {
 		return Principal{}, errors.New("policy: no verified certificate: present one that a CA of the configuration has issued")
 	}
-	uri, err := uriOf(chains[0][0])
-	if err != nil {
-		return Principal{}, err
-	}
-	p, err := ParsePrincipal(uri)
+	p, err := PrincipalOf(chains[0][0])
 	if err != nil {
 		return Principal{}, err
 	}
@@ -99,6 +95,16 @@ func (s *Set) Identify(chains [][]*x509.Certificate) (Principal, error) {
 		}
 	}
 	return Principal{}, fmt.Errorf("policy: principal %s: the policy set lets none of its CAs give that role: have the owner add it", p)
+}
+
+// PrincipalOf says who a client's certificate names. Whether its CA may give that role is
+// for the policy set to say: [Set.Identify].
+func PrincipalOf(c *x509.Certificate) (Principal, error) {
+	uri, err := uriOf(c)
+	if err != nil {
+		return Principal{}, err
+	}
+	return ParsePrincipal(uri)
 }
 
 // subjectAltName is the extension of RFC 5280, 4.2.1.6.
