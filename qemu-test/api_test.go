@@ -3,9 +3,7 @@
 package qemutest
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
@@ -18,10 +16,6 @@ import (
 	"io"
 	"math/big"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +28,6 @@ import (
 	"nitro/boot/card"
 	"nitro/boot/image"
 	"nitro/boot/medium"
-	"nitro/internal/tied"
 	"nitro/net/audit"
 	auditverify "nitro/net/audit/verify"
 	"nitro/net/policy"
@@ -148,7 +141,6 @@ func TestGateway(t *testing.T) {
 	b.documents(c)
 	b.replaceCertificate(c)
 	b.measuredPolicy()
-	b.redfishtool()
 	b.auditLog(c)
 }
 
@@ -255,55 +247,6 @@ func (b *trustedBoard) measuredPolicy() {
 		}
 	}
 	b.t.Errorf("no event %v in %v", want, r.Facts.Log.Events())
-}
-
-// redfishtool has DMTF's tool use the board, by way of nitroctl's gateway.
-func (b *trustedBoard) redfishtool() {
-	t := b.t
-	t.Helper()
-	folder := t.TempDir()
-	pair, err := b.factory.Clients.Certificate(policy.Operator, "redfishtool")
-	must(t, err)
-	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	must(t, err)
-	cert, key, program := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem"), filepath.Join(folder, "nitroctl")
-	must(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600),
-		os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "nitro/cmd/nitroctl").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	r, err := b.evidence(nil)
-	must(t, err)
-	address, err := b.Address(443)
-	must(t, err)
-	gateway := exec.CommandContext(ctx, program, "gateway", "-board", address, "-pin", fmt.Sprintf("%x", r.Facts.TLSKey), "-cert", cert, "-key", key, "-listen", "127.0.0.1:0")
-	told, err := gateway.StderrPipe()
-	must(t, err)
-	running, err := tied.Start(gateway)
-	must(t, err)
-	defer func() { running.Process.Kill(); <-running.Ended() }()
-	line, err := bufio.NewReader(told).ReadString('\n')
-	must(t, err)
-	m := regexp.MustCompile(`http://(\S+)/redfish/v1/ user (\S+) password (\S+)`).FindStringSubmatch(line)
-	if m == nil {
-		t.Fatalf("the gateway says %q", line)
-	}
-	for _, c := range []struct {
-		password, command, want string
-	}{
-		{m[3], "Systems -1", `"PowerState": "Off"`},
-		{m[3], "Managers -1", `"ManagerType": "ManagementController"`},
-		{m[3], "Chassis -a", `controller`},
-		{"wrong", "Systems -1", "401"},
-	} {
-		args := append([]string{"-r", m[1], "-u", m[2], "-p", c.password, "-S", "Never", "-A", "Basic", "-T", "60"}, strings.Fields(c.command)...)
-		out, err := exec.CommandContext(ctx, "redfishtool", args...).CombinedOutput()
-		if !strings.Contains(string(out), c.want) {
-			t.Errorf("redfishtool %s: %v\n%s", c.command, err, out)
-		}
-	}
 }
 
 // auditLog has an auditor read the log, fill a segment, and verify an export far away.

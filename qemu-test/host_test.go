@@ -341,13 +341,42 @@ func TestHostHeld(t *testing.T) {
 	if o := fmt.Sprint(c.want(policy.Operator, "GET", "/redfish/v1/Systems/host", "", 200)); !strings.Contains(o, "PowerState:Off") || !strings.Contains(o, "Health:Critical") {
 		t.Errorf("the API has the host as %s", o)
 	}
-	c.want(policy.Auditor, "POST", "/redfish/v1/Systems/host/Actions/ComputerSystem.Reset", `{"ResetType":"On"}`, 403)
+	reset := func(role policy.Role, kind string, status int) string {
+		return fmt.Sprint(c.want(role, "POST", "/redfish/v1/Systems/host/Actions/ComputerSystem.Reset", `{"ResetType":"`+kind+`"}`, status))
+	}
+	reset(policy.Auditor, "On", 403)
+	b.refusedResets(t, reset)
 	r, err := b.evidence(g.hostSet(t, b.factory))
 	if err == nil || !strings.Contains(err.Error(), "host-firmware: was not measured") {
 		t.Errorf("evidence vouches for the host: %v, %v", err, r.Facts)
 	}
 	if _, running, boots, _ := b.Host.State(); running || len(boots) != 0 {
 		t.Errorf("the host ran %d times", len(boots))
+	}
+}
+
+// refusedResets sees that a host whose firmware does not verify is refused to whoever wants it
+// to run, with the next step, that no line moves for that, and that holding it first has it
+// verified once more.
+func (b *trustedBoard) refusedResets(t *testing.T, reset func(role policy.Role, kind string, status int) string) {
+	t.Helper()
+	seen, cycle := len(b.Pins.Changes()), b.status().Host.Cycle
+	for _, kind := range []string{"On", "ForceRestart"} {
+		if said := reset(policy.Operator, kind, 409); !strings.Contains(said, "Code 703") || !strings.Contains(said, "recovery image") {
+			t.Errorf("%s: the next step is %s", kind, said)
+		}
+	}
+	for _, change := range b.Pins.Changes()[seen:] {
+		if strings.HasPrefix(change.Pin.String(), "expander") {
+			t.Errorf("a line moved for what was refused: %v", change)
+		}
+	}
+	reset(policy.Operator, "ForceOff", 204)
+	b.says(`controller: host: cycle \d+: held`)
+	reset(policy.Operator, "On", 204)
+	b.says(`controller: host: cycle \d+: held, code 703 host-firmware[^\r]*`)
+	if next := b.status().Host.Cycle; next <= cycle {
+		t.Errorf("it was not verified anew: cycle %d behind %d", next, cycle)
 	}
 }
 
