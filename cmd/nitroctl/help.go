@@ -20,6 +20,9 @@ func help(args []string, s streams) int {
 	}
 	g := find(names[0])
 	switch {
+	case names[0] == "completion":
+		fmt.Fprint(s.out, completionHelp)
+		return exitOK
 	case g == nil:
 		return misuse(s, "nitroctl", fmt.Sprintf("there is no command %q", names[0]))
 	case g.find("") != nil:
@@ -73,7 +76,8 @@ func (g *group) help(w io.Writer) {
 		fmt.Fprintf(t, "  %s\t%s\n", c.full(g), c.summary)
 	}
 	t.Flush()
-	fmt.Fprintf(w, "\nmore: nitroctl help %s COMMAND\n", g.name)
+	example, _, _ := strings.Cut(strings.TrimSpace(g.commands[0].example), "\n")
+	fmt.Fprintf(w, "\nexample:\n  %s\n\nmore: nitroctl help %s COMMAND\n", example, g.name)
 }
 
 func (c *command) help(g *group, w io.Writer) {
@@ -105,6 +109,17 @@ func anyWord(c *command) string {
 	}
 	return ""
 }
+
+const completionHelp = `nitroctl completion: print what completes command lines
+
+usage: nitroctl completion bash|zsh|fish
+
+Prints a script that completes groups, commands and flags; fish also shows what each is for.
+
+example:
+  nitroctl completion fish > ~/.config/fish/completions/nitroctl.fish
+  source <(nitroctl completion bash)
+`
 
 // completion prints a script that completes groups, commands and flags. One function does
 // for bash and zsh: zsh reads bash's by bashcompinit.

@@ -154,7 +154,7 @@ func (b *bench) card() {
 
 // TestHelp compares all help with what is kept: go test ./cmd/nitroctl -run TestHelp -update
 func TestHelp(t *testing.T) {
-	lines := []string{"help", "completion bash", "completion fish"}
+	lines := []string{"help", "help completion", "completion bash", "completion fish"}
 	for _, g := range groups {
 		if g.find("") == nil {
 			lines = append(lines, "help "+g.name)
@@ -167,6 +167,9 @@ func TestHelp(t *testing.T) {
 		var out, errs bytes.Buffer
 		if exit := run(strings.Fields(line), streams{&out, &errs, false}); exit != exitOK || errs.Len() > 0 {
 			t.Errorf("%s: exit code %d, %s", line, exit, &errs)
+		}
+		if strings.HasPrefix(line, "help") && !strings.Contains(out.String(), "\nexample") {
+			t.Errorf("%s shows no example", line)
 		}
 		file := filepath.Join("testdata", "help", strings.ReplaceAll(line, " ", "-")+".txt")
 		if *update {
