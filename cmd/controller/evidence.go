@@ -53,10 +53,10 @@ func (a evidenceAPI) Evidence() redfish.EvidenceState {
 		s.Updated = now
 	}
 	if f.akCertificate != nil {
-		s.Certificates = append(s.Certificates, certificate("ak", "Attestation key", "LAK", f.akCertificate))
+		s.Certificates = append(s.Certificates, certificate("ak", "Attestation key", f.akCertificate, "LAK"))
 	}
 	if f.ekCertificate != nil {
-		s.Certificates = append(s.Certificates, certificate("ek", "Endorsement key", "EK", f.ekCertificate))
+		s.Certificates = append(s.Certificates, certificate("ek", "Endorsement key", f.ekCertificate))
 	}
 	c.Bus.Lock()
 	defer c.Bus.Unlock()
@@ -78,8 +78,9 @@ func (a evidenceAPI) Evidence() redfish.EvidenceState {
 	return s
 }
 
-func certificate(id, name, usage string, der []byte) redfish.Certificate {
-	return redfish.Certificate{ID: id, Name: name, Usage: []string{usage}, PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+// certificate shows one. The schema of 2024.1 has no usage for an endorsement key.
+func certificate(id, name string, der []byte, usage ...string) redfish.Certificate {
+	return redfish.Certificate{ID: id, Name: name, Usage: usage, PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 }
 
 // Quote implements redfish.Evidence, with the attestation key alone.

@@ -80,7 +80,7 @@ func (m *machine) Rollback(context.Context) (string, error) { return "t2", m.do(
 
 func (m *machine) Evidence() EvidenceState {
 	return EvidenceState{Manufacturer: "IBM", Firmware: "8.1", Serial: "T1", Updated: time.Unix(1800000000, 0), PCRs: map[int][32]byte{0: {1}, 8: {2}},
-		Certificates: []Certificate{{"ak", "Attestation key", "-----BEGIN CERTIFICATE-----\n", []string{"LAK"}}, {"ek", "Endorsement key", "-----BEGIN CERTIFICATE-----\n", []string{"EK"}}}}
+		Certificates: []Certificate{{"ak", "Attestation key", "-----BEGIN CERTIFICATE-----\n", []string{"LAK"}}, {"ek", "Endorsement key", "-----BEGIN CERTIFICATE-----\n", nil}}}
 }
 func (m *machine) Quote(_ context.Context, certificate string, nonce, scheme, selection []byte) ([]byte, []byte, error) {
 	return []byte("quoted"), []byte("signature"), m.do("quote %s %x %x %x", certificate, nonce, scheme, selection)

@@ -215,7 +215,7 @@ type Certificate struct {
 	ID    string // plain, as in a path
 	Name  string
 	PEM   string
-	Usage []string // Redfish's CertificateUsageTypes
+	Usage []string // Redfish's CertificateUsageTypes; none where none of them fits
 }
 
 // Log is the audit log: *audit.Log is one.
@@ -334,7 +334,7 @@ func metadata(types []string) []byte {
 	b.WriteString(`<edmx:Edmx xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx" Version="4.0">` + "\n")
 	for _, t := range types {
 		name, version, _ := strings.Cut(t, ".")
-		fmt.Fprintf(&b, `<edmx:Reference Uri="http://redfish.dmtf.org/schemas/v1/%s_v1.xml"><edmx:Include Namespace=%q/>`, name, name)
+		fmt.Fprintf(&b, `<edmx:Reference Uri="%s%s_v1.xml"><edmx:Include Namespace=%q/>`, schemaRoot(name), name, name)
 		if version != "" {
 			fmt.Fprintf(&b, `<edmx:Include Namespace=%q/>`, t)
 		}

@@ -577,6 +577,27 @@ func TestMonitor(t *testing.T) {
 		t.Errorf("completed: %d %s", w.Code, w.Body)
 	}
 	refused(t, "none", b.ask(policy.Auditor, "GET", monitorPath+"/t9", ""), 404, "ResourceMissingAtURI")
+	for id, want := range map[string]any{"t1": nil, "t2": "Critical", "t3": "OK"} { // set once it is done: Task.v1_7_4
+		if status := decode(t, b.ask(policy.Auditor, "GET", taskPath+"/"+id, ""))["TaskStatus"]; status != want {
+			t.Errorf("%s: %v", id, status)
+		}
+	}
+}
+
+// TestSchemaRoot: a volume's schema is SNIA's, and lies beside DMTF's.
+func TestSchemaRoot(t *testing.T) {
+	b := newBench(t)
+	const root = "http://redfish.dmtf.org/schemas/swordfish/v1/Volume"
+	for path, want := range map[string]string{rootVolume: root + ".v1_10_0.json", volumesPath: root + "Collection.json"} {
+		if l := b.ask(policy.StorageControlPlane, "GET", path, "").Result().Header.Get("Link"); l != "<"+want+">; rel=describedby" {
+			t.Errorf("%s: %s", path, l)
+		}
+	}
+	file := b.ask(policy.Auditor, "GET", Root+"JsonSchemas/Volume", "").Body.String()
+	data := b.ask(policy.Auditor, "GET", Root+"$metadata", "").Body.String()
+	if !strings.Contains(file, root+".v1_10_0.json") || !strings.Contains(data, root+"_v1.xml") || !strings.Contains(data, root+"Collection_v1.xml") {
+		t.Errorf("%s %s", file, data)
+	}
 }
 
 // TestHeadAndOptions answer as GET would, without its body.

@@ -16,7 +16,8 @@ import (
 	"nitro/net/policy"
 )
 
-// Versions of the schemas, of DSP8010 2024.1. docs/redfish.md has the list.
+// Versions of the schemas, of DSP8010 2024.1; the volumes' is of SNIA's Swordfish 1.2.6.
+// docs/redfish.md has the list.
 const (
 	accountServiceType     = "AccountService.v1_15_1"
 	certificateType        = "Certificate.v1_8_2"
@@ -50,6 +51,14 @@ func describe(path, kind, id, name string) object {
 	return object{"@odata.id": path, "@odata.type": "#" + kind + "." + short, "Id": id, "Name": name}
 }
 
+// schemaRoot is where the schemas of a kind are published: volumes are SNIA's.
+func schemaRoot(kind string) string {
+	if strings.HasPrefix(kind, "Volume") {
+		return "http://redfish.dmtf.org/schemas/swordfish/v1/"
+	}
+	return "http://redfish.dmtf.org/schemas/v1/"
+}
+
 // add adds a node.
 func (s *Service) add(n node) { s.nodes = append(s.nodes, n) }
 
@@ -80,7 +89,7 @@ func (s *Service) root() {
 		"SessionService": to(Root + "SessionService"), "JsonSchemas": to(Root + "JsonSchemas"), "Registries": to(Root + "Registries"),
 		"Links": object{"Sessions": to(Root + "SessionService/Sessions")},
 		"ProtocolFeaturesSupported": object{
-			"FilterQuery": false, "SelectQuery": true, "ExcerptQuery": false, "OnlyMemberQuery": false,
+			"FilterQuery": false, "SelectQuery": true, "ExcerptQuery": false, "OnlyMemberQuery": false, "TopSkipQuery": true,
 			"ExpandQuery": object{"ExpandAll": true, "Levels": true, "MaxLevels": 1, "Links": false, "NoLinks": true},
 		},
 	})
@@ -168,7 +177,7 @@ func (s *Service) schema(c *call) (object, error) {
 		if name, _, _ := strings.Cut(t, "."); name == c.ids[0] {
 			o := describe(Root+"JsonSchemas/"+name, schemaFileType, name, name+" Schema")
 			maps.Copy(o, object{"Schema": "#" + t + "." + name, "Languages": []string{"en"}, "Location": []object{
-				{"Language": "en", "PublicationUri": "http://redfish.dmtf.org/schemas/v1/" + t + ".json"}}})
+				{"Language": "en", "PublicationUri": schemaRoot(t) + t + ".json"}}})
 			return o, nil
 		}
 	}

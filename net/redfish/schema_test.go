@@ -11,24 +11,33 @@ import (
 	"time"
 )
 
-// published describes DMTF's schemas (DSP8010, 2024.1 and its errata) as data: the
-// properties that a type has, what they are, and which are required ("!"). It is written
-// from the published schemas, without those properties that no service of this kind
-// has. What a resource shows beyond that is an error.
+// published describes DMTF's schemas (DSP8010, 2024.1 and its errata) and SNIA's of a
+// volume (Swordfish 1.2.6) as data: the properties that a type has, what they are, and
+// which are required ("!"), without those properties that no service of this kind has.
+// What a resource shows beyond that is an error.
 //
-// Kinds: string, int, bool, time, hex, base64, link, links (an array of links), strings,
+// Each versioned type, Resource, Status, Condition, Message, Identifier and the objects
+// within them were compared with the JSON Schema file of that very version: that it is
+// published, of which release it is, each property's name, kind and null, each value of an
+// enumeration, and what is required. Not compared, as no copy was at hand: Capacity with
+// CapacityInfo, and the values of AccessCapabilities and ProvisioningPolicy (Swordfish's
+// Capacity and DataStorageLoSCapabilities); nor Collection and ErrorBody, which are from
+// DSP0266. Formats are checked where a kind below has one; values that are only
+// deprecated spellings are left out.
+//
+// Kinds: string, int, bool, time, hex, uuid, base64, link, links (an array of links), strings,
 // uri, enum(A,B), oem, [T] for an array of objects of type T, and T for an object. "?"
 // allows null.
 var published = map[string]string{
 	// Resource.json: what every resource has.
-	"Resource": "@odata.id uri!, @odata.type string!, @odata.etag string, Id string!, Name string!, Description string, Oem oem",
-	"Collection": "@odata.id uri!, @odata.type string!, @odata.etag string, Name string!, Description string, Members links!, " +
+	"Resource": "@odata.id uri!, @odata.type string!, @odata.etag string, Id string!, Name string!, Description string?, Oem oem",
+	"Collection": "@odata.id uri!, @odata.type string!, @odata.etag string, Name string!, Description string?, Oem oem, Members links!, " +
 		"Members@odata.count int!, Members@odata.nextLink uri",
-	"Status":    "State enum(Enabled,Disabled,StandbyOffline,StandbySpare,InTest,Starting,Absent,UnavailableOffline,Deferring,Quiesced,Updating,Qualified,Degraded)?, Health enum(OK,Warning,Critical)?, HealthRollup enum(OK,Warning,Critical)?, Conditions [Condition]",
-	"Condition": "MessageId string!, Message string, MessageArgs strings, Severity enum(OK,Warning,Critical), Resolution string, Timestamp time",
+	"Status":    "State enum(Enabled,Disabled,StandbyOffline,StandbySpare,InTest,Starting,Absent,UnavailableOffline,Deferring,Quiesced,Updating,Qualified,Degraded)?, Health enum(OK,Warning,Critical)?, HealthRollup enum(OK,Warning,Critical)?, Conditions [Condition], Oem oem",
+	"Condition": "MessageId string!, Message string, MessageArgs strings, Severity enum(OK,Warning,Critical), Resolution string, Timestamp time, LogEntry link, OriginOfCondition link",
 	"Target":    "target uri!, title string",
 
-	"ServiceRoot.v1_17_0": "RedfishVersion string, UUID string?, Product string?, Vendor string?, Links RootLinks!, ProtocolFeaturesSupported Features, " +
+	"ServiceRoot.v1_17_0": "RedfishVersion string, UUID uuid?, Product string?, Vendor string?, Links RootLinks!, ProtocolFeaturesSupported Features, " +
 		"Systems link, Chassis link, Managers link, Tasks link, SessionService link, AccountService link, EventService link, UpdateService link, " +
 		"CertificateService link, ComponentIntegrity link, JsonSchemas link, Registries link",
 	"RootLinks":             "Sessions link!, ManagerProvidingService link",
@@ -37,10 +46,10 @@ var published = map[string]string{
 	"SessionService.v1_1_9": "ServiceEnabled bool?, SessionTimeout int, Sessions link, Status Status",
 
 	"ComputerSystem.v1_22_1": "SystemType enum(Physical,Virtual,OS,PhysicallyPartitioned,VirtuallyPartitioned,Composed,DPU), PowerState enum(On,Off,PoweringOn,PoweringOff,Paused)?, " +
-		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, SKU string?, UUID string?, AssetTag string?, HostName string?, Status Status, " +
+		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, SKU string?, UUID uuid?, AssetTag string?, HostName string?, Status Status, " +
 		"Actions SystemActions, Links SystemLinks, LogServices link, Storage link, Boot SystemBoot",
 	"SystemBoot":    "BootSourceOverrideEnabled enum(Disabled,Once,Continuous)?, BootSourceOverrideTarget enum(None,Pxe,Floppy,Cd,Usb,Hdd,BiosSetup,Utilities,Diags,UefiShell,UefiTarget,SDCard,UefiHttp,RemoteDrive,UefiBootNext,Recovery)?",
-	"SystemActions": "#ComputerSystem.Reset ResetAction",
+	"SystemActions": "#ComputerSystem.Reset ResetAction, Oem oem",
 	"ResetAction":   "target uri!, title string, ResetType@Redfish.AllowableValues resets",
 	"SystemLinks":   "Chassis links, ManagedBy links, Oem oem",
 
@@ -48,44 +57,45 @@ var published = map[string]string{
 		"SerialNumber string?, Manufacturer string?, Model string?, PartNumber string?, Status Status, Links ChassisLinks, TrustedComponents link, Certificates link",
 	"ChassisLinks": "ComputerSystems links, ManagedBy links, ManagersInChassis links, ContainedBy link, Contains links",
 
-	"Manager.v1_19_1": "ManagerType enum(ManagementController,EnclosureManager,BMC,RackManager,AuxiliaryController,Service,FabricManager), FirmwareVersion string?, SerialNumber string?, " +
-		"UUID string?, Model string?, Manufacturer string?, Status Status, DateTime time?, DateTimeLocalOffset string?, LastResetTime time, Actions ManagerActions, Links ManagerLinks, " +
+	"Manager.v1_19_1": "ManagerType enum(ManagementController,EnclosureManager,BMC,RackManager,AuxiliaryController,Service), FirmwareVersion string?, SerialNumber string?, " +
+		"UUID uuid?, Model string?, Manufacturer string?, Status Status, DateTime time?, DateTimeLocalOffset string?, LastResetTime time, Actions ManagerActions, Links ManagerLinks, " +
 		"LogServices link, NetworkProtocol link, EthernetInterfaces link, Certificates link",
-	"ManagerActions":                 "#Manager.Reset ResetAction",
+	"ManagerActions":                 "#Manager.Reset ResetAction, Oem oem",
 	"ManagerLinks":                   "ManagerForServers links, ManagerForChassis links, ManagerInChassis link, ActiveSoftwareImage link, SoftwareImages links, Oem oem",
 	"ManagerNetworkProtocol.v1_10_1": "HTTP Protocol, HTTPS HTTPSProtocol, SSH Protocol, IPMI Protocol, Status Status, HostName string?, FQDN string?",
 	"Protocol":                       "ProtocolEnabled bool?, Port int?",
 	"HTTPSProtocol":                  "ProtocolEnabled bool?, Port int?, Certificates link",
 
-	"LogService.v1_6_0": "ServiceEnabled bool?, LogEntryType enum(Event,SEL,Multiple,OEM,CXL), OverWritePolicy enum(Unknown,WrapsWhenFull,NeverOverWrites), MaxNumberOfRecords int, " +
+	"LogService.v1_6_0": "ServiceEnabled bool?, LogEntryType enum(Event,SEL,Multiple,OEM,CXL)?, OverWritePolicy enum(Unknown,WrapsWhenFull,NeverOverWrites), MaxNumberOfRecords int, " +
 		"DateTime time?, DateTimeLocalOffset string?, Status Status, Entries link, Actions LogActions",
 	"LogActions":       "#LogService.ClearLog Target, #LogService.CollectDiagnosticData Target, Oem oem",
-	"LogEntry.v1_16_1": "EntryType enum(Event,SEL,Oem,CXL)!, OemRecordFormat string?, Severity enum(OK,Warning,Critical)?, Created time, Message string?, MessageId string, MessageArgs strings, EntryCode string?",
+	"LogEntry.v1_16_1": "EntryType enum(Event,SEL,Oem,CXL)!, OemRecordFormat string?, Severity enum(OK,Warning,Critical)?, Created time, Message string?, MessageId string, MessageArgs strings",
 
-	"UpdateService.v1_14_0":     "ServiceEnabled bool?, Status Status, HttpPushUri uri, MultipartHttpPushUri uri, MaxImageSizeBytes int, FirmwareInventory link, SoftwareInventory link, Actions UpdateActions",
+	"UpdateService.v1_14_0":     "ServiceEnabled bool?, Status Status, HttpPushUri uri, MultipartHttpPushUri uri, MaxImageSizeBytes int?, FirmwareInventory link, SoftwareInventory link, Actions UpdateActions",
 	"UpdateActions":             "#UpdateService.StartUpdate Target, #UpdateService.SimpleUpdate Target, Oem oem",
-	"SoftwareInventory.v1_10_1": "Version string?, Updateable bool?, LowestSupportedVersion string?, SoftwareId string, Manufacturer string?, ReleaseDate time, RelatedItem links, Status Status, WriteProtected bool?, Measurement MeasurementBlock",
+	"SoftwareInventory.v1_10_1": "Version string?, Updateable bool?, LowestSupportedVersion string?, SoftwareId string, Manufacturer string?, ReleaseDate time?, RelatedItem links, Status Status, WriteProtected bool?, Measurement MeasurementBlock",
 	"MeasurementBlock":          "Measurement hex?, MeasurementIndex int?, MeasurementSize int?, MeasurementSpecification int?",
 
-	"ComponentIntegrity.v1_2_3": "ComponentIntegrityType enum(SPDM,TPM,OEM)!, ComponentIntegrityTypeVersion string!, ComponentIntegrityEnabled bool, TargetComponentURI uri!, LastUpdated time?, Status Status, TPM TPMinfo, Actions IntegrityActions, Links oem",
-	"TPMinfo":                   "NonceSizeBytesMaximum int?, MeasurementSet TPMmeasurementSet, IdentityAuthentication TPMauth, ComponentCommunication oem",
+	"ComponentIntegrity.v1_2_3": "ComponentIntegrityType enum(SPDM,TPM,OEM)!, ComponentIntegrityTypeVersion string!, ComponentIntegrityEnabled bool, TargetComponentURI uri!, LastUpdated time?, Status Status, TPM TPMinfo, Actions IntegrityActions, Links IntegrityLinks",
+	"IntegrityLinks":            "ComponentsProtected links, Oem oem",
+	"TPMinfo":                   "NonceSizeBytesMaximum int?, MeasurementSet TPMmeasurementSet?, IdentityAuthentication TPMauth?, ComponentCommunication oem?",
 	"TPMmeasurementSet":         "Measurements [TPMmeasurement]",
 	"TPMmeasurement":            "PCR int?, Measurement base64?, MeasurementHashAlgorithm string?, LastUpdated time?",
 	"TPMauth":                   "ComponentCertificate link, VerificationStatus enum(Success,Failed)?",
 	"IntegrityActions":          "#ComponentIntegrity.TPMGetSignedMeasurements Target, #ComponentIntegrity.SPDMGetSignedMeasurements Target, Oem oem",
-	"TrustedComponent.v1_3_1": "TrustedComponentType enum(Discrete,Integrated)!, Manufacturer string?, Model string?, FirmwareVersion string?, SerialNumber string?, PartNumber string?, UUID string?, Status Status, " +
+	"TrustedComponent.v1_3_1": "TrustedComponentType enum(Discrete,Integrated)!, Manufacturer string?, Model string?, FirmwareVersion string?, SerialNumber string?, PartNumber string?, UUID uuid?, Status Status, " +
 		"Certificates link, Links TrustedLinks",
-	"TrustedLinks": "ComponentIntegrity links, ComponentsProtected links, ActiveSoftwareImage link, Owner link",
+	"TrustedLinks": "ComponentIntegrity links, ComponentsProtected links, ActiveSoftwareImage link, Owner link?, Oem oem",
 
-	"AccountService.v1_15_1":      "ServiceEnabled bool?, LocalAccountAuth enum(Enabled,Disabled,Fallback,LocalFirst), HTTPBasicAuth enum(Enabled,Disabled,Unadvertised), Accounts link, Roles link, Status Status, MultiFactorAuth MultiFactor",
-	"MultiFactor":                 "ClientCertificate ClientCertificate",
+	"AccountService.v1_15_1":      "ServiceEnabled bool?, LocalAccountAuth enum(Enabled,Disabled,Fallback,LocalFirst), HTTPBasicAuth enum(Enabled,Disabled,Unadvertised)?, Accounts link, Roles link, Status Status, MultiFactorAuth MultiFactor?",
+	"MultiFactor":                 "ClientCertificate ClientCertificate?",
 	"ClientCertificate":           "Enabled bool?, RespondToUnauthenticatedClients bool?, Certificates link, CertificateMappingAttribute enum(Whole,CommonName,UserPrincipalName)?",
 	"Role.v1_3_2":                 "RoleId string, IsPredefined bool, AssignedPrivileges strings, OemPrivileges strings, Restricted bool",
 	"CertificateService.v1_0_5":   "CertificateLocations link, Actions CertificateActions",
-	"CertificateActions":          "#CertificateService.GenerateCSR Target, #CertificateService.ReplaceCertificate Target",
+	"CertificateActions":          "#CertificateService.GenerateCSR Target, #CertificateService.ReplaceCertificate Target, Oem oem",
 	"CertificateLocations.v1_0_4": "Links LocationLinks",
 	"LocationLinks":               "Certificates links, Certificates@odata.count int",
-	"Certificate.v1_8_2":          "CertificateString string?, CertificateType enum(PEM,PEMchain,PKCS7), CertificateUsageTypes usages",
+	"Certificate.v1_8_2":          "CertificateString string?, CertificateType enum(PEM,PEMchain,PKCS7)?, CertificateUsageTypes usages",
 
 	"TaskService.v1_2_1": "ServiceEnabled bool?, CompletedTaskOverWritePolicy enum(Manual,Oldest), LifeCycleEventOnTaskStateChange bool, DateTime time?, Status Status, Tasks link",
 	"Task.v1_7_4": "TaskState enum(New,Starting,Running,Suspended,Interrupted,Pending,Stopping,Completed,Killed,Exception,Service,Cancelling,Cancelled), TaskStatus enum(OK,Warning,Critical), " +
@@ -94,19 +104,19 @@ var published = map[string]string{
 
 	"JsonSchemaFile.v1_1_5":      "Schema string!, Languages strings!, Location [FileLocation]!",
 	"MessageRegistryFile.v1_1_5": "Registry string!, Languages strings!, Location [FileLocation]!",
-	"FileLocation":               "Language string, Uri uri, PublicationUri uri, ArchiveUri uri",
+	"FileLocation":               "Language string, Uri uri, PublicationUri uri, ArchiveUri uri, ArchiveFile string",
 
 	"Storage.v1_16_0": "Status Status, Drives links, Drives@odata.count int, Volumes link, Controllers link, StoragePools link, Identifiers [Identifier], Links StorageLinks, Actions StorageActions, " +
-		"EncryptionMode enum(Disabled,UseExternalKey,UseLocalKey,PasswordOnly,PasswordWithExternalKey,PasswordWithLocalKey)?, LocalEncryptionKeyIdentifier string?",
+		"EncryptionMode enum(Disabled,UseExternalKey,UseLocalKey)?, LocalEncryptionKeyIdentifier string?",
 	"StorageLinks":   "Enclosures links, Enclosures@odata.count int, StorageServices links, Oem oem",
 	"StorageActions": "#Storage.ResetToDefaults Target, #Storage.SetEncryptionKey Target, Oem oem",
 	"Identifier":     "DurableName string?, DurableNameFormat enum(NAA,iQN,FC_WWN,UUID,EUI,NQN,NSID,NGUID,MACAddress,GCXLID)?",
-	"Drive.v1_19_0": "MediaType enum(HDD,SSD,SMR)?, CapacityBytes int?, BlockSizeBytes int?, Protocol string?, Manufacturer string?, Model string?, SerialNumber string?, PartNumber string?, Revision string?, " +
+	"Drive.v1_19_0": "MediaType enum(HDD,SSD,SMR)?, CapacityBytes int?, BlockSizeBytes int?, Manufacturer string?, Model string?, SerialNumber string?, PartNumber string?, Revision string?, " +
 		"EncryptionAbility enum(None,SelfEncryptingDrive,Other)?, EncryptionStatus enum(Unencrypted,Unlocked,Locked,Foreign)?, WriteCacheEnabled bool?, Status Status, Identifiers [Identifier], " +
-		"Links DriveLinks, Actions DriveActions, FailurePredicted bool?, MediaLocation string?",
-	"DriveLinks":   "Volumes links, Volumes@odata.count int, Chassis link, Storage links, Storage@odata.count int, Oem oem",
+		"Links DriveLinks, Actions DriveActions, FailurePredicted bool?",
+	"DriveLinks":   "Volumes links, Volumes@odata.count int, Chassis link, Storage link, Oem oem",
 	"DriveActions": "#Drive.SecureErase EraseAction, #Drive.Reset Target, Oem oem",
-	"EraseAction":  "target uri!, title string, SanitizationType@Redfish.AllowableValues sanitizations, OverwritePasses@Redfish.AllowableValues strings",
+	"EraseAction":  "target uri!, title string, SanitizationType@Redfish.AllowableValues sanitizations",
 	"Volume.v1_10_0": "CapacityBytes int?, BlockSizeBytes int?, Capacity Capacity, Status Status, Encrypted bool?, EncryptionTypes encryptions, AccessCapabilities accesses, " +
 		"ProvisioningPolicy enum(Fixed,Thin)?, DisplayName string?, Identifiers [Identifier], NVMeNamespaceProperties NVMeNamespace?, Manufacturer string?, Model string?, Links VolumeLinks, Actions VolumeActions",
 	"Capacity":      "Data CapacityInfo?, Metadata CapacityInfo?, Snapshot CapacityInfo?, IsThinProvisioned bool?",
@@ -129,11 +139,11 @@ var published = map[string]string{
 
 // Values of enumerations that are arrays.
 var (
-	resetTypes    = strings.Fields("On ForceOff GracefulShutdown GracefulRestart ForceRestart Nmi ForceOn PushPowerButton PowerCycle Suspend Pause Resume FullPowerCycle")
+	resetTypes    = strings.Fields("On ForceOff GracefulShutdown GracefulRestart ForceRestart Nmi ForceOn PushPowerButton PowerCycle Suspend Pause Resume")
 	sanitizations = strings.Fields("BlockErase CryptographicErase Overwrite")
 	encryptions   = strings.Fields("NativeDriveEncryption ControllerAssisted SoftwareAssisted")
 	accesses      = strings.Fields("Read Write WriteOnce Append Streaming Execute")
-	usageTypes    = strings.Fields("User Web SSH Device Platform BIOS IDevID LDevID IAK LAK EK")
+	usageTypes    = strings.Fields("User Web SSH Device Platform BIOS IDevID LDevID IAK LAK")
 )
 
 // valid checks a JSON value, as it came over the wire, against a type of published, and
@@ -200,6 +210,7 @@ func validObject(props, where string, o map[string]any) (wrong []string) {
 var (
 	timePattern = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$`)
 	nsidPattern = regexp.MustCompile(`^0[xX][0-9a-fA-F]*$`) // Volume.v1_10_0, NamespaceId
+	uuidPattern = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 	hexPattern  = regexp.MustCompile(`^[0-9a-fA-F]+$`)
 )
 
@@ -227,6 +238,8 @@ func validValue(kind string, v any) bool {
 		return err == nil && timePattern.MatchString(s)
 	case "hex":
 		return hexPattern.MatchString(s)
+	case "uuid":
+		return uuidPattern.MatchString(s)
 	case "base64":
 		_, err := base64.StdEncoding.DecodeString(s)
 		return isText && err == nil
@@ -318,7 +331,7 @@ func TestValidator(t *testing.T) {
 	for kind := range published {
 		for name, k := range properties(published[kind]) {
 			k = strings.Trim(strings.TrimRight(k, "?!"), "[]")
-			if _, known := published[k]; !known && !slices.Contains(strings.Fields("string int bool time hex base64 link links strings uri oem resets usages sanitizations encryptions accesses nsid"), k) && !strings.HasPrefix(k, "enum(") {
+			if _, known := published[k]; !known && !slices.Contains(strings.Fields("string int bool time hex uuid base64 link links strings uri oem resets usages sanitizations encryptions accesses nsid"), k) && !strings.HasPrefix(k, "enum(") {
 				t.Errorf("%s/%s: unknown kind %q", kind, name, k)
 			}
 		}

@@ -310,7 +310,7 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, n *node, c *cal
 	}
 	if kind, _ := o["@odata.type"].(string); kind != "" { // DSP0266 6.5.5
 		short := strings.TrimPrefix(kind[:strings.LastIndexByte(kind, '.')], "#")
-		h := fmt.Sprintf("<http://redfish.dmtf.org/schemas/v1/%s.json>; rel=describedby", short)
+		h := fmt.Sprintf("<%s%s.json>; rel=describedby", schemaRoot(short), short)
 		w.Header().Set("Link", h)
 	}
 	if c.status != 0 { // a task that is not done has no state that a tag could stand for

@@ -57,7 +57,7 @@ func (s *Service) integrity() object {
 	var measurements []object
 	for _, n := range slices.Sorted(maps.Keys(e.PCRs)) {
 		pcr := e.PCRs[n]
-		measurements = append(measurements, object{"PCR": n, "Measurement": base64.StdEncoding.EncodeToString(pcr[:]), "MeasurementHashAlgorithm": "TPM_ALG_SHA_256"})
+		measurements = append(measurements, object{"PCR": n, "Measurement": base64.StdEncoding.EncodeToString(pcr[:]), "MeasurementHashAlgorithm": "TPM_ALG_SHA256"})
 	}
 	tpm := object{"NonceSizeBytesMaximum": MaxNonce, "MeasurementSet": object{"Measurements": measurements}}
 	if len(e.Certificates) > 0 {
@@ -139,7 +139,10 @@ func (s *Service) certificates(path string, read policy.Action, on policy.Resour
 		for _, k := range all() {
 			if k.ID == c.ids[0] {
 				o := describe(path+"/"+k.ID, certificateType, k.ID, k.Name)
-				maps.Copy(o, object{"CertificateType": "PEM", "CertificateString": k.PEM, "CertificateUsageTypes": k.Usage})
+				maps.Copy(o, object{"CertificateType": "PEM", "CertificateString": k.PEM})
+				if len(k.Usage) > 0 {
+					o["CertificateUsageTypes"] = k.Usage
+				}
 				return o, nil
 			}
 		}
@@ -328,11 +331,14 @@ func (s *Service) monitor(c *call) (object, error) {
 
 func taskObject(t TaskState) object {
 	o := describe(taskPath+"/"+t.ID, taskType, t.ID, t.Name)
-	maps.Copy(o, object{"TaskState": t.State, "TaskStatus": "OK", "PercentComplete": t.Percent, "TaskMonitor": monitorPath + "/" + t.ID, "Messages": []object{}})
+	maps.Copy(o, object{"TaskState": t.State, "PercentComplete": t.Percent, "TaskMonitor": monitorPath + "/" + t.ID, "Messages": []object{}})
 	for name, at := range map[string]time.Time{"StartTime": t.Start, "EndTime": t.End} {
 		if !at.IsZero() {
 			o[name] = when(at)
 		}
+	}
+	if t.Ended { // the schema has it set by then, and not before
+		o["TaskStatus"] = "OK"
 	}
 	switch {
 	case t.Failure != nil:

@@ -208,7 +208,7 @@ func (s *Service) drive() object {
 	maps.Copy(o, object{"MediaType": "SSD", "CapacityBytes": st.CapacityBytes, "BlockSizeBytes": cardSector, "SerialNumber": st.Serial, "Model": st.Model,
 		"EncryptionAbility": "Other", "EncryptionStatus": status, "Status": condition(st.Fault), "WriteCacheEnabled": false,
 		"Actions": object{"#" + secureErase: erase},
-		"Links":   object{"Storage": []object{to(storagePath)}, "Volumes": links, "Volumes@odata.count": len(links)},
+		"Links":   object{"Storage": to(storagePath), "Volumes": links, "Volumes@odata.count": len(links)},
 		"Oem":     object{"Nitro": object{"@odata.type": "#NitroDrive.v1_0_0.NitroDrive", "FreeBytes": st.FreeBytes}}})
 	return o
 }
