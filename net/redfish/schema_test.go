@@ -19,7 +19,10 @@ import (
 // Each versioned type, Resource, Status, Condition, Message, Identifier and the objects
 // within them were compared with the JSON Schema file of that very version: that it is
 // published, of which release it is, each property's name, kind and null, each value of an
-// enumeration, and what is required. Not compared, as no copy was at hand: Capacity with
+// enumeration, and what is required. (Message, which is of 1.2.0 here, with 1.2.1, its
+// errata; what Resource has without a version, with the file that ends with 1.19.0, which
+// is 2024.1's.) The files name the release of a minor version only, so they do not tell
+// in which bundle an errata version came. Not compared, as no copy was at hand: Capacity with
 // CapacityInfo, and the values of AccessCapabilities and ProvisioningPolicy (Swordfish's
 // Capacity and DataStorageLoSCapabilities); nor Collection and ErrorBody, which are from
 // DSP0266. Formats are checked where a kind below has one; values that are only
